@@ -1,0 +1,153 @@
+"""The errors of this product, one tree.
+
+    RenterError
+    ├── InvalidInput            a person or program sent something unusable          400
+    ├── NotFound                no such run, vendor, …                               404
+    ├── Conflict                it is being done, or was done otherwise              409
+    │   ├── LeaseHeld           another tick works on the run
+    │   └── LeaseLost           our lease expired and another tick took over
+    ├── ConfigError             a setting is missing or contradicts another
+    ├── DependencyDown          MongoDB, the chain, the wallet service: try later    503
+    │   ├── StoreDown
+    │   ├── ChainDown
+    │   └── WalletDown
+    ├── VendorError             a vendor did not do what the protocol says           502
+    │   ├── VendorUnreachable   no answer in time: what it did is unknown
+    │   ├── VendorUnauthorized  it refuses our secret
+    │   ├── VendorRefused       it answered 4xx: it will not do this
+    │   ├── VendorBroken        it answered 5xx: what it did is unknown
+    │   └── VendorGarbage       its answer is not what the protocol says
+    └── PaymentError
+        ├── PolicyRefused       the spending policy does not pass this payment
+        ├── BudgetExceeded      the run's budget cannot hold this amount
+        ├── SlotClosed          the slot was used up before: the decision for it is stale
+        ├── WalletEmpty         the wallet holds less than this payment
+        └── IllegalTransition   a payment cannot go from that state to this one
+
+Each message says what was being done and to what; `remedy` says what to do about it. None of
+them ever holds a secret.
+"""
+
+from __future__ import annotations
+
+
+class RenterError(Exception):
+    """The root. `str(error)` is one sentence for a person; `remedy` the next step, or empty."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+
+class InvalidInput(RenterError):
+    """`field` names what was wrong with the input."""
+
+    def __init__(self, field: str, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{field}: {problem}", remedy)
+        self.field = field
+
+
+class NotFound(RenterError):
+    pass
+
+
+class Conflict(RenterError):
+    pass
+
+
+class LeaseHeld(Conflict):
+    pass
+
+
+class LeaseLost(Conflict):
+    pass
+
+
+class ConfigError(RenterError):
+    """`variable` names the setting to change."""
+
+    def __init__(self, variable: str, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{variable}: {problem}", remedy)
+        self.variable = variable
+
+
+class DependencyDown(RenterError):
+    pass
+
+
+class StoreDown(DependencyDown):
+    pass
+
+
+class ChainDown(DependencyDown):
+    pass
+
+
+class WalletDown(DependencyDown):
+    pass
+
+
+class VendorError(RenterError):
+    """`vendor_id` and `call` say whose answer to what."""
+
+    def __init__(self, vendor_id: str, call: str, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{vendor_id} {call}: {problem}", remedy)
+        self.vendor_id = vendor_id
+        self.call = call
+        self.problem = problem
+
+
+class VendorUnreachable(VendorError):
+    pass
+
+
+class VendorUnauthorized(VendorError):
+    pass
+
+
+class VendorRefused(VendorError):
+    """`status_code` is the vendor's 4xx."""
+
+    def __init__(self, vendor_id: str, call: str, problem: str, status_code: int) -> None:
+        super().__init__(vendor_id, call, problem)
+        self.status_code = status_code
+
+
+class VendorBroken(VendorError):
+    pass
+
+
+class VendorGarbage(VendorError):
+    pass
+
+
+class PaymentError(RenterError):
+    pass
+
+
+class PolicyRefused(PaymentError):
+    """`rule` is the name of the spending rule that said no."""
+
+    def __init__(self, rule: str, problem: str, remedy: str = "") -> None:
+        super().__init__(f"The spending policy refuses this payment ({rule}): {problem}", remedy)
+        self.rule = rule
+
+
+class BudgetExceeded(PaymentError):
+    pass
+
+
+class IllegalTransition(PaymentError):
+    pass
+
+
+class SlotClosed(PaymentError):
+    pass
+
+
+class WalletEmpty(PaymentError):
+    pass

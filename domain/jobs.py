@@ -1,0 +1,59 @@
+"""What a run is asked to do, and the states that a run and its jobs go through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MINUTES_PER_HOUR: Final = 60
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self is not RunStatus.RUNNING
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class Preference(StrEnum):
+    """What the person wants most, when they said so."""
+
+    CHEAPEST = "cheapest"
+    RELIABLE = "reliable"
+    FASTEST = "fastest"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What to run and on what, as understood from the goal."""
+
+    job_type: str
+    gpu_type: str
+    minutes: int
+    """GPU time that the whole job is expected to need."""
+    gpu_count: int = 1
+    preference: Preference | None = None
+    excluded_vendors: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
+    """Names of the fields that the goal did not say."""
+
+    @property
+    def hours(self) -> float:
+        return self.minutes / MINUTES_PER_HOUR

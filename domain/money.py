@@ -1,0 +1,95 @@
+"""Money as integer micro-dollars. One USDC is 1,000,000 micro-dollars, the token's own unit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from domain.errors import InvalidInput
+
+MICROS_PER_DOLLAR: Final = 1_000_000
+LARGEST: Final = 1_000_000_000 * MICROS_PER_DOLLAR
+"""No single amount above a billion dollars: beyond it, it is a typing error or an attack."""
+
+_WRITTEN = re.compile(r"\s*\$?\s*(-?\d[\d,]*(?:\.\d+)?|-?\.\d+)\s*(?:usd|usdc|dollars?)?\s*", re.I)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Usd:
+    """An amount in micro-dollars. Differences may be negative; parsed amounts never are."""
+
+    micros: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.micros, bool) or not isinstance(self.micros, int):  # BSON's are Int64
+            raise TypeError(f"Usd holds whole micro-dollars, not {type(self.micros).__name__}")
+
+    @classmethod
+    def parse(cls, amount: object, field: str = "amount") -> Usd:
+        """Read "5", "$5.00", "1.4 USDC", 1.4 or Decimal("1.4") as a non-negative amount.
+
+        Raises InvalidInput, naming `field`, for text that is no amount, NaN, infinities,
+        negatives, more than 6 decimals, and more than a billion dollars.
+        """
+        value = _as_decimal(amount, field)
+        if not value.is_finite():
+            raise InvalidInput(field, f"{amount!r} is not a finite number", "Give dollars, like 5")
+        if value < 0:
+            raise InvalidInput(field, f"{amount} is negative", "Give an amount of 0 or more")
+        if value * MICROS_PER_DOLLAR > LARGEST:
+            raise InvalidInput(field, "it is above a billion dollars", "Give a smaller amount")
+        micros = value * MICROS_PER_DOLLAR
+        if micros != micros.to_integral_value():
+            raise InvalidInput(
+                field,
+                f"{amount} has more than 6 decimals",
+                "Round it to micro-dollars",
+            )
+        return cls(int(micros))
+
+    def __add__(self, other: Usd) -> Usd:
+        return Usd(self.micros + other.micros)
+
+    def __sub__(self, other: Usd) -> Usd:
+        return Usd(self.micros - other.micros)
+
+    def __bool__(self) -> bool:
+        return self.micros != 0
+
+    def __str__(self) -> str:
+        """`$1.40`; more decimals only where they are not zero: `$1.400001`."""
+        sign, micros = ("-", -self.micros) if self.micros < 0 else ("", self.micros)
+        whole, fraction = divmod(micros, MICROS_PER_DOLLAR)
+        decimals = f"{fraction:06d}".rstrip("0").ljust(2, "0")
+        return f"{sign}${whole:,}.{decimals}"
+
+    def scaled(self, numerator: int, denominator: int) -> Usd:
+        """This amount × numerator / denominator, rounded up to a micro-dollar.
+
+        Up, because it bounds what something may cost.
+        """
+        return Usd(-(-self.micros * numerator // denominator))
+
+    def dollars(self) -> float:
+        """A number of dollars, for JSON and screens only; never to compute with."""
+        return self.micros / MICROS_PER_DOLLAR
+
+
+ZERO: Final = Usd(0)
+
+
+def _as_decimal(amount: object, field: str) -> Decimal:
+    remedy = 'Give dollars as a number or text, like 5 or "$5.00"'
+    if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
+        raise InvalidInput(field, f"{type(amount).__name__} is not an amount", remedy)
+    if isinstance(amount, str):
+        written = _WRITTEN.fullmatch(amount[:64])
+        if not written:
+            raise InvalidInput(field, f"{amount[:64]!r} is not an amount", remedy)
+        amount = written[1].replace(",", "")
+    try:
+        return Decimal(repr(amount)) if isinstance(amount, float) else Decimal(amount)
+    except InvalidOperation:
+        raise InvalidInput(field, f"{amount!r} is not an amount", remedy) from None

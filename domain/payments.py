@@ -1,0 +1,106 @@
+"""The life of a payment: its identity, its states, and the moves between them.
+
+    reserved ──→ authorized ──→ settled ──→ refunded
+        │             ├──→ refused   the vendor said no, and the chain shows it can never settle
+        │             └──→ expired   the same proof, with no word from the vendor
+        └──→ released                never signed, so nothing can settle
+
+A slot is a run's n-th purchase. Every payment of a slot signs the slot's one nonce, so the token
+contract itself lets at most one of them settle (EIP-3009: a nonce is used once per payer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from eth_utils.crypto import keccak
+
+from domain.errors import IllegalTransition
+from domain.money import Usd
+
+
+class PaymentState(StrEnum):
+    RESERVED = "reserved"
+    AUTHORIZED = "authorized"
+    SETTLED = "settled"
+    REFUNDED = "refunded"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    RELEASED = "released"
+
+    @property
+    def open(self) -> bool:
+        """True while the payment may still move money that is not booked yet."""
+        return self in (PaymentState.RESERVED, PaymentState.AUTHORIZED)
+
+    @property
+    def status(self) -> str:
+        """The seed document's word for this state: pending, completed or failed."""
+        return _STATUS[self]
+
+
+_STATUS: Final = {
+    PaymentState.RESERVED: "pending",
+    PaymentState.AUTHORIZED: "pending",
+    PaymentState.SETTLED: "completed",
+    PaymentState.REFUNDED: "completed",
+    PaymentState.REFUSED: "failed",
+    PaymentState.EXPIRED: "failed",
+    PaymentState.RELEASED: "failed",
+}
+
+TRANSITIONS: Final[dict[PaymentState, frozenset[PaymentState]]] = {
+    PaymentState.RESERVED: frozenset(
+        {PaymentState.AUTHORIZED, PaymentState.RELEASED, PaymentState.SETTLED}
+    ),
+    PaymentState.AUTHORIZED: frozenset(
+        {PaymentState.SETTLED, PaymentState.REFUSED, PaymentState.EXPIRED}
+    ),
+    PaymentState.SETTLED: frozenset({PaymentState.REFUNDED}),
+    PaymentState.REFUNDED: frozenset(),
+    PaymentState.REFUSED: frozenset(),
+    PaymentState.EXPIRED: frozenset(),
+    PaymentState.RELEASED: frozenset(),
+}
+"""reserved → settled is for a charge outside x402, which is booked without an authorization."""
+
+
+def check_transition(before: PaymentState, after: PaymentState) -> None:
+    """Raise IllegalTransition unless a payment may go from `before` to `after`."""
+    if after not in TRANSITIONS[before]:
+        raise IllegalTransition(f"A payment cannot go from {before} to {after}")
+
+
+class PurchaseKind(StrEnum):
+    LAUNCH = "launch"
+    EXTEND = "extend"
+    FETCH = "fetch"
+    """One paid request to any x402 endpoint (`gpu-renter pay`)."""
+
+
+def slot_nonce(run_id: str, slot: int) -> str:
+    """The EIP-3009 nonce of a slot: 0x and 64 hex digits, the same on every call and machine."""
+    return "0x" + keccak(text=f"agentic-gpu-renter|{run_id}|{slot}").hex()
+
+
+def payment_id(run_id: str, slot: int, vendor_id: str) -> str:
+    """The id of the payment to one vendor for one slot, and its x402 payment identifier.
+
+    Derived, so that a crash between any two steps finds the same payment again.
+    """
+    return "pay_" + keccak(text=f"payment|{run_id}|{slot}|{vendor_id}").hex()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentTerms:
+    """What a 402 challenge asks for, as read from one entry of its `accepts`."""
+
+    scheme: str
+    network: str
+    """CAIP-2 id."""
+    asset: str
+    pay_to: str
+    amount: Usd
+    max_timeout_s: int

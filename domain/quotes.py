@@ -1,0 +1,83 @@
+"""Vendors as registered, and the offers they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from domain.money import Usd
+
+
+class Rail(StrEnum):
+    """How a vendor is paid."""
+
+    X402 = "x402"
+    NONE = "none"
+    """Billed outside x402: the charge is booked, and nothing settles on a chain."""
+
+
+class VendorAddress(Protocol):
+    """Where a vendor is reached: by the registry, or where its job was launched."""
+
+    @property
+    def vendor_id(self) -> str: ...
+    @property
+    def endpoint(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """A line of the registry: a vendor that a person has decided to deal with."""
+
+    vendor_id: str
+    name: str
+    endpoint: str
+    price_per_hour: Usd
+    reliability: float
+    """Share of jobs expected to complete, 0 to 1."""
+    gpu_types: tuple[str, ...]
+    pay_to: str | None = None
+    """The only address that may be paid; None for a vendor that is not paid over x402."""
+
+    completed: int = 0
+    """Jobs that it has completed for us."""
+
+    def can_run(self, gpu_type: str) -> bool:
+        return gpu_type.casefold() in (gpu.casefold() for gpu in self.gpu_types)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A vendor's binding price for `minutes` of one GPU type."""
+
+    vendor_id: str
+    template_id: str
+    """The vendor's `vendorJobTemplateId`; the quote's id everywhere here."""
+    gpu_type: str
+    minutes: int
+    price: Usd
+    eta_minutes: float
+    expires_at: datetime | None
+
+    def expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A quote beside what the registry and this run know of its vendor."""
+
+    quote: Quote
+    vendor: Vendor
+    failures_in_run: int = 0
+    needed_minutes: int = 0
+    """What the whole job needs; the quote may be for a first slice of it."""
+
+    @property
+    def projected(self) -> Usd:
+        """What the whole job costs at the quote's rate."""
+        return self.quote.price.scaled(
+            max(self.needed_minutes, self.quote.minutes), self.quote.minutes
+        )
