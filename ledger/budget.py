@@ -1,0 +1,155 @@
+"""A run's budget: taking money off it before anything is signed, and closing what was taken.
+
+All of it is in the run document, so each step is one guarded update and needs no transaction:
+
+    reserve   the slot is the next one,
+              budgetRemaining ≥ amount     → budgetRemaining − amount, reservations.<slot>
+    share     the slot holds what we think → the same for the difference
+    post      the slot is still held       → spent + settled, the rest back, slot closed
+    release   the slot is still held       → all back, slot closed
+    refund    the transaction is new       → spent − amount, budgetRemaining + amount
+
+A slot number is used once: `nextSlot` only grows. So a slot's nonce is used once too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from domain.errors import BudgetExceeded, Conflict, LeaseLost, SlotClosed
+from domain.jobs import RunStatus
+from domain.money import ZERO, Usd
+from ledger.runs import Lease, Reservation, Run, Runs
+
+LONGEST_RACE: Final = 8
+"""Rounds of re-reading before giving up; each lost round means that another writer moved on."""
+
+
+class Budget:
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._documents = runs.documents
+
+    async def reserve(self, lease: Lease, run: Run, slot: int, amount: Usd) -> Reservation:
+        """Hold `amount` in `slot`; asked again, give what the slot holds.
+
+        run: as last read; what has changed since is noticed. Raises BudgetExceeded, LeaseLost,
+        Conflict when the run has ended, and SlotClosed when the slot was used up before.
+        """
+        if amount.micros <= 0:
+            raise BudgetExceeded(f"A reservation of {amount} makes no sense")
+        for _ in range(LONGEST_RACE):
+            if held := run.reservation(slot):
+                return held
+            if slot < run.next_slot:
+                raise SlotClosed(f"Slot {slot} of run {run.id} is closed already")
+            _check(run, lease, amount)
+            if await self._documents.change(
+                run.id,
+                {
+                    "fence": lease.fence,
+                    "status": RunStatus.RUNNING.value,
+                    "nextSlot": slot,
+                    "budgetRemaining": {"$gte": amount.micros},
+                },
+                {
+                    "$inc": {"budgetRemaining": -amount.micros, "nextSlot": 1},
+                    "$set": {f"reservations.{slot}": {"amount": amount.micros, "shared": False}},
+                },
+            ):
+                return Reservation(slot, amount)
+            run = await self._runs.get(run.id)
+        raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
+
+    async def share(self, lease: Lease, run: Run, slot: int, amount: Usd) -> Reservation:
+        """Let an open slot hold at least `amount`, for one more vendor's authorization.
+
+        Raises BudgetExceeded, LeaseLost, Conflict, and SlotClosed.
+        """
+        for _ in range(LONGEST_RACE):
+            held = run.reservation(slot)
+            if held is None:
+                raise SlotClosed(f"Slot {slot} of run {run.id} is closed already")
+            if held.shared and held.amount >= amount:
+                return held
+            larger = max(held.amount, amount)
+            more = larger - held.amount
+            _check(run, lease, more)
+            if await self._documents.change(
+                run.id,
+                {
+                    "fence": lease.fence,
+                    "status": RunStatus.RUNNING.value,
+                    f"reservations.{slot}.amount": held.amount.micros,
+                    "budgetRemaining": {"$gte": more.micros},
+                },
+                {
+                    "$inc": {
+                        "budgetRemaining": -more.micros,
+                        f"reservations.{slot}.amount": more.micros,
+                    },
+                    "$set": {f"reservations.{slot}.shared": True},
+                },
+            ):
+                return replace(held, amount=larger, shared=True)
+            run = await self._runs.get(run.id)
+        raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
+
+    async def note_allowance(self, lease: Lease, held: Reservation, allowance: str) -> Reservation:
+        """Note in the reservation where its amount counts against the user's caps."""
+        field = f"reservations.{held.slot}"
+        guard = {"fence": lease.fence, f"{field}.amount": held.amount.micros}
+        noted = {"$set": {f"{field}.allowance": allowance}}
+        if not await self._documents.change(lease.run_id, guard, noted):
+            raise SlotClosed(f"Slot {held.slot} of run {lease.run_id} is closed already")
+        return replace(held, allowance=allowance)
+
+    async def post(self, run_id: str, held: Reservation, settled: Usd) -> bool:
+        """Close a slot whose money has moved: `settled` is spent, the rest is free again.
+
+        held: the reservation as last read. False when the slot was closed before. Needs no lease:
+        only the chain's verdict leads here.
+        """
+        current: Reservation | None = held
+        for _ in range(LONGEST_RACE):
+            if current is None:
+                return False
+            if await self._documents.change(
+                run_id,
+                {f"reservations.{held.slot}.amount": current.amount.micros},
+                {
+                    "$inc": {
+                        "budgetRemaining": (current.amount - settled).micros,
+                        "spent": settled.micros,
+                    },
+                    "$unset": {f"reservations.{held.slot}": ""},
+                },
+            ):
+                return True
+            current = (await self._runs.get(run_id)).reservation(held.slot)
+        raise Conflict(f"Run {run_id} changes too fast to close slot {held.slot}", "Try again")
+
+    async def release(self, run_id: str, held: Reservation) -> bool:
+        """Close a slot that can never settle: all of it is free again. False when closed before."""
+        return await self.post(run_id, held, ZERO)
+
+    async def refund(self, run_id: str, tx_hash: str, amount: Usd) -> bool:
+        """Put a refund that is on the chain back into the budget, once per transaction."""
+        return await self._documents.change(
+            run_id,
+            {"refunds": {"$ne": tx_hash}, "spent": {"$gte": amount.micros}},
+            {
+                "$inc": {"budgetRemaining": amount.micros, "spent": -amount.micros},
+                "$push": {"refunds": tx_hash},
+            },
+        )
+
+
+def _check(run: Run, lease: Lease, amount: Usd) -> None:
+    if run.fence != lease.fence:
+        raise LeaseLost(f"Another tick took over run {run.id}")
+    if run.status.ended:
+        raise Conflict(f"Run {run.id} is {run.status}", "Start a new run")
+    if run.budget_remaining < amount:
+        raise BudgetExceeded(f"{amount} is more than the {run.budget_remaining} left of the budget")

@@ -1,0 +1,129 @@
+"""Observations: the journal of each run, in order, hash-chained, each keyed note once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pymongo import ASCENDING, IndexModel
+
+from domain.errors import Conflict
+from domain.journal import LONGEST_CONTENT, Entry, Note, entry
+from ledger.store import Document, DuplicateKey, Store
+
+COLLECTION: Final = "observations"
+LONGEST_RACE: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last entry of a journal as far as its writer knows; a stale one is found out."""
+
+    seq: int = 0
+    hash: str = ""
+
+
+class Observations:
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(COLLECTION)
+
+    async def ensure_indexes(self) -> None:
+        await self.documents.ensure_indexes(
+            [
+                IndexModel([("runId", ASCENDING), ("seq", ASCENDING)], unique=True),
+                IndexModel(
+                    [("runId", ASCENDING), ("key", ASCENDING)],
+                    unique=True,
+                    partialFilterExpression={"key": {"$exists": True}},
+                ),
+            ]
+        )
+
+    async def append(self, run_id: str, head: Head, notes: Sequence[Note], now: datetime) -> Head:
+        """Write the notes after `head`, leaving out those whose key is there; give the new head.
+
+        The usual case is one insert. Where another writer was faster, or a crash lost the head,
+        the true end is read and the rest goes after it.
+        """
+        for _ in range(LONGEST_RACE):
+            if not notes:
+                return head
+            entries = _chain(run_id, head, notes, now)
+            try:
+                await self.documents.insert_all([_document(e) for e in entries])
+            except DuplicateKey:
+                head = await self._tail(run_id)
+                notes = await self._unwritten(run_id, entries, head)
+            else:
+                return Head(entries[-1].seq, entries[-1].hash)
+        raise Conflict(f"The journal of run {run_id} has too many writers at once", "Try again")
+
+    async def of_run(
+        self, run_id: str, *, after: int = 0, limit: int = 0, types: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Entries after the seq `after`, oldest first."""
+        query: dict[str, Any] = {"runId": run_id, "seq": {"$gt": after}}
+        if types:
+            query["type"] = {"$in": list(types)}
+        found = await self.documents.find(query, sort=[("seq", 1)], limit=limit)
+        return [_entry(document) for document in found]
+
+    async def newest(self, run_id: str, limit: int) -> list[Entry]:
+        """The last `limit` entries, oldest first."""
+        found = await self.documents.find({"runId": run_id}, sort=[("seq", -1)], limit=limit)
+        return [_entry(document) for document in reversed(found)]
+
+    async def _tail(self, run_id: str) -> Head:
+        last = await self.newest(run_id, 1)
+        return Head(last[0].seq, last[0].hash) if last else Head()
+
+    async def _unwritten(self, run_id: str, entries: Sequence[Entry], head: Head) -> list[Note]:
+        """Of what an interrupted insert was to write: the notes that are not in the journal."""
+        keys = [e.note.key for e in entries if e.note.key]
+        query = {"runId": run_id, "key": {"$in": keys}}
+        keyed = await self.documents.find(query, fields={"key": 1}) if keys else []
+        ours = {e.hash for e in entries}
+        query = {"runId": run_id, "seq": {"$gte": entries[0].seq, "$lte": head.seq}}
+        landed = await self.documents.find(query, fields={"hash": 1})
+        hashes = ours & {document["hash"] for document in landed}
+        written = {document["key"] for document in keyed}
+        return [e.note for e in entries if e.note.key not in written and e.hash not in hashes]
+
+
+def _chain(run_id: str, head: Head, notes: Sequence[Note], now: datetime) -> list[Entry]:
+    chained: list[Entry] = []
+    for note in notes:
+        bounded = Note(note.type, note.content[:LONGEST_CONTENT], note.data, note.key)
+        last = chained[-1] if chained else None
+        seq, prev = (last.seq, last.hash) if last else (head.seq, head.hash)
+        chained.append(entry(run_id, seq + 1, prev, bounded, now))
+    return chained
+
+
+def _document(e: Entry) -> Document:
+    document: Document = {
+        "_id": f"{e.run_id}:{e.seq}",
+        "runId": e.run_id,
+        "seq": e.seq,
+        "type": e.note.type,
+        "content": e.note.content,
+        "data": dict(e.note.data),
+        "createdAt": e.created_at,
+        "prevHash": e.prev_hash,
+        "hash": e.hash,
+    }
+    return document | {"key": e.note.key} if e.note.key else document
+
+
+def _entry(document: Document) -> Entry:
+    note = Note(document["type"], document["content"], document["data"], document.get("key"))
+    return Entry(
+        document["runId"],
+        document["seq"],
+        note,
+        document["createdAt"],
+        document["prevHash"],
+        document["hash"],
+    )

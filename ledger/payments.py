@@ -1,0 +1,225 @@
+"""Payments: one document for each signed authorization, or each charge outside x402.
+
+The document decides between signing and releasing: `authorize` and `close(RELEASED)` both start
+from `reserved`, so one of them wins and the other sees that it lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from pymongo import ASCENDING, IndexModel
+
+from domain.errors import IllegalTransition, NotFound
+from domain.money import ZERO, Usd
+from domain.payments import PaymentState, PurchaseKind, check_transition
+from domain.quotes import Rail
+from ledger.store import Document, DuplicateKey, Store
+
+COLLECTION: Final = "payments"
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment as stored. `header` is the signed authorization: the exact bytes of every send."""
+
+    id: str
+    run_id: str
+    slot: int
+    kind: PurchaseKind
+    vendor_id: str
+    amount: Usd
+    state: PaymentState
+    rail: Rail
+    created_at: datetime
+    order: Mapping[str, Any]
+    """What is bought: the body of the paid request, without the payment."""
+    minutes: int = 0
+    gpu_type: str = ""
+    network: str = ""
+    asset: str = ""
+    pay_to: str = ""
+    payer: str = ""
+    nonce: str = ""
+    valid_before_s: int = 0
+    from_block: int = 0
+    """The chain's head when it was signed: it cannot have settled before."""
+    header_name: str = ""
+    header: str = ""
+    tx_id: str | None = None
+    """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
+    reason: str = ""
+    refund_tx: str | None = None
+    """The transaction that the vendor says pays back; believed once the chain shows it."""
+    refunded: Usd = ZERO
+    """What the chain shows as paid back."""
+
+    @property
+    def on_chain(self) -> bool:
+        return self.rail is Rail.X402
+
+
+class Payments:
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(COLLECTION)
+
+    async def ensure_indexes(self) -> None:
+        await self.documents.ensure_indexes(
+            [
+                IndexModel([("runId", ASCENDING), ("slot", ASCENDING)]),
+                IndexModel([("state", ASCENDING)]),
+                # One refund transaction pays back one payment.
+                IndexModel(
+                    [("refundTx", ASCENDING)],
+                    unique=True,
+                    partialFilterExpression={"refundTx": {"$type": "string"}},
+                ),
+            ]
+        )
+
+    async def find(self, payment_id: str) -> Payment | None:
+        document = await self.documents.get(payment_id)
+        return _payment(document) if document else None
+
+    async def get(self, payment_id: str) -> Payment:
+        """Raises NotFound."""
+        payment = await self.find(payment_id)
+        if payment is None:
+            raise NotFound(f"There is no payment {payment_id[:64]!r}")
+        return payment
+
+    async def of_run(self, run_id: str) -> list[Payment]:
+        """In the order of their slots."""
+        found = await self.documents.find({"runId": run_id}, sort=[("slot", 1), ("createdAt", 1)])
+        return [_payment(document) for document in found]
+
+    async def of_slot(self, run_id: str, slot: int) -> list[Payment]:
+        found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])
+        return [_payment(document) for document in found]
+
+    async def paid_by(self, payer: str, network: str) -> list[Payment]:
+        """All payments that settled on `network` from the account `payer`."""
+        paid = [PaymentState.SETTLED.value, PaymentState.REFUNDED.value]
+        query = {"state": {"$in": paid}, "payer": payer, "network": network}
+        return [_payment(document) for document in await self.documents.find(query)]
+
+    async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
+        """Settled payments whose vendor claims a refund that the chain has not shown yet."""
+        query: dict[str, Any] = {"state": "settled", "refundTx": {"$type": "string"}}
+        found = await self.documents.find(query | ({"runId": run_id} if run_id else {}))
+        return [_payment(document) for document in found]
+
+    async def claim_refund(self, payment: Payment, tx_hash: str) -> bool:
+        """Note a claimed refund; False when another is noted, or the transaction is used."""
+        try:
+            return await self.documents.change(
+                payment.id,
+                {"refundTx": {"$in": [None, tx_hash]}},
+                {"$set": {"refundTx": tx_hash}},
+            )
+        except DuplicateKey:
+            return False
+
+    async def open(self, payment: Payment) -> Payment:
+        """Store a reserved payment; where its id is stored already, give that one instead."""
+        if await self.documents.insert(_document(payment)):
+            return payment
+        return await self.get(payment.id)
+
+    async def authorize(self, payment: Payment, header_name: str, header: str) -> Payment:
+        """Persist the signed authorization: reserved → authorized. Only then may it be sent.
+
+        Raises IllegalTransition when the payment is no longer reserved; it must not be sent then.
+        """
+        return await self.close(
+            payment, PaymentState.AUTHORIZED, header_name=header_name, header=header
+        )
+
+    async def close(
+        self, payment: Payment, state: PaymentState, *, now: datetime | None = None, **fields: Any
+    ) -> Payment:
+        """Move a payment to `state` and set `fields` (names of Payment).
+
+        Already there: no change. Raises IllegalTransition for a move that PAYMENTS does not have,
+        and when another writer has moved it elsewhere first.
+        """
+        if payment.state is state:
+            return payment
+        check_transition(payment.state, state)
+        moved = replace(payment, state=state, **fields)
+        document = _document(moved)
+        changed = {_FIELDS[name]: document[_FIELDS[name]] for name in fields}
+        if now is not None:
+            changed["updatedAt"] = now
+        if await self.documents.change(
+            payment.id,
+            {"state": payment.state.value},
+            {"$set": {"state": state.value, "status": state.status, **changed}},
+        ):
+            return moved
+        current = await self.get(payment.id)
+        if current.state is state:
+            return current
+        raise IllegalTransition(
+            f"Payment {payment.id} is {current.state}, so it cannot become {state}"
+        )
+
+
+_FIELDS: Final = {
+    "id": "_id",
+    "run_id": "runId",
+    "slot": "slot",
+    "kind": "kind",
+    "vendor_id": "vendorId",
+    "amount": "amount",
+    "rail": "rail",
+    "created_at": "createdAt",
+    "order": "order",
+    "minutes": "minutes",
+    "gpu_type": "gpuType",
+    "network": "network",
+    "asset": "asset",
+    "pay_to": "payTo",
+    "payer": "payer",
+    "nonce": "nonce",
+    "valid_before_s": "validBefore",
+    "from_block": "fromBlock",
+    "header_name": "headerName",
+    "header": "header",
+    "tx_id": "x402TxId",
+    "reason": "reason",
+    "refund_tx": "refundTx",
+    "refunded": "refunded",
+}
+"""Names here → names in the document (the seed's where it has one)."""
+
+
+def _document(payment: Payment) -> Document:
+    document = {stored: getattr(payment, name) for name, stored in _FIELDS.items()}
+    return document | {
+        "kind": payment.kind.value,
+        "amount": payment.amount.micros,
+        "currency": "USD",
+        "rail": payment.rail.value,
+        "order": dict(payment.order),
+        "refunded": payment.refunded.micros,
+        "state": payment.state.value,
+        "status": payment.state.status,
+    }
+
+
+def _payment(document: Document) -> Payment:
+    values = {name: document[stored] for name, stored in _FIELDS.items()}
+    return Payment(
+        **values
+        | {
+            "kind": PurchaseKind(document["kind"]),
+            "amount": Usd(document["amount"]),
+            "rail": Rail(document["rail"]),
+            "refunded": Usd(document["refunded"]),
+            "state": PaymentState(document["state"]),
+        }
+    )

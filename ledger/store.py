@@ -1,0 +1,152 @@
+"""The connection to MongoDB, and the few operations that the ledger is made of.
+
+Every write is majority-acknowledged and journaled before it returns. Every change is guarded: it
+names the document by `_id` and the state it expects, and says whether it applied (find-and-modify
+commands are avoided: the embedded server scans the collection for them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient, IndexModel, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, ConfigurationError, DuplicateKeyError, PyMongoError
+from pymongo.errors import InvalidURI as PyMongoInvalidURI
+
+from domain.errors import ConfigError, StoreDown
+
+Document = dict[str, Any]
+Query = Mapping[str, Any]
+
+SERVER_SELECTION_MS: Final = 5_000
+SOCKET_MS: Final = 20_000
+
+
+class DuplicateKey(Exception):
+    """A unique index already holds one of the inserted documents. Never leaves the ledger."""
+
+
+class Documents:
+    """One collection. Each method is one command to the server and one effect."""
+
+    def __init__(self, collection: AsyncCollection[Document]) -> None:
+        self._collection = collection
+        self.name = collection.name
+
+    async def insert(self, document: Query) -> bool:
+        """Insert, or return False when the `_id` exists already."""
+        try:
+            async with _translated():
+                await self._collection.insert_one(dict(document))
+        except DuplicateKey:
+            return False
+        return True
+
+    async def insert_all(self, documents: Sequence[Query]) -> None:
+        """Insert in order. Raises DuplicateKey at the first that exists; those before it stay."""
+        async with _translated():
+            await self._collection.insert_many([dict(d) for d in documents], ordered=True)
+
+    async def change(self, id_: str, guard: Query, update: Query) -> bool:
+        """Apply `update` to the document `id_` if `guard` holds; say whether it matched."""
+        async with _translated():
+            result = await self._collection.update_one({"_id": id_, **guard}, dict(update))
+        return result.matched_count == 1
+
+    async def put(self, id_: str, fields: Query, on_insert: Query) -> None:
+        """Set `fields` on the document `id_`; make it with `on_insert` where there is none."""
+        update = {"$set": dict(fields), "$setOnInsert": dict(on_insert)}
+        async with _translated():
+            await self._collection.update_one({"_id": id_}, update, upsert=True)
+
+    async def delete(self, id_: str) -> bool:
+        async with _translated():
+            return (await self._collection.delete_one({"_id": id_})).deleted_count == 1
+
+    async def delete_all(self, query: Query) -> None:
+        async with _translated():
+            await self._collection.delete_many(dict(query))
+
+    async def get(self, id_: str) -> Document | None:
+        async with _translated():
+            return await self._collection.find_one({"_id": id_})
+
+    async def find(
+        self,
+        query: Query,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        fields: Query | None = None,
+    ) -> list[Document]:
+        async with _translated():
+            cursor = self._collection.find(dict(query), fields, limit=limit)
+            if sort:
+                cursor = cursor.sort(list(sort))
+            return await cursor.to_list()
+
+    async def ensure_indexes(self, indexes: Sequence[IndexModel]) -> None:
+        async with _translated():
+            await self._collection.create_indexes(list(indexes))
+
+
+class Store:
+    """A database, with its collections. Open with `Store.open`, close with `close`."""
+
+    def __init__(self, client: AsyncMongoClient[Document], database: str) -> None:
+        self._client = client
+        self._database = client.get_database(
+            database, write_concern=WriteConcern(w="majority", j=True)
+        )
+
+    @classmethod
+    def open(cls, uri: str, database: str, **options: Any) -> Store:
+        """A store at `uri`. Connects at the first command, not here.
+
+        Raises ConfigError for a malformed uri, without repeating it: it may hold a password.
+        """
+        try:
+            client: AsyncMongoClient[Document] = AsyncMongoClient(
+                uri,
+                serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+                socketTimeoutMS=SOCKET_MS,
+                tz_aware=True,
+                appname="agentic-gpu-renter",
+                **options,
+            )
+        except (PyMongoInvalidURI, ConfigurationError, ValueError) as error:
+            raise ConfigError(
+                "MONGODB_URI", "it is not a MongoDB address", "Use mongodb://… or mongodb+srv://…"
+            ) from error
+        return cls(client, database)
+
+    def documents(self, collection: str) -> Documents:
+        return Documents(self._database[collection])
+
+    async def ping(self) -> None:
+        """Raises StoreDown unless the server answers."""
+        async with _translated():
+            await self._client.admin.command("ping")
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except DuplicateKeyError as error:
+        raise DuplicateKey from error
+    except BulkWriteError as error:
+        if any(e.get("code") == 11000 for e in error.details.get("writeErrors", [])):
+            raise DuplicateKey from error
+        raise StoreDown("MongoDB refused a write", "Look at the server's log") from error
+    except PyMongoError as error:
+        raise StoreDown(
+            f"MongoDB did not answer ({type(error).__name__})",
+            "Check that it runs and that MONGODB_URI is right; nothing was lost, try again",
+        ) from error

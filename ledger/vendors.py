@@ -1,0 +1,76 @@
+"""The vendor registry: who may be dealt with, where, and at which address they are paid.
+
+Documents have the seed's shape, so that they can be inserted by hand; `basePricePerHour` is in
+dollars there, a list price to compare by and never an amount to pay.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from domain.errors import InvalidInput, NotFound
+from domain.money import Usd
+from domain.quotes import Vendor
+from ledger.store import Document, Store
+
+COLLECTION: Final = "vendors"
+
+
+class Vendors:
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(COLLECTION)
+
+    async def all(self) -> list[Vendor]:
+        """Every registered vendor. Raises InvalidInput naming a field that is not usable."""
+        found = await self.documents.find({}, sort=[("vendorId", 1)])
+        return [_vendor(document) for document in found]
+
+    async def get(self, vendor_id: str) -> Vendor:
+        """Raises NotFound."""
+        found = await self.documents.find({"vendorId": vendor_id}, limit=1)
+        if not found:
+            raise NotFound(f"There is no vendor {vendor_id[:64]!r}", "See: gpu-renter vendors list")
+        return _vendor(found[0])
+
+    async def put(self, vendor: Vendor, now: datetime) -> None:
+        """Register a vendor, or change what is registered under its id."""
+        await self.documents.put(
+            vendor.vendor_id,
+            {
+                "vendorId": vendor.vendor_id,
+                "name": vendor.name,
+                "endpoint": vendor.endpoint,
+                "basePricePerHour": vendor.price_per_hour.dollars(),
+                "reliabilityScore": vendor.reliability,
+                "supportedGpuTypes": list(vendor.gpu_types),
+                "payTo": vendor.pay_to,
+                "updatedAt": now,
+            },
+            {"createdAt": now},
+        )
+
+    async def remove(self, vendor_id: str) -> None:
+        """Raises NotFound."""
+        found = await self.documents.find({"vendorId": vendor_id}, limit=1)
+        if not found or not await self.documents.delete(found[0]["_id"]):
+            raise NotFound(f"There is no vendor {vendor_id[:64]!r}", "See: gpu-renter vendors list")
+
+
+def _vendor(document: Document) -> Vendor:
+    try:
+        return Vendor(
+            vendor_id=str(document["vendorId"]),
+            name=str(document["name"]),
+            endpoint=str(document["endpoint"]).rstrip("/"),
+            price_per_hour=Usd.parse(document["basePricePerHour"], "basePricePerHour"),
+            reliability=float(document["reliabilityScore"]),
+            gpu_types=tuple(str(gpu) for gpu in document["supportedGpuTypes"]),
+            pay_to=document.get("payTo"),
+        )
+    except KeyError as error:
+        raise InvalidInput(
+            str(error.args[0]),
+            f"vendor {document.get('vendorId')!r} in the registry lacks it",
+            "Mend it with gpu-renter vendors add",
+        ) from error

@@ -1,0 +1,121 @@
+"""Payment documents: what is stored, and who wins a race."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from domain.errors import IllegalTransition, NotFound
+from domain.money import Usd
+from domain.payments import PaymentState, PurchaseKind, slot_nonce
+from domain.quotes import Rail
+from ledger.ledger import Ledger
+from ledger.payments import Payment
+from tests.support.builders import NOON, PAYEE, a_payment, open_ledger
+from tests.support.stack import FreshDatabase
+
+S = PaymentState
+
+
+@pytest.fixture
+async def ledger(database: FreshDatabase) -> AsyncIterator[Ledger]:
+    async with open_ledger(database) as opened:
+        yield opened
+
+
+async def test_what_is_stored_of_a_payment_comes_back_the_same(ledger: Ledger) -> None:
+    payment = a_payment(
+        kind=PurchaseKind.EXTEND,
+        rail=Rail.NONE,
+        state=S.AUTHORIZED,
+        pay_to=PAYEE,
+        nonce=slot_nonce("run_1", 0),
+        valid_before_s=1_700_000_300,
+        header_name="PAYMENT-SIGNATURE",
+        header="e30=",
+        refunded=Usd(5),
+    )
+    await ledger.payments.open(payment)
+    assert await ledger.payments.get(payment.id) == payment
+    assert await ledger.payments.of_run("run_1") == [payment]
+    assert await ledger.payments.of_slot("run_1", 0) == [payment]
+    assert await ledger.payments.of_slot("run_1", 1) == []
+
+
+async def test_opening_a_payment_again_gives_the_stored_one(ledger: Ledger) -> None:
+    first = await ledger.payments.open(a_payment())
+    signed = await ledger.payments.authorize(first, "PAYMENT-SIGNATURE", "e30=")
+    again = await ledger.payments.open(a_payment(amount=Usd.parse(99)))
+    assert again == signed
+
+
+async def test_a_payment_that_is_not_there_is_not_found(ledger: Ledger) -> None:
+    assert await ledger.payments.find("pay_0") is None
+    with pytest.raises(NotFound):
+        await ledger.payments.get("pay_0")
+
+
+async def test_closing_twice_in_the_same_way_changes_nothing(ledger: Ledger) -> None:
+    payment = await ledger.payments.open(a_payment(state=S.AUTHORIZED))
+    settled = await ledger.payments.close(payment, S.SETTLED, now=NOON, tx_id="0xabc")
+    again = await ledger.payments.close(payment, S.SETTLED, now=NOON, tx_id="0xother")
+    assert again == settled
+    assert (await ledger.payments.get(payment.id)).tx_id == "0xabc"
+
+
+async def test_a_move_that_the_design_does_not_have_is_refused(ledger: Ledger) -> None:
+    payment = await ledger.payments.open(a_payment(state=S.SETTLED))
+    with pytest.raises(IllegalTransition):
+        await ledger.payments.close(payment, S.RELEASED)
+    assert (await ledger.payments.get(payment.id)).state is S.SETTLED
+
+
+async def test_the_apis_word_follows_the_state(ledger: Ledger, database: FreshDatabase) -> None:
+    payment = await ledger.payments.open(a_payment())
+    payment = await ledger.payments.authorize(payment, "PAYMENT-SIGNATURE", "e30=")
+    await ledger.payments.close(payment, S.EXPIRED, now=NOON, reason="unused")
+    document = await database.db["payments"].find_one({"_id": payment.id})
+    assert document is not None
+    assert (document["state"], document["status"]) == ("expired", "failed")
+
+
+async def race(ledger: Ledger, *moves: tuple[Payment, S]) -> list[Any]:
+    return await asyncio.gather(
+        *(ledger.payments.close(payment, state) for payment, state in moves),
+        return_exceptions=True,
+    )
+
+
+async def test_signing_and_releasing_race_and_one_wins(ledger: Ledger) -> None:
+    for slot in range(8):
+        payment = await ledger.payments.open(a_payment(slot=slot))
+        answers = await race(ledger, *[(payment, S.AUTHORIZED)] * 4, *[(payment, S.RELEASED)] * 4)
+        state = (await ledger.payments.get(payment.id)).state
+        won = [a.state for a in answers if isinstance(a, Payment)]
+        lost = [a for a in answers if isinstance(a, IllegalTransition)]
+        assert won == [state] * 4
+        assert len(lost) == 4
+
+
+async def test_settling_and_expiring_race_and_one_wins(ledger: Ledger) -> None:
+    payment = await ledger.payments.open(a_payment(state=S.AUTHORIZED))
+    answers = await race(ledger, *[(payment, S.SETTLED), (payment, S.EXPIRED)] * 8)
+    state = (await ledger.payments.get(payment.id)).state
+    assert {a.state for a in answers if isinstance(a, Payment)} == {state}
+
+
+async def test_an_authorization_that_came_too_late_is_not_stored(ledger: Ledger) -> None:
+    payment = await ledger.payments.open(a_payment())
+    await ledger.payments.close(payment, S.RELEASED)
+    with pytest.raises(IllegalTransition):
+        await ledger.payments.authorize(payment, "PAYMENT-SIGNATURE", "e30=")
+    assert (await ledger.payments.get(payment.id)).header == ""
+
+
+async def test_payments_are_listed_by_slot(ledger: Ledger) -> None:
+    for slot in (2, 0, 1):
+        await ledger.payments.open(a_payment(slot=slot))
+    assert [payment.slot for payment in await ledger.payments.of_run("run_1")] == [0, 1, 2]

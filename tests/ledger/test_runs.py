@@ -1,0 +1,113 @@
+"""Runs and their leases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from domain.errors import LeaseHeld, LeaseLost, NotFound
+from domain.jobs import JobSpec, Preference, RunStatus
+from domain.money import Usd
+from ledger.ledger import Ledger
+from ledger.runs import RecordedOffer
+from tests.support.builders import NOON, a_quote, leased, open_ledger
+from tests.support.stack import FreshDatabase
+
+LATER = NOON + timedelta(seconds=61)
+
+
+@pytest.fixture
+async def ledger(database: FreshDatabase) -> AsyncIterator[Ledger]:
+    async with open_ledger(database) as opened:
+        yield opened
+
+
+async def test_creating_a_run_twice_gives_the_first(ledger: Ledger) -> None:
+    first = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
+    again = await ledger.runs.create("run_1", "user_2", "Render", Usd.parse(9), LATER)
+    assert again == first
+
+
+async def test_a_run_that_is_not_there_is_not_found(ledger: Ledger) -> None:
+    assert await ledger.runs.find("nobody") is None
+    with pytest.raises(NotFound):
+        await ledger.runs.get("nobody")
+    with pytest.raises(NotFound):
+        await ledger.runs.acquire("nobody", NOON, 60)
+
+
+async def test_what_is_stored_of_a_run_comes_back_the_same(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    spec = JobSpec("training", "A100", 90, 2, Preference.FASTEST, ("gpu_vendor_9",), ("jobType",))
+    offers = [RecordedOffer(a_quote(expires_at=LATER), "taken"), RecordedOffer(a_quote(), "dearer")]
+    await ledger.runs.set_spec(lease, spec)
+    await ledger.runs.set_offers(lease, offers)
+    after = await ledger.runs.get(run.id)
+    assert after.spec == spec
+    assert after.offers == tuple(offers)
+
+
+async def test_of_32_who_want_the_lease_one_gets_it(ledger: Ledger) -> None:
+    run = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
+    attempts = [ledger.runs.acquire(run.id, NOON, 60) for _ in range(32)]
+    answers = await asyncio.gather(*attempts, return_exceptions=True)
+    assert sum(isinstance(answer, tuple) for answer in answers) == 1
+    assert sum(isinstance(answer, LeaseHeld) for answer in answers) == 31
+
+
+async def test_a_lease_given_back_can_be_taken_at_once(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    assert await ledger.runs.release(lease, NOON, {"phase": "monitor"})
+    after, next_lease = await ledger.runs.acquire(run.id, NOON, 60)
+    assert next_lease.fence == lease.fence + 1
+    assert after.phase == "monitor"
+
+
+async def test_a_lease_is_taken_over_only_after_it_expired(ledger: Ledger) -> None:
+    run, _ = await leased(ledger)
+    with pytest.raises(LeaseHeld):
+        await ledger.runs.acquire(run.id, NOON + timedelta(seconds=59), 60)
+    _, taken_over = await ledger.runs.acquire(run.id, LATER, 60)
+    assert taken_over.expires_at == LATER + timedelta(seconds=60)
+
+
+async def test_who_lost_the_lease_changes_nothing(ledger: Ledger) -> None:
+    run, stale = await leased(ledger)
+    current, lease = await ledger.runs.acquire(run.id, LATER, 60)
+    with pytest.raises(LeaseLost):
+        await ledger.runs.update(stale, {"phase": "pay"})
+    with pytest.raises(LeaseLost):
+        await ledger.runs.end(stale, RunStatus.FAILED, "stale", LATER)
+    assert not await ledger.runs.release(stale, LATER, {"phase": "pay"})
+    after = await ledger.runs.get(run.id)
+    assert (after.phase, after.status) == (current.phase, RunStatus.RUNNING)
+    with pytest.raises(LeaseHeld):
+        await ledger.runs.acquire(run.id, LATER, 60)
+    assert await ledger.runs.release(lease, LATER)
+
+
+async def test_an_ended_run_says_why(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    await ledger.runs.end(lease, RunStatus.FAILED, "no vendor", LATER)
+    after = await ledger.runs.get(run.id)
+    assert (after.status, after.reason) == (RunStatus.FAILED, "no vendor")
+
+
+async def test_runs_are_listed_newest_first_and_by_user(ledger: Ledger) -> None:
+    for number in range(4):
+        moment = NOON + timedelta(seconds=number)
+        await ledger.runs.create(f"r{number}", f"u{number % 2}", "Train", Usd.parse(1), moment)
+    assert [run.id for run in await ledger.runs.recent(limit=3)] == ["r3", "r2", "r1"]
+    assert [run.id for run in await ledger.runs.recent(user_id="u0")] == ["r2", "r0"]
+
+
+async def test_runs_with_money_in_the_air_are_found(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    await leased(ledger, run_id="run_2")
+    held = await ledger.budget.reserve(lease, run, 0, Usd.parse(1))
+    assert [found.id for found in await ledger.runs.with_open_money()] == [run.id]
+    await ledger.budget.release(run.id, held)
+    assert await ledger.runs.with_open_money() == []
