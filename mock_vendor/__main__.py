@@ -1,0 +1,62 @@
+"""`python -m mock_vendor chain` and `python -m mock_vendor vendor`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .journal import FolderInUse
+from .serve import CHAIN_PORT, PortInUse, exit_quietly_on_sigterm, run_chain, run_vendor
+from .settings import VendorSettings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the named service until it is told to stop. Returns the exit status."""
+    options = _parser().parse_args(arguments)
+    exit_quietly_on_sigterm()
+    try:
+        if options.service == "chain":
+            run_chain(
+                port=options.port,
+                data_dir=options.data_dir,
+                exit_with_stdin=options.exit_with_stdin,
+                log_level=options.log_level,
+            )
+        else:
+            settings = VendorSettings()
+            changes = {
+                "vendor_data_dir": options.data_dir or settings.vendor_data_dir,
+                "rpc_url": options.rpc_url or settings.rpc_url,
+                "admin": options.admin or settings.admin,
+            }
+            run_vendor(
+                settings.model_copy(update=changes),
+                port=options.port,
+                exit_with_stdin=options.exit_with_stdin,
+                log_level=options.log_level,
+            )
+    except (PortInUse, FolderInUse) as problem:
+        print(f"mock_vendor {options.service}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mock_vendor", description=__doc__)
+    services = parser.add_subparsers(dest="service", required=True)
+    for name in ("chain", "vendor"):
+        service = services.add_parser(name)
+        default = CHAIN_PORT if name == "chain" else None
+        service.add_argument("--port", type=int, default=default, help="0 picks a free port")
+        service.add_argument("--data-dir", type=Path, help="keep state here; default: in memory")
+        service.add_argument("--exit-with-stdin", action="store_true", help="stop at stdin's end")
+        service.add_argument("--log-level", default="warning", help="default: warning")
+        if name == "vendor":
+            service.add_argument("--rpc-url", help="the chain; default: RPC_URL")
+            service.add_argument("--admin", action="store_true", help="serve the test routes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The x402 facilitator of a real (or local EVM) chain, in process and over HTTP.
+
+It pays the gas and broadcasts `transferWithAuthorization`. Settling is idempotent: an
+authorization that this very payment has already used answers success with the first transaction,
+so a retry after a crash between the broadcast and the answer is no dead end.
+"""
+
+import asyncio
+import threading
+from typing import Any
+
+from hexbytes import HexBytes
+from web3 import Web3
+from web3.types import FilterParams
+from x402 import PaymentPayload, PaymentRequirements, x402FacilitatorSync
+from x402.mechanisms.evm.constants import (
+    ERR_FAILED_TO_VERIFY_SIGNATURE,
+    ERR_NONCE_ALREADY_USED,
+    TX_STATUS_SUCCESS,
+)
+from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme
+from x402.mechanisms.evm.exact.eip3009_utils import verify_eip3009_transfer_event
+from x402.mechanisms.evm.exact.facilitator import ExactEvmSchemeConfig
+from x402.mechanisms.evm.signers import FacilitatorWeb3Signer
+from x402.mechanisms.evm.types import TransactionReceipt
+from x402.schemas import SettleResponse, SupportedResponse, VerifyResponse
+
+from .accounts import LOCAL_NETWORK, dev_key
+from .authorization import Authorization, MalformedAuthorization, mismatch, read_authorization
+from .token import (
+    AUTHORIZATION_STATE,
+    AUTHORIZATION_USED_EVENT,
+    address_bytes,
+    selector,
+    topic,
+    word,
+)
+
+RECEIPT_POLL_S = 0.02
+RPC_TIMEOUT_S = 10.0
+
+
+class FacilitatorSigner(FacilitatorWeb3Signer):
+    """The SDK's signer, with receipts polled fast and no transaction nonce lost.
+
+    The SDK keeps a reserved transaction nonce when a broadcast fails, after which every later
+    settlement waits for the gap. Here a failed broadcast forgets it, and the next one asks the
+    chain again.
+    """
+
+    def __init__(self, private_key: str, w3: Web3, confirmation_timeout_s: float) -> None:
+        super().__init__(private_key, "http://127.0.0.1:0", confirmation_timeout_s)
+        self._w3 = w3
+        self._sending = threading.Lock()
+
+    def write_contract(
+        self,
+        address: str,
+        abi: list[dict[str, Any]],
+        function_name: str,
+        *args: Any,
+        data_suffix: str | None = None,
+    ) -> str:
+        """Broadcast a contract call and return its transaction hash."""
+        with self._sending:
+            sent = False
+            try:
+                tx_hash = super().write_contract(
+                    address, abi, function_name, *args, data_suffix=data_suffix
+                )
+                sent = True
+            finally:
+                if not sent:
+                    self._next_nonce = None
+            return tx_hash
+
+    def wait_for_transaction_receipt(self, tx_hash: str) -> TransactionReceipt:
+        """Wait for a transaction to be mined. Raises web3's TimeExhausted."""
+        receipt = self._w3.eth.wait_for_transaction_receipt(
+            HexBytes(tx_hash),
+            timeout=self._confirmation_timeout_seconds,
+            poll_latency=RECEIPT_POLL_S,
+        )
+        return TransactionReceipt(
+            status=TX_STATUS_SUCCESS if receipt["status"] == 1 else 0,
+            block_number=receipt["blockNumber"],
+            tx_hash=tx_hash,
+            logs=list(receipt["logs"]),
+        )
+
+
+class LocalFacilitator:
+    """An x402 `FacilitatorClient` that settles on the chain behind `w3` with one key.
+
+    One settlement at a time. A chain that cannot be reached raises (requests' or web3's error):
+    the outcome is then unknown and the caller must ask again.
+    """
+
+    def __init__(
+        self,
+        w3: Web3,
+        *,
+        private_key: str | None = None,
+        network: str = LOCAL_NETWORK,
+        confirmation_timeout_s: float = 20.0,
+    ) -> None:
+        """Wire a facilitator; nothing is sent yet. The default key is the local dev key."""
+        self._w3 = w3
+        self._network = network
+        key = private_key or dev_key("facilitator")
+        signer = FacilitatorSigner(key, w3, confirmation_timeout_s)
+        self._sdk = x402FacilitatorSync()
+        self._sdk.register(
+            [network],
+            ExactEvmFacilitatorScheme(signer, ExactEvmSchemeConfig(simulate_in_settle=True)),
+        )
+        self._settling = threading.Lock()
+
+    @classmethod
+    def at(cls, rpc_url: str, *, private_key: str | None = None) -> "LocalFacilitator":
+        """Return a facilitator for the chain at a JSON-RPC URL."""
+        provider = Web3.HTTPProvider(
+            rpc_url,
+            request_kwargs={"timeout": RPC_TIMEOUT_S},
+            exception_retry_configuration=None,
+        )
+        return cls(Web3(provider), private_key=private_key)
+
+    def get_supported(self) -> SupportedResponse:
+        """Return the kinds of payment taken: exact, on this network."""
+        return self._sdk.get_supported()
+
+    async def verify(
+        self, payload: PaymentPayload, requirements: PaymentRequirements
+    ) -> VerifyResponse:
+        """Tell whether the payment would settle now, by simulating it. Changes nothing."""
+        return await asyncio.to_thread(self._verify, payload, requirements)
+
+    async def settle(
+        self, payload: PaymentPayload, requirements: PaymentRequirements
+    ) -> SettleResponse:
+        """Settle the payment and wait until it is mined; see the module for repeats."""
+        return await asyncio.to_thread(self._settle, payload, requirements)
+
+    def _verify(self, payload: PaymentPayload, requirements: PaymentRequirements) -> VerifyResponse:
+        try:
+            read_authorization(payload.payload)
+        except MalformedAuthorization as error:
+            return VerifyResponse(
+                is_valid=False,
+                invalid_reason=ERR_FAILED_TO_VERIFY_SIGNATURE,
+                invalid_message=str(error),
+            )
+        return self._sdk.verify(payload, requirements)
+
+    def _settle(self, payload: PaymentPayload, requirements: PaymentRequirements) -> SettleResponse:
+        network = str(requirements.network)
+        try:
+            authorization = read_authorization(payload.payload)
+        except MalformedAuthorization as error:
+            return SettleResponse(
+                success=False,
+                error_reason=ERR_FAILED_TO_VERIFY_SIGNATURE,
+                error_message=str(error),
+                transaction="",
+                network=network,
+            )
+        with self._settling:
+            if requirements.network == self._network and not mismatch(
+                authorization, payload, requirements
+            ):
+                earlier = self._earlier_settlement(authorization, requirements.asset)
+                if earlier is not None:
+                    return SettleResponse(
+                        success=bool(earlier),
+                        error_reason=None if earlier else ERR_NONCE_ALREADY_USED,
+                        payer=authorization.payer,
+                        transaction=earlier,
+                        network=network,
+                    )
+            return self._sdk.settle(payload, requirements)
+
+    def _earlier_settlement(self, authorization: Authorization, asset: str) -> str | None:
+        """Return the hash that settled this payment, "" if its nonce went elsewhere, else None."""
+        token = Web3.to_checksum_address(asset)
+        payer, nonce = word(address_bytes(authorization.payer)), address_bytes(authorization.nonce)
+        data = HexBytes(selector(AUTHORIZATION_STATE) + payer + nonce)
+        if not int.from_bytes(self._w3.eth.call({"to": token, "data": data}), "big"):
+            return None
+        wanted: FilterParams = {
+            "address": token,
+            "fromBlock": 0,
+            "toBlock": "latest",
+            "topics": [
+                "0x" + part.hex() for part in (topic(AUTHORIZATION_USED_EVENT), payer, nonce)
+            ],
+        }
+        for log in self._w3.eth.get_logs(wanted):
+            receipt = self._w3.eth.get_transaction_receipt(log["transactionHash"])
+            if verify_eip3009_transfer_event(
+                list(receipt["logs"]),
+                token,
+                from_address=authorization.payer,
+                to=authorization.to,
+                value=authorization.value,
+            ):
+                return "0x" + bytes(log["transactionHash"]).hex()
+        return ""

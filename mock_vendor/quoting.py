@@ -1,0 +1,61 @@
+"""What things cost: quotes for hours, and the price of more minutes."""
+
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from .accounts import MICROS_PER_DOLLAR
+from .incoming import required_text
+from .jobs import is_positive
+from .problems import VendorError
+from .records import Quote
+from .settings import VendorProfile
+
+MAX_HOURS: Final = 24 * 365
+_MICROS_PER_CENT: Final = MICROS_PER_DOLLAR // 100
+
+
+def make_quote(
+    vendor: VendorProfile, body: dict[str, Any], quote_id: str, expires_at: float
+) -> Quote:
+    """Price a POST /quote: `round(price * maxHours, 2)`, a cent at least.
+
+    Raises VendorError (400) for a field that is missing or wrong.
+    """
+    job_type, gpu_type = required_text(body, "jobType"), required_text(body, "gpuType")
+    hours = body.get("maxHours")
+    if hours is None:
+        raise VendorError(400, "maxHours is required")
+    if not is_positive(hours) or hours > MAX_HOURS:
+        raise VendorError(400, f"maxHours must be a number above 0, at most {MAX_HOURS}")
+    if gpu_type not in vendor.gpu_types:
+        raise VendorError(400, f"gpuType {gpu_type} is not offered")
+    dollars = Decimal(str(round(float(vendor.price_per_hour) * hours, 2)))
+    return Quote(
+        quote_id=quote_id,
+        vendor_id=vendor.vendor_id,
+        job_type=job_type,
+        gpu_type=gpu_type,
+        hours=float(hours),
+        amount=max(_MICROS_PER_CENT, int(dollars * MICROS_PER_DOLLAR)),
+        expires_at=expires_at,
+    )
+
+
+def quote_json(quote: Quote) -> dict[str, Any]:
+    """Render the answer of POST /quote."""
+    until = datetime.fromtimestamp(quote.expires_at, UTC).isoformat(timespec="seconds")
+    return {
+        "vendorJobTemplateId": quote.quote_id,
+        "priceEstimate": quote.amount / MICROS_PER_DOLLAR,
+        "currency": "USD",
+        "etaMinutes": math.ceil(quote.hours * 60),
+        "expiresAt": until.replace("+00:00", "Z"),
+    }
+
+
+def extension_price(vendor: VendorProfile, minutes: float) -> int:
+    """Return the price of more minutes in micro-dollars, rounded up to a cent."""
+    cents = math.ceil(vendor.price_per_hour * 100 * Decimal(str(minutes)) / 60)
+    return cents * _MICROS_PER_CENT
