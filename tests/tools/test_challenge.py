@@ -1,0 +1,207 @@
+import base64
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.errors import PolicyRefused, VendorGarbage
+from domain.money import Usd
+from domain.networks import BASE
+from domain.payments import PaymentTerms
+from tests.tools.builders import (
+    NETWORK,
+    PAYEE,
+    challenge_json,
+    challenge_v1_json,
+    encoded,
+    requirement,
+)
+from tools.payments.challenge import Challenge, read_challenge
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["exact", "2100000", PAYEE, NETWORK.caip2, "\ud800", "\u202e"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from([*requirement(), *challenge_json(), "maxAmountRequired", "info"])
+            | st.text(max_size=5),
+            inner,
+            max_size=8,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+def read_v2(challenge: object) -> Challenge | None:
+    return read_challenge({"payment-required": encoded(challenge)}, b"")
+
+
+def test_the_header_is_read_into_terms() -> None:
+    challenge = read_v2(challenge_json())
+    assert challenge is not None
+    terms = challenge.accepts[0]
+    assert (challenge.x402_version, challenge.error) == (2, "payment required")
+    assert (terms.scheme, terms.network, terms.asset) == ("exact", NETWORK.caip2, NETWORK.usdc)
+    assert (terms.pay_to, terms.amount, terms.max_timeout_s) == (PAYEE, Usd(2_100_000), 300)
+
+
+def test_without_a_header_the_body_is_read() -> None:
+    challenge = read_challenge({}, json.dumps(challenge_json()).encode())
+    assert challenge is not None
+    assert challenge.x402_version == 2
+
+
+def test_the_header_wins_over_the_body() -> None:
+    body = json.dumps(challenge_json(requirement(amount="9"))).encode()
+    challenge = read_challenge({"PAYMENT-REQUIRED": encoded(challenge_json())}, body)
+    assert challenge is not None
+    assert challenge.accepts[0].amount == Usd(2_100_000)
+
+
+def test_a_v1_body_is_read_and_its_network_name_becomes_caip2() -> None:
+    body = json.dumps(challenge_v1_json(network="base")).encode()
+    challenge = read_challenge({}, body)
+    assert challenge is not None
+    assert (challenge.x402_version, challenge.accepts[0].network) == (1, BASE.caip2)
+    assert challenge.accepts[0].amount == Usd(2_100_000)
+
+
+def test_a_v1_name_means_nothing_in_v2() -> None:
+    challenge = read_v2(challenge_json(requirement(network="base")))
+    assert challenge is not None
+    assert challenge.accepts[0].network == "base"
+
+
+@pytest.mark.parametrize("body", [b"", b"pay up", b"{}", b'{"error": "pay"}', b"[1]", b"\xff\xfe"])
+def test_a_402_that_is_no_x402_challenge_reads_as_none(body: bytes) -> None:
+    assert read_challenge({"x402-tx-id": "local_1"}, body) is None
+
+
+@pytest.mark.parametrize(
+    "header", ["", "%%%", "é", "bm90IGpzb24=", encoded([]), encoded({}), "A" * 99_999]
+)
+def test_a_malformed_header_is_garbage_and_never_a_vendor_outside_x402(header: str) -> None:
+    with pytest.raises(VendorGarbage, match="gpu_vendor_1 submit-job: its x402 challenge"):
+        read_challenge(
+            {"payment-required": header}, b"", vendor_id="gpu_vendor_1", call="submit-job"
+        )
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["-1", "1.5", "1e6", "+1", " 1", "0x10", "٣", "", "01", "9" * 17, "1" + "0" * 15 + "1"],
+)
+def test_an_amount_that_is_no_plain_integer_in_bounds_is_not_read(amount: str) -> None:
+    both = read_v2(challenge_json(requirement(amount=amount), requirement(amount="5")))
+    assert both is not None
+    assert [terms.amount for terms in both.accepts] == [Usd(5)]
+    with pytest.raises(VendorGarbage, match="no way to pay"):
+        read_v2(challenge_json(requirement(amount=amount)))
+
+
+@pytest.mark.parametrize("changes", [{"amount": 5}, {"payTo": None}, {"maxTimeoutSeconds": "soon"}])
+def test_wrong_types_are_garbage(changes: dict[str, object]) -> None:
+    with pytest.raises(VendorGarbage):
+        read_v2(challenge_json(requirement(**changes)))
+
+
+@pytest.mark.parametrize("timeout", [-1, 10**10])
+def test_an_absurd_timeout_is_not_read(timeout: int) -> None:
+    with pytest.raises(VendorGarbage):
+        read_v2(challenge_json(requirement(maxTimeoutSeconds=timeout)))
+
+
+def test_too_many_ways_to_pay_are_garbage() -> None:
+    small = requirement(extra={}, asset="")
+    with pytest.raises(VendorGarbage, match="more than 32"):
+        read_v2(challenge_json(*[small] * 33))
+
+
+def test_an_oversized_challenge_is_garbage() -> None:
+    with pytest.raises(VendorGarbage, match="above"):
+        read_v2(challenge_json(extensions={"x": "y" * 20_000}))
+
+
+def test_text_from_the_vendor_is_stripped_and_bounded() -> None:
+    challenge = read_v2(challenge_json(error="\x1b[31mpay\u202e\n" + "x" * 999))
+    assert challenge is not None
+    assert challenge.error.startswith("[31mpay x")
+    assert len(challenge.error) == 200
+
+
+def test_a_permit2_entry_is_never_what_a_signature_answers() -> None:
+    permit2 = requirement(extra={"assetTransferMethod": "permit2"})
+    mixed = read_v2(challenge_json(permit2, requirement()))
+    only = read_v2(challenge_json(permit2))
+    assert mixed is not None
+    assert only is not None
+    extra = mixed.requirement(mixed.accepts[0]).get_extra()
+    assert extra is not None
+    assert "assetTransferMethod" not in extra
+    with pytest.raises(PolicyRefused, match="no EIP-3009"):
+        only.requirement(only.accepts[0])
+
+
+def test_terms_that_the_challenge_does_not_offer_have_no_entry() -> None:
+    first, second = read_v2(challenge_json()), read_v2(challenge_json(requirement(amount="7")))
+    assert first is not None
+    assert second is not None
+    with pytest.raises(PolicyRefused):
+        first.requirement(second.accepts[0])
+
+
+def read_anything(headers: dict[str, str], body: bytes) -> None:
+    try:
+        challenge = read_challenge(headers, body)
+    except VendorGarbage as error:
+        message = str(error)
+    else:
+        message = challenge.error if challenge else ""
+        assert all(0 <= terms.amount.micros <= 10**15 for terms in _accepts(challenge))
+    assert len(message) < 400
+    assert message.isprintable()
+
+
+def _accepts(challenge: Challenge | None) -> tuple[PaymentTerms, ...]:
+    return challenge.accepts if challenge else ()
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=400))
+def test_random_bytes_never_break_the_reader(data: bytes) -> None:
+    read_anything({}, data)
+    read_anything({"payment-required": base64.b64encode(data).decode()}, b"")
+    read_anything({"payment-required": data.decode("latin-1")}, data)
+
+
+@settings(max_examples=40)
+@given(JSON)
+def test_random_json_never_breaks_the_reader(value: object) -> None:
+    read_anything({}, json.dumps(value).encode())
+    read_anything({"payment-required": encoded(value)}, b"")
+
+
+@settings(max_examples=40)
+@given(
+    st.dictionaries(st.sampled_from(list(requirement())), JSON, max_size=3),
+    st.dictionaries(st.sampled_from(list(challenge_json())), JSON, max_size=2),
+)
+def test_a_nearly_right_challenge_never_breaks_the_reader(
+    entry: dict[str, object], top: dict[str, object]
+) -> None:
+    read_anything({}, json.dumps(challenge_json(requirement(**entry)) | top).encode())
+
+
+@pytest.mark.parametrize("depth", [40, 5_000, 200_000])
+def test_deep_nesting_is_refused(depth: int) -> None:
+    deep = b'{"x402Version": 2, "accepts": ' + b"[" * depth + b"]" * depth + b"}"
+    assert read_challenge({}, deep) is None
+    with pytest.raises(VendorGarbage):
+        read_challenge({"payment-required": base64.b64encode(deep).decode()}, b"")

@@ -1,0 +1,281 @@
+"""Paying for one purchase: reserve, sign, persist, send, and let the chain judge.
+
+    authorize   reserve money → challenge → policy → sign → persist         (sends no payment)
+    deliver     send the persisted bytes, then ask the chain                (any number of times)
+
+Each step finds what an earlier, interrupted one left in the ledger and goes on from there. The
+rules are those of the design's payments page: one nonce per slot, persist before sending, resend
+the same bytes, and only the chain (judge.py) says paid or not paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from domain.errors import PolicyRefused, SlotClosed, VendorError, VendorGarbage, WalletEmpty
+from domain.journal import Note
+from domain.money import Usd
+from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
+from domain.policy import SpendingPolicy
+from domain.quotes import Rail, Vendor
+from ledger.ledger import Ledger
+from ledger.payments import Payment
+from ledger.runs import Lease, Reservation, Run
+from tools.payments.authorization import sign_payment
+from tools.payments.chain import Chain
+from tools.payments.challenge import Challenge
+from tools.payments.judge import Judge, Observe, facts
+from tools.payments.sellers import Goods, Seller, seller_of
+from tools.payments.wallets import Wallet
+from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
+
+LOCAL_TX_PREFIX: Final = "local_tx_"
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One thing to buy, at a price that its vendor is bound to."""
+
+    slot: int
+    kind: PurchaseKind
+    vendor: Vendor
+    quoted: Usd
+    minutes: int
+    gpu_type: str
+    order: Mapping[str, Any]
+    """What is asked of the vendor, as sellers.py writes it."""
+    expires_at: datetime | None = None
+    """When the vendor's price ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of sending a payment. `payment` is as the chain left it."""
+
+    payment: Payment
+    goods: Goods | None
+    """What the vendor gave for it; None as long as it has given nothing."""
+    problem: str = ""
+    """The vendor's word, or its silence, where it gave nothing."""
+
+
+class Cashier:
+    def __init__(
+        self,
+        ledger: Ledger,
+        vendors: VendorClient,
+        wallet: Wallet,
+        chain: Chain,
+        policy: SpendingPolicy,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._vendors = vendors
+        self._wallet = wallet
+        self._chain = chain
+        self.judge = Judge(ledger, chain, now)
+        self.policy = policy
+        self._now = now
+
+    async def authorize(
+        self, lease: Lease, run: Run, purchase: Purchase, observe: Observe
+    ) -> Delivery:
+        """Hold the money and persist a signed authorization; send nothing that pays.
+
+        Gives the stored payment when it was authorized before. `goods` come only from a vendor
+        that asks for no payment: its charge is booked at once, on no rail.
+
+        Raises, with the money free again: PolicyRefused, WalletEmpty, VendorError. Raises
+        BudgetExceeded, SlotClosed, LeaseLost with nothing taken. ChainDown, WalletDown and
+        StoreDown leave the reservation as it is, to be taken up again.
+        """
+        held = await self._hold(lease, run, purchase)
+        payment = await self._ledger.payments.open(self._reserved(run, purchase))
+        if payment.state is PaymentState.RELEASED:
+            await self.judge.free(payment, held)
+            raise SlotClosed(f"Payment {payment.id} was released before it was signed")
+        if payment.state is not PaymentState.RESERVED:
+            return Delivery(payment, None)
+        try:
+            answer = await self._seller(payment, purchase.vendor).request()
+            if not isinstance(answer, PaymentRequired402):
+                return Delivery(await self._book(payment, held, None, observe), answer)
+            if answer.challenge is None:
+                if answer.legacy_tx_id is None:
+                    raise VendorGarbage(
+                        purchase.vendor.vendor_id,
+                        purchase.kind.value,
+                        "it answered 402 without an x402 challenge or an x402-tx-id",
+                    )
+                return Delivery(await self._book(payment, held, answer.legacy_tx_id, observe), None)
+            terms = self._admit(answer.challenge, purchase.vendor, payment.amount)
+            payment = await self._sign(payment, answer.challenge, terms)
+        except (PolicyRefused, WalletEmpty, VendorError) as error:
+            await self._abandon(payment, held, str(error), observe)
+            raise
+        observe(
+            Note(
+                "payment_authorized",
+                f"Authorized {payment.amount} to {purchase.vendor.name} for "
+                f"{purchase.minutes} minutes of {purchase.gpu_type} (quoted {purchase.quoted})",
+                facts(payment),
+                key=f"{payment.id}:authorized",
+            )
+        )
+        return Delivery(payment, None)
+
+    async def deliver(self, payment: Payment, vendor: Vendor, observe: Observe) -> Delivery:
+        """Send an authorized payment's bytes, again if need be, and let the chain judge it.
+
+        Idempotent: the vendor answers the same payment with the same job. Raises ChainDown when
+        the chain could not be asked; nothing is lost, call it again.
+        """
+        seller = self._seller(payment, vendor)
+        goods, problem = None, ""
+        try:
+            if payment.on_chain:
+                header = PaymentHeader(payment.header_name, payment.header)
+                answer = await seller.request(payment=header)
+            else:
+                answer = await seller.request(legacy_tx_id=_legacy_tx_id(payment))
+            if isinstance(answer, PaymentRequired402):
+                problem = f"the vendor did not take the payment: {answer.reason or 'no reason'}"
+            else:
+                goods = answer
+        except VendorError as error:
+            problem = str(error)
+        run = await self._ledger.runs.get(payment.run_id)
+        judged = await self.judge.judge(run, payment, observe, problem)
+        return Delivery(judged, goods, problem)
+
+    def _seller(self, payment: Payment, vendor: Vendor) -> Seller:
+        return seller_of(payment.kind, payment.order, vendor, self._vendors)
+
+    async def _hold(self, lease: Lease, run: Run, purchase: Purchase) -> Reservation:
+        """Hold the money in the run's budget, then against the owner's caps."""
+        budget, amount = self._ledger.budget, purchase.quoted
+        if run.reservation(purchase.slot):
+            held = await budget.share(lease, run, purchase.slot, amount)
+        else:
+            self.policy.check_run(run.spent + run.reserved, amount)
+            held = await budget.reserve(lease, run, purchase.slot, amount)
+        caps = self.policy.caps
+        if not caps.any:
+            return held
+        try:
+            allowance = await self._ledger.allowances.hold(
+                caps,
+                run.user_id,
+                purchase.vendor.vendor_id,
+                f"{run.id}:{held.slot}",
+                held.amount,
+                self._now(),
+            )
+        except PolicyRefused:
+            if not held.shared:
+                await budget.release(run.id, held)
+            raise
+        return await budget.note_allowance(lease, held, allowance)
+
+    def _reserved(self, run: Run, purchase: Purchase) -> Payment:
+        return Payment(
+            id=payment_id(run.id, purchase.slot, purchase.vendor.vendor_id),
+            run_id=run.id,
+            slot=purchase.slot,
+            kind=purchase.kind,
+            vendor_id=purchase.vendor.vendor_id,
+            amount=purchase.quoted,
+            state=PaymentState.RESERVED,
+            rail=Rail.X402,
+            created_at=self._now(),
+            order=purchase.order,
+            minutes=purchase.minutes,
+            gpu_type=purchase.gpu_type,
+        )
+
+    def _admit(self, challenge: Challenge, vendor: Vendor, quoted: Usd) -> PaymentTerms:
+        """The first of the challenge's terms that the policy passes; raises the first refusal."""
+        refusals: list[PolicyRefused] = []
+        for terms in challenge.accepts:
+            try:
+                self.policy.check_terms(terms, quoted=quoted, pay_to=vendor.pay_to)
+            except PolicyRefused as refusal:
+                refusals.append(refusal)
+            else:
+                return terms
+        raise refusals[0]
+
+    async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
+        head, balance = await asyncio.gather(
+            self._chain.head(), self._chain.balance(self._wallet.address)
+        )
+        if balance < terms.amount:
+            raise WalletEmpty(
+                f"The wallet {self._wallet.address} holds {balance} and {terms.amount} is due",
+                f"Send USDC on {self.policy.network.name} to it",
+            )
+        now_s = max(int(self._now().timestamp()), head.timestamp_s)
+        signed = await sign_payment(
+            self._wallet,
+            self.policy.network,
+            challenge,
+            terms,
+            nonce=slot_nonce(payment.run_id, payment.slot),
+            valid_before_s=self.policy.valid_before(terms, now_s),
+            payment_id=payment.id,
+        )
+        return await self._ledger.payments.close(
+            payment,
+            PaymentState.AUTHORIZED,
+            now=self._now(),
+            amount=signed.amount,
+            network=self.policy.network.caip2,
+            asset=self.policy.network.usdc,
+            pay_to=signed.pay_to,
+            payer=signed.payer,
+            nonce=signed.nonce,
+            valid_before_s=signed.valid_before_s,
+            from_block=head.number,
+            header_name=signed.header_name,
+            header=signed.header,
+        )
+
+    async def _book(
+        self, payment: Payment, held: Reservation, tx_id: str | None, observe: Observe
+    ) -> Payment:
+        """Book a charge that no chain settles: spent by our own record, marked as such."""
+        booked = await self._ledger.payments.close(
+            payment,
+            PaymentState.SETTLED,
+            now=self._now(),
+            rail=Rail.NONE,
+            tx_id=tx_id or LOCAL_TX_PREFIX + payment.id.removeprefix("pay_"),
+        )
+        await self.judge.close_slot(payment.run_id, held, booked.amount)
+        observe(
+            Note(
+                "payment_booked",
+                f"{payment.vendor_id} bills outside x402: {booked.amount} booked, settled on no "
+                "chain",
+                facts(booked),
+                key=f"{payment.id}:settled",
+            )
+        )
+        return booked
+
+    async def _abandon(
+        self, payment: Payment, held: Reservation, why: str, observe: Observe
+    ) -> None:
+        """Give up a payment that was not signed, and its money unless a rival still needs it."""
+        if await self.judge.release(payment, why, observe):
+            await self.judge.free(payment, held)
+
+
+def _legacy_tx_id(payment: Payment) -> str | None:
+    """The id that a vendor billed outside x402 gave and expects back; None where it gave none."""
+    tx_id = payment.tx_id or ""
+    return None if tx_id.startswith(LOCAL_TX_PREFIX) else tx_id

@@ -1,0 +1,235 @@
+"""Ethereum JSON-RPC over the injected HTTP client: typed answers, bounded, retried.
+
+The URL may hold an API key, so messages name its host only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+from eth_utils.crypto import keccak
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from domain.errors import ChainDown, ConfigError
+from tools.wire.canonical import canonical_json
+from tools.wire.exchange import Limits, NoAnswer, exchange
+from tools.wire.untrusted import Unreadable, clean_text, parse_object
+
+ATTEMPTS: Final = 3
+LARGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
+SHORTEST_KEY: Final = 8
+"""Parts of the URL from this length on count as a key that an answer must not repeat."""
+
+_QUANTITY: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
+_HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+_BYTES: Final = re.compile(r"0x(?:[0-9a-fA-F]{2})*", re.ASCII)
+
+Topics = Sequence[str | list[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One event. All hex is lower case; data is 0x and any number of bytes."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: str
+    tx_hash: str
+    log_index: int
+    block_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a transaction did."""
+
+    succeeded: bool
+    block_number: int
+    logs: tuple[Log, ...]
+
+
+class RpcClient:
+    """One RPC node. Every method raises ChainDown when it gives no usable answer in three tries."""
+
+    def __init__(
+        self, url: str, http: httpx.AsyncClient, *, timeout_s: float, retry_wait_s: float
+    ) -> None:
+        """Raises ConfigError, naming RPC_URL and not the URL, for what is no HTTP address."""
+        self._url = _http_url(url)
+        self._http = http
+        self._limits = Limits(timeout_s, timeout_s, timeout_s, LARGEST_ANSWER_BYTES)
+        self._retry_wait_s = retry_wait_s
+        self.host = self._url.host if self._url.port is None else self._url.netloc.decode("ascii")
+
+    async def quantity(self, method: str) -> int:
+        """The number that a method without parameters answers."""
+        return self._quantity(method, await self._ask(method, []))
+
+    async def has_code(self, address: str) -> bool:
+        """Whether a contract lies at `address` now."""
+        code = await self._ask("eth_getCode", [address, "latest"])
+        return self._hex("eth_getCode", code, _BYTES) != "0x"
+
+    async def block_time(self, number: int) -> int:
+        """The time of block `number`, in Unix seconds."""
+        method = "eth_getBlockByNumber"
+        block = self._object(method, await self._ask(method, [hex(number), False]))
+        if self._quantity(method, block.get("number")) != number:
+            raise self._down(method, f"it answered another block than {number:,}")
+        return self._quantity(method, block.get("timestamp"))
+
+    async def call_uint(self, contract: str, data: str, block: int) -> int:
+        """The one 256-bit word that `contract` answers to `data` at the end of `block`."""
+        result = await self._ask("eth_call", [{"to": contract, "data": data}, hex(block)])
+        return int(self._hex("eth_call", result, _HASH), 16)
+
+    async def logs(self, contract: str, topics: Topics, first: int, last: int) -> list[Log]:
+        """The contract's events in blocks `first` to `last` that match `topics`, oldest first."""
+        method = "eth_getLogs"
+        wanted = {
+            "address": contract,
+            "topics": list(topics),
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+        }
+        logs = self._log_list(method, await self._ask(method, [wanted]))
+        mine = [
+            log
+            for log in logs
+            if log.address == contract.lower()
+            and first <= log.block_number <= last
+            and _matches(log.topics, topics)
+        ]
+        return sorted(mine, key=lambda log: (log.block_number, log.log_index))
+
+    async def receipt(self, tx_hash: str) -> Receipt | None:
+        """The receipt of a transaction; None when the node knows none."""
+        method = "eth_getTransactionReceipt"
+        result = await self._ask(method, [tx_hash])
+        if result is None:
+            return None
+        receipt = self._object(method, result)
+        if self._hex(method, receipt.get("transactionHash"), _HASH) != tx_hash:
+            raise self._down(method, "it answered another transaction's receipt")
+        return Receipt(
+            succeeded=self._quantity(method, receipt.get("status")) == 1,
+            block_number=self._quantity(method, receipt.get("blockNumber")),
+            logs=tuple(self._log_list(method, receipt.get("logs"))),
+        )
+
+    async def _ask(self, method: str, params: list[object]) -> object:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_fixed(self._retry_wait_s),
+            retry=retry_if_exception_type(ChainDown),
+            reraise=True,
+        )
+        return await retrying(self._ask_once, method, params)
+
+    async def _ask_once(self, method: str, params: list[object]) -> object:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        try:
+            answer = await exchange(
+                self._http,
+                "POST",
+                self._url,
+                limits=self._limits,
+                headers={"Content-Type": "application/json"},
+                content=canonical_json(request),
+            )
+            if not 200 <= answer.status_code < 300:
+                raise self._down(method, f"it answered {answer.status_code}")
+            reply = parse_object(answer.body)
+        except (NoAnswer, Unreadable) as error:
+            raise self._down(method, str(error)) from None
+        if reply.get("error") is not None:
+            raise self._down(method, f"it answered an error: {self._said(reply['error'])}")
+        if "result" not in reply or reply.get("id") != 1:
+            raise self._down(method, "its answer is not a JSON-RPC response")
+        return reply["result"]
+
+    def _said(self, error: object) -> str:
+        message = error.get("message") if isinstance(error, dict) else None
+        if not isinstance(message, str):
+            return "(no message)"
+        parts = [*self._url.path.split("/"), *self._url.params.values(), self._url.password]
+        keys = tuple(part for part in parts if len(part) >= SHORTEST_KEY)
+        return clean_text(message, 200, keys)
+
+    def _down(self, method: str, problem: str) -> ChainDown:
+        return ChainDown(
+            f"Asking the chain's RPC at {self.host} ({method}): {problem}",
+            "Try again, or set RPC_URL to another RPC",
+        )
+
+    def _hex(self, method: str, value: object, shape: re.Pattern[str]) -> str:
+        if not isinstance(value, str) or not shape.fullmatch(value):
+            raise self._down(method, "its answer has another shape than Ethereum's JSON-RPC says")
+        return value.lower()
+
+    def _quantity(self, method: str, value: object) -> int:
+        return int(self._hex(method, value, _QUANTITY), 16)
+
+    def _object(self, method: str, value: object) -> Mapping[str, object]:
+        if not isinstance(value, dict):
+            raise self._down(method, "it knows no such block or transaction")
+        return value
+
+    def _log_list(self, method: str, value: object) -> list[Log]:
+        if not isinstance(value, list):
+            raise self._down(method, "its answer holds no list of events")
+        entries = [self._object(method, entry) for entry in value]
+        return [self._log(method, entry) for entry in entries if entry.get("removed") is not True]
+
+    def _log(self, method: str, entry: Mapping[str, object]) -> Log:
+        topics = entry.get("topics")
+        if not isinstance(topics, list):
+            raise self._down(method, "an event in its answer has no topics")
+        return Log(
+            address=self._hex(method, entry.get("address"), _ADDRESS),
+            topics=tuple(self._hex(method, item, _HASH) for item in topics),
+            data=self._hex(method, entry.get("data"), _BYTES),
+            tx_hash=self._hex(method, entry.get("transactionHash"), _HASH),
+            log_index=self._quantity(method, entry.get("logIndex")),
+            block_number=self._quantity(method, entry.get("blockNumber")),
+        )
+
+
+def topic(signature: str) -> str:
+    """The hash of an event's or function's signature: 0x and 64 hex digits."""
+    return "0x" + keccak(text=signature).hex()
+
+
+def is_hash(text: str) -> bool:
+    """Whether `text` is 0x and 64 hex digits."""
+    return _HASH.fullmatch(text) is not None
+
+
+def address_word(address: str) -> str:
+    """`address` as a 32-byte word: 64 hex digits without 0x."""
+    return address.lower().removeprefix("0x").rjust(64, "0")
+
+
+def _http_url(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ConfigError("RPC_URL", "it is not an HTTP address", "Give the RPC's http(s) URL")
+    return parsed
+
+
+def _matches(topics: tuple[str, ...], wanted: Topics) -> bool:
+    if len(topics) < len(wanted):
+        return False
+    for have, want in zip(topics, wanted, strict=False):
+        allowed = want if isinstance(want, list) else [have if want is None else want]
+        if have not in allowed:
+            return False
+    return True

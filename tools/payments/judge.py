@@ -1,0 +1,207 @@
+"""Closing a slot: the chain is the judge, and the books follow it.
+
+    paid       AuthorizationUsed(payer, nonce) with the matching Transfer   → settled, posted
+    cancelled  AuthorizationCanceled(payer, nonce)                          → refused, released
+    unused     in a block after the last authorization's last second        → expired, released
+    anything else is unknown, and stays as it is
+
+The slot's reservation is closed last, so an open one means that something is left to do; every
+step may be repeated, by anyone, at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from domain.errors import ChainDown, IllegalTransition
+from domain.journal import Note
+from domain.money import ZERO, Usd
+from domain.payments import PaymentState
+from ledger.ledger import Ledger
+from ledger.payments import Payment
+from ledger.runs import Reservation, Run
+from tools.payments.chain import Cancelled, Chain, Settled, Unused
+
+Observe = Callable[[Note], None]
+"""Where notes about money go; the caller writes them into the run's journal."""
+
+_PAID: Final = (PaymentState.SETTLED, PaymentState.REFUNDED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What closes a slot: who was paid, how much, and why the others were not."""
+
+    winner: Payment | None
+    spent: Usd
+    why: str
+
+
+class Judge:
+    def __init__(self, ledger: Ledger, chain: Chain, now: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._chain = chain
+        self._now = now
+
+    async def judge(self, run: Run, payment: Payment, observe: Observe, word: str = "") -> Payment:
+        """Close a payment's slot if the chain decides; give the payment as it is then.
+
+        word: what the vendor said, if anything; it decides between refused and expired only.
+        Raises ChainDown.
+        """
+        held = run.reservation(payment.slot)
+        if held is None:
+            return await self._ledger.payments.get(payment.id) if payment.state.open else payment
+        slot = [payment]
+        if held.shared:
+            slot = await self._ledger.payments.of_slot(run.id, payment.slot)
+        verdict = await self._verdict(slot, observe)
+        if verdict is None:
+            return payment
+        winner = verdict.winner
+        judged = payment if winner is None or winner.id != payment.id else winner
+        for other in slot:
+            if other.state is PaymentState.AUTHORIZED and (winner is None or other.id != winner.id):
+                said = word if other.id == payment.id else ""
+                closed = await self._close_unpaid(other, said, verdict.why, observe)
+                judged = closed if other.id == payment.id else judged
+        await self.close_slot(run.id, held, verdict.spent)
+        return judged
+
+    async def close_slot(self, run_id: str, held: Reservation, spent: Usd) -> None:
+        """Count what the slot spent against the caps, then close it in the run's budget."""
+        if held.allowance is not None:
+            await self._ledger.allowances.settle(held.allowance, f"{run_id}:{held.slot}", spent)
+        await self._ledger.budget.post(run_id, held, spent)
+
+    async def judge_open(self, run: Run, observe: Observe) -> None:
+        """Judge each slot of `run` that holds money. Raises ChainDown."""
+        for held in run.reservations:
+            slot = await self._ledger.payments.of_slot(run.id, held.slot)
+            signed = [p for p in slot if p.state is not PaymentState.RESERVED]
+            if signed:
+                await self.judge(run, signed[0], observe)
+
+    async def _verdict(self, slot: Sequence[Payment], observe: Observe) -> _Verdict | None:
+        """Who of a slot's payments was paid, if that is decided; the winner is closed already."""
+        if settled := next((p for p in slot if p.state in _PAID), None):
+            return _Verdict(settled, settled.amount, f"the slot was paid to {settled.vendor_id}")
+        if any(p.state is PaymentState.RESERVED for p in slot):
+            return None
+        signed = [p for p in slot if p.state is PaymentState.AUTHORIZED]
+        if not signed:
+            return _Verdict(None, ZERO, "nothing that was signed can settle any more")
+        fate = await self._chain.authorization(
+            signed[0].payer, signed[0].nonce, from_block=min(p.from_block for p in signed)
+        )
+        match fate:
+            case Settled():
+                winner = await self._settle(signed, fate, observe)
+                why = f"the slot was paid to {winner.vendor_id} in {fate.tx_hash}"
+                return _Verdict(winner, fate.amount, why)
+            case Cancelled():
+                return _Verdict(None, ZERO, f"the nonce was cancelled in {fate.tx_hash}")
+            case Unused():
+                if fate.block.timestamp_s < max(p.valid_before_s for p in signed):
+                    return None
+                why = f"its nonce is unused in block {fate.block.number}, after its last second"
+                return _Verdict(None, ZERO, why)
+
+    async def _settle(self, signed: Sequence[Payment], fate: Settled, observe: Observe) -> Payment:
+        """Book what the chain shows as paid, to whichever of the slot's vendors it went."""
+        paid = (fate.pay_to.lower(), fate.amount)
+        winner = next((p for p in signed if (p.pay_to.lower(), p.amount) == paid), None)
+        if winner is None:
+            raise ChainDown(
+                f"A slot settled as {fate.amount} to {fate.pay_to} in {fate.tx_hash}, which no "
+                "stored authorization asked for",
+                "Check that RPC_URL is honest; the money stays reserved until this is clear",
+            )
+        settled = await self._ledger.payments.close(
+            winner, PaymentState.SETTLED, now=self._now(), tx_id=fate.tx_hash
+        )
+        observe(
+            Note(
+                "payment_settled",
+                f"{fate.amount} settled to {settled.vendor_id} in {fate.tx_hash}",
+                facts(settled),
+                key=f"{settled.id}:settled",
+            )
+        )
+        return settled
+
+    async def abandon(self, run: Run, slot: int, observe: Observe) -> None:
+        """Release a slot in which nothing was ever signed; a signed one is left to the chain.
+
+        Only for the holder of the run's lease.
+        """
+        held = run.reservation(slot)
+        if held is None:
+            return
+        payments = await self._ledger.payments.of_slot(run.id, slot)
+        for payment in payments:
+            if payment.state is PaymentState.RESERVED:
+                await self.release(payment, "abandoned before it was signed", observe)
+        if not payments:
+            await self.close_slot(run.id, held, ZERO)
+        else:
+            await self.free(payments[0], held)
+
+    async def release(self, payment: Payment, why: str, observe: Observe) -> bool:
+        """Close an unsigned payment; False when another writer was faster."""
+        try:
+            released = await self._ledger.payments.close(
+                payment, PaymentState.RELEASED, now=self._now(), reason=why[:500]
+            )
+        except IllegalTransition:
+            return False
+        observe(
+            Note(
+                "payment_released",
+                f"{released.amount} for {released.vendor_id} is free again: {why}",
+                facts(released),
+                key=f"{released.id}:closed",
+            )
+        )
+        return True
+
+    async def free(self, payment: Payment, held: Reservation) -> None:
+        """Release a slot's money when none of its payments can move any more."""
+        slot = await self._ledger.payments.of_slot(payment.run_id, payment.slot)
+        if not any(p.state.open or p.state in _PAID for p in slot):
+            await self.close_slot(payment.run_id, held, ZERO)
+
+    async def _close_unpaid(
+        self, payment: Payment, word: str, why: str, observe: Observe
+    ) -> Payment:
+        state = PaymentState.REFUSED if word else PaymentState.EXPIRED
+        reason = f"{why}; {word}" if word else why
+        closed = await self._ledger.payments.close(
+            payment, state, now=self._now(), reason=reason[:500]
+        )
+        observe(
+            Note(
+                f"payment_{state}",
+                f"{closed.amount} to {closed.vendor_id} was not paid: {reason}",
+                facts(closed),
+                key=f"{closed.id}:closed",
+            )
+        )
+        return closed
+
+
+def facts(payment: Payment) -> Mapping[str, Any]:
+    """What the journal keeps of a payment; never the signed header."""
+    return {
+        "paymentId": payment.id,
+        "slot": payment.slot,
+        "vendorId": payment.vendor_id,
+        "amountMicros": payment.amount.micros,
+        "payTo": payment.pay_to,
+        "network": payment.network,
+        "x402TxId": payment.tx_id,
+        "state": payment.state.value,
+    }

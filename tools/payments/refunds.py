@@ -1,0 +1,84 @@
+"""Refunds: a vendor's claim to have paid back, believed once its transfer is on the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from domain.journal import Note
+from domain.money import ZERO
+from domain.payments import PaymentState
+from ledger.jobs import Job
+from ledger.ledger import Ledger
+from ledger.payments import Payment
+from tools.payments.chain import Chain
+from tools.payments.judge import Observe, facts
+from tools.vendors.base import ClaimedRefund
+
+
+class Refunds:
+    def __init__(self, ledger: Ledger, chain: Chain, now: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._chain = chain
+        self._now = now
+
+    async def claim(self, job: Job, claim: ClaimedRefund, observe: Observe) -> None:
+        """Note what a vendor says it paid back for a job. Changes no budget."""
+        for payment_id in (*reversed(job.extensions), job.payment_id):
+            payment = await self._ledger.payments.find(payment_id)
+            if payment is None or payment.state is not PaymentState.SETTLED:
+                continue
+            if await self._ledger.payments.claim_refund(payment, claim.tx_hash):
+                observe(
+                    Note(
+                        "refund_claimed",
+                        f"{job.vendor_id} says that it refunds {claim.amount} in {claim.tx_hash}",
+                        facts(payment),
+                        key=f"{payment.id}:refund_claimed:{claim.tx_hash}",
+                    )
+                )
+            return
+
+    async def confirm(self, run_id: str, observe: Observe) -> None:
+        """Book the run's claimed refunds that the chain shows by now. Raises ChainDown.
+
+        Idempotent: a transaction is booked once, and each step may be repeated.
+        """
+        for payment in await self._ledger.payments.awaiting_refund(run_id):
+            await self._confirm(payment, observe)
+        run = await self._ledger.runs.get(run_id)
+        for payment in await self._ledger.payments.of_run(run_id):
+            booked = payment.refund_tx is None or payment.refund_tx in run.refunds
+            if payment.state is PaymentState.REFUNDED and not booked:
+                await self._ledger.budget.refund(run_id, str(payment.refund_tx), payment.refunded)
+
+    async def _confirm(self, payment: Payment, observe: Observe) -> None:
+        transfer = await self._chain.transfer_in(
+            str(payment.refund_tx), sender=payment.pay_to, recipient=payment.payer
+        )
+        if transfer is None or transfer.block_number < payment.from_block:
+            return
+        paid = sum(
+            (p.amount - p.refunded for p in await self._of_vendor(payment)),
+            ZERO,
+        )
+        refunded = await self._ledger.payments.close(
+            payment,
+            PaymentState.REFUNDED,
+            now=self._now(),
+            refunded=min(transfer.amount, paid),
+        )
+        observe(
+            Note(
+                "payment_refunded",
+                f"{refunded.refunded} came back from {payment.vendor_id} in {payment.refund_tx}",
+                facts(refunded),
+                key=f"{payment.id}:refunded",
+            )
+        )
+
+    async def _of_vendor(self, payment: Payment) -> list[Payment]:
+        """The run's settled payments to the vendor: no refund is larger than their sum."""
+        payments = await self._ledger.payments.of_run(payment.run_id)
+        paid = (PaymentState.SETTLED, PaymentState.REFUNDED)
+        return [p for p in payments if p.vendor_id == payment.vendor_id and p.state in paid]

@@ -1,0 +1,298 @@
+"""The vendor protocol over HTTP.
+
+One answer becomes one value or one typed error. Calls that may carry a payment are sent exactly
+once; only the reads (quote, job status, download) are retried, and once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx
+from pydantic import SecretStr
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+from domain.errors import (
+    ConfigError,
+    InvalidInput,
+    VendorGarbage,
+    VendorUnreachable,
+)
+from domain.jobs import MINUTES_PER_HOUR, JobSpec
+from domain.quotes import Quote, Vendor, VendorAddress
+from tools.payments.challenge import read_challenge
+from tools.vendors import answers, artifacts
+from tools.vendors.base import (
+    Accepted,
+    Artifact,
+    CancelReport,
+    Extended,
+    JobOrder,
+    JobReport,
+    PaymentHeader,
+    PaymentRequired402,
+)
+from tools.vendors.fields import Fields
+from tools.vendors.refusals import SECRET_REMEDY, check_status
+from tools.wire.canonical import canonical_json
+from tools.wire.exchange import Answer, Limits, NoAnswer, exchange
+from tools.wire.untrusted import Unreadable, clean_text, is_plain_id, parse_object
+
+LONGEST_REASON: Final = 200
+READ_ATTEMPTS: Final = 2
+
+_MEBIBYTE: Final = 1024 * 1024
+_HEADER_TEXT: Final = re.compile(r"[\x21-\x7e]{1,1024}", re.ASCII)
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class VendorTimeouts:
+    """Seconds. `total_s` bounds a whole call, `download_s` a whole download."""
+
+    connect_s: float = 5.0
+    read_s: float = 20.0
+    total_s: float = 30.0
+    download_s: float = 600.0
+
+
+class HttpVendorClient:
+    """`VendorClient` over one injected `httpx.AsyncClient`, which the caller closes."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        secret: SecretStr | str,
+        timeouts: VendorTimeouts | None = None,
+        max_body_bytes: int = _MEBIBYTE,
+        max_artifact_bytes: int = 1024 * _MEBIBYTE,
+    ) -> None:
+        """Raises ConfigError, naming GPU_VENDOR_SECRET, for a secret no header can carry."""
+        text = secret if isinstance(secret, str) else secret.get_secret_value()
+        if not _HEADER_TEXT.fullmatch(text):
+            raise ConfigError(
+                "GPU_VENDOR_SECRET", "it is missing or not printable ASCII", SECRET_REMEDY
+            )
+        waits = timeouts or VendorTimeouts()
+        self._http = http
+        self._secret = SecretStr(text)
+        self._limits = Limits(waits.connect_s, waits.read_s, waits.total_s, max_body_bytes)
+        self._artifact_limits = Limits(
+            waits.connect_s, waits.read_s, waits.download_s, max_artifact_bytes
+        )
+
+    async def quote(self, vendor: Vendor, spec: JobSpec, minutes: int) -> Quote:
+        """The vendor's binding price. See `VendorClient.quote`; retried once."""
+        if minutes <= 0:
+            raise InvalidInput("minutes", f"{minutes} is no time to rent for")
+        asked: dict[str, object] = {
+            "jobType": spec.job_type,
+            "gpuType": spec.gpu_type,
+            "maxHours": minutes / MINUTES_PER_HOUR,
+        }
+        if spec.gpu_count > 1:
+            asked["jobMetadata"] = {"gpuCount": spec.gpu_count}
+
+        async def ask() -> Quote:
+            answer = await self._call(vendor, "quote", "POST", content=canonical_json(asked))
+            return self._read(
+                vendor, "quote", answer, lambda f: answers.quote(f, vendor.vendor_id, spec, minutes)
+            )
+
+        return await _retried(ask)
+
+    def request_body(self, order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
+        """The exact body `submit_job` sends: canonical JSON, the same on every call and machine.
+
+        Raises InvalidInput when the job's parameters are not JSON.
+        """
+        body: dict[str, object] = {
+            "vendorJobTemplateId": order.template_id,
+            "jobParams": dict(order.job_params),
+        }
+        if legacy_tx_id is not None:
+            body["x402TxId"] = legacy_tx_id
+        if order.callback_url is not None:
+            body["callbackUrl"] = order.callback_url
+        return canonical_json(body)
+
+    async def submit_job(
+        self,
+        vendor: Vendor,
+        order: JobOrder,
+        *,
+        payment: PaymentHeader | None = None,
+        legacy_tx_id: str | None = None,
+    ) -> Accepted | PaymentRequired402:
+        """Submit once. See `VendorClient.submit_job`."""
+        body = self.request_body(order, legacy_tx_id=legacy_tx_id)
+        answer = await self._call(vendor, "submit-job", "POST", content=body, payment=payment)
+        if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
+            return self._payment_required(vendor, "submit-job", answer)
+        claim = _payment_response(answer)
+        return self._read(vendor, "submit-job", answer, lambda f: answers.accepted(f, claim))
+
+    async def extend_job(
+        self,
+        vendor: Vendor,
+        vendor_job_id: str,
+        minutes: int,
+        *,
+        payment: PaymentHeader | None = None,
+    ) -> Extended | PaymentRequired402:
+        """Prolong once. See `VendorClient.extend_job`."""
+        body = canonical_json({"vendorJobId": vendor_job_id, "minutes": minutes})
+        answer = await self._call(vendor, "extend-job", "POST", content=body, payment=payment)
+        if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
+            return self._payment_required(vendor, "extend-job", answer)
+        claim = _payment_response(answer)
+        return self._read(
+            vendor, "extend-job", answer, lambda f: answers.extended(f, vendor_job_id, claim)
+        )
+
+    async def job_status(self, vendor: VendorAddress, vendor_job_id: str) -> JobReport:
+        """Where the job stands. See `VendorClient.job_status`; retried once."""
+
+        async def ask() -> JobReport:
+            answer = await self._call(
+                vendor, "job-status", "GET", params={"vendorJobId": vendor_job_id}
+            )
+            return self._read(vendor, "job-status", answer, answers.job_report)
+
+        return await _retried(ask)
+
+    async def cancel_job(self, vendor: VendorAddress, vendor_job_id: str) -> CancelReport:
+        """End the job. See `VendorClient.cancel_job`."""
+        body = canonical_json({"vendorJobId": vendor_job_id})
+        answer = await self._call(vendor, "cancel-job", "POST", content=body)
+        return self._read(vendor, "cancel-job", answer, answers.cancel_report)
+
+    async def download(
+        self, vendor: VendorAddress, artifact_url: str, vendor_job_id: str, folder: Path
+    ) -> Artifact:
+        """Fetch the artifact to `folder`/<job>/<name>. See `VendorClient.download`; retried once.
+
+        Raises VendorGarbage for an address outside the vendor's own origin (our secret goes
+        nowhere else), a file above the limit, and bytes that contradict the `etag`'s sha256.
+        """
+
+        async def fetch() -> Artifact:
+            try:
+                url = artifacts.own_url(vendor.endpoint, artifact_url)
+                path = artifacts.local_path(folder, vendor_job_id, url)
+                return await artifacts.fetch(
+                    self._http,
+                    url,
+                    path,
+                    headers=self._headers(vendor, None),
+                    limits=self._artifact_limits,
+                    check=lambda code: check_status(vendor.vendor_id, "artifact", code, ""),
+                )
+            except Unreadable as error:
+                raise VendorGarbage(vendor.vendor_id, "artifact", str(error)) from None
+            except NoAnswer as error:
+                raise VendorUnreachable(vendor.vendor_id, "artifact", str(error)) from None
+
+        return await _retried(fetch)
+
+    def __repr__(self) -> str:
+        return "HttpVendorClient()"
+
+    async def _call(
+        self,
+        vendor: VendorAddress,
+        call: str,
+        method: str,
+        *,
+        params: dict[str, str] | None = None,
+        content: bytes | None = None,
+        payment: PaymentHeader | None = None,
+    ) -> Answer:
+        """One exchange whose answer is 2xx, or 402 where a payment may be asked for."""
+        headers = self._headers(vendor, payment)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            answer = await exchange(
+                self._http,
+                method,
+                f"{vendor.endpoint.rstrip('/')}/{call}",
+                limits=self._limits,
+                headers=headers,
+                params=params,
+                content=content,
+            )
+        except NoAnswer as error:
+            raise VendorUnreachable(vendor.vendor_id, call, str(error)) from None
+        except Unreadable as error:
+            raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
+        payable = call in ("submit-job", "extend-job")
+        if not (payable and answer.status_code == httpx.codes.PAYMENT_REQUIRED):
+            check_status(vendor.vendor_id, call, answer.status_code, self._said(answer))
+        return answer
+
+    def _headers(self, vendor: VendorAddress, payment: PaymentHeader | None) -> dict[str, str]:
+        if not _HEADER_TEXT.fullmatch(vendor.vendor_id):
+            raise InvalidInput("vendorId", "it is not printable ASCII", "Register it again")
+        headers = {
+            "Authorization": f"Bearer {self._secret.get_secret_value()}",
+            "x-vendor-id": vendor.vendor_id,
+            "Accept": "application/json",
+        }
+        if payment is not None:
+            headers[payment.name] = payment.value
+        return headers
+
+    def _read(
+        self, vendor: VendorAddress, call: str, answer: Answer, parse: Callable[[Fields], Value]
+    ) -> Value:
+        try:
+            return parse(self._fields(answer))
+        except Unreadable as error:
+            raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
+
+    def _fields(self, answer: Answer) -> Fields:
+        return Fields(parse_object(answer.body), (self._secret.get_secret_value(),))
+
+    def _payment_required(
+        self, vendor: VendorAddress, call: str, answer: Answer
+    ) -> PaymentRequired402:
+        challenge = read_challenge(
+            answer.headers, answer.body, vendor_id=vendor.vendor_id, call=call
+        )
+        legacy_tx_id = answer.headers.get("x402-tx-id", "")
+        reason = challenge.error if challenge and challenge.error else self._said(answer)
+        return PaymentRequired402(
+            challenge=challenge,
+            legacy_tx_id=legacy_tx_id if is_plain_id(legacy_tx_id) else None,
+            reason=clean_text(reason, LONGEST_REASON, (self._secret.get_secret_value(),)),
+        )
+
+    def _said(self, answer: Answer) -> str:
+        """The `error` of an answer's body as harmless text; empty when there is none."""
+        try:
+            return self._fields(answer).text("error", LONGEST_REASON) or ""
+        except Unreadable:
+            return ""
+
+
+def _payment_response(answer: Answer) -> str | None:
+    claim: str | None = answer.headers.get("PAYMENT-RESPONSE") or answer.headers.get(
+        "X-PAYMENT-RESPONSE"
+    )
+    return claim
+
+
+async def _retried(read: Callable[[], Awaitable[Value]]) -> Value:
+    """`read`, once more after VendorUnreachable."""
+    retrying = AsyncRetrying(
+        stop=stop_after_attempt(READ_ATTEMPTS),
+        retry=retry_if_exception_type(VendorUnreachable),
+        reraise=True,
+    )
+    return await retrying(read)

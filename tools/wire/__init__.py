@@ -1,0 +1,1 @@
+"""Bytes over the wire: one HTTP exchange within limits, and reading what a hostile peer sent."""

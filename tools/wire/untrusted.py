@@ -1,0 +1,102 @@
+"""Reading what a peer that may be hostile sent: strict JSON, harmless text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Final
+
+DEEPEST_JSON: Final = 32
+
+_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""Possessive, and a string may lack its end, so that no input makes it scan twice."""
+
+
+class Unreadable(ValueError):
+    """What came is not what the protocol says. The text is for a person and holds no secret."""
+
+
+def parse_json(data: bytes) -> object:
+    """The JSON value in `data`: UTF-8, no NaN or infinity, no lone surrogates, not too deep.
+
+    Raises Unreadable for anything else, whatever the bytes.
+    """
+    _check_depth(data)
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Unreadable("the answer is not JSON") from None
+    _check_json(value)
+    return value
+
+
+def parse_object(data: bytes) -> Mapping[str, object]:
+    """The JSON object in `data`; Unreadable as for `parse_json`, and for any other value."""
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        raise Unreadable("the answer is not a JSON object")
+    return value
+
+
+def clean_text(text: str, limit: int, secrets: tuple[str, ...] = ()) -> str:
+    """`text` as one harmless line of at most `limit` characters.
+
+    Control, formatting (right-to-left marks and the like) and surrogate characters become spaces,
+    runs of white space one space; any of `secrets` that the peer echoes is blotted out.
+    """
+    shown = text
+    if not text.isprintable():
+        shown = "".join(" " if _is_harmful(char) else char for char in text)
+    for secret in secrets:
+        shown = shown.replace(secret, "[secret]")
+    line = " ".join(shown.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def is_plain_id(text: str, limit: int = 200) -> bool:
+    """Whether `text` is a usable identifier: 1 to `limit` printable ASCII characters, no spaces."""
+    return 0 < len(text) <= limit and all("!" <= char <= "~" for char in text)
+
+
+def _is_harmful(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in ("Zl", "Zp")
+
+
+def _refuse_constant(name: str) -> object:
+    raise Unreadable(f"{name} is no JSON number")
+
+
+def _check_depth(data: bytes) -> None:
+    """Raise Unreadable for deep nesting, before the decoder recurses.
+
+    Where some library has raised Python's recursion limit (py-evm does), deep JSON does not raise
+    in the decoder: it overflows the stack and kills the process.
+    """
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(data):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            if depth > DEEPEST_JSON:
+                raise Unreadable(f"the answer's JSON is nested more than {DEEPEST_JSON} deep")
+        elif token[0] in (b"]", b"}"):
+            depth -= 1
+
+
+def _check_json(value: object) -> None:
+    if isinstance(value, str):
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise Unreadable("the answer's JSON holds half a character")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unreadable("the answer's JSON holds a number that is not finite")
+    elif isinstance(value, list):
+        for item in value:
+            _check_json(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_json(key)
+            _check_json(item)
