@@ -1,0 +1,104 @@
+"""What the nodes work with: services, injected, and the desk of one tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from domain.journal import Note
+from domain.money import Usd
+from domain.slices import SliceRule
+from graph.planner import Planner
+from ledger.ledger import Ledger
+from ledger.observations import Head
+from ledger.runs import Lease, Run
+from tools.payments.cashier import Cashier
+from tools.payments.chain import Chain
+from tools.payments.reconcile import Reconciler
+from tools.payments.refunds import Refunds
+from tools.payments.wallets import Wallet
+from tools.vendors.base import VendorClient
+
+DEFAULT_SLICES: Final = SliceRule(first_minutes=60, exposure=Usd(2_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How patient the agent is. Times as their names say."""
+
+    lease_seconds: float = 60.0
+    quote_deadline_s: float = 3.0
+    max_attempts: int = 5
+    """Purchases that came to nothing before a run is given up."""
+    poll_failure_limit: int = 3
+    """Polls in a row without an answer before a job counts as lost."""
+    stall_minutes: float = 30.0
+    """Without progress for so long, a job counts as hung."""
+    slices: SliceRule = DEFAULT_SLICES
+    """How much time to prepay at a vendor."""
+    approval_minutes: float = 60.0
+    """How long a payment waits for a person's approval."""
+    silent_sends: int = 2
+    """Sends of one payment without an answer before another vendor gets the slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Everything outside that the nodes reach. A test replaces any of them."""
+
+    ledger: Ledger
+    vendors: VendorClient
+    cashier: Cashier
+    refunds: Refunds
+    reconciler: Reconciler
+    chain: Chain
+    wallet: Wallet
+    planner: Planner
+    now: Callable[[], datetime]
+    limits: Limits
+    artifacts: Path
+    """The folder for downloaded artifacts, one subfolder a run."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """One tick's working place: the run as last read, the lease on it, and notes to be written."""
+
+    deps: Deps
+    run: Run
+    lease: Lease
+    head: Head = field(init=False)
+    _notes: list[Note] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.head = Head(self.run.journal_seq, self.run.journal_hash)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.deps.ledger
+
+    def observe(self, note: Note) -> None:
+        """Put a note aside; the node's end writes it."""
+        self._notes.append(note)
+
+    def note(self, type_: str, content: str, key: str | None = None, **data: Any) -> None:
+        self.observe(Note(type_, content, data, key))
+
+    async def flush(self) -> None:
+        """Write the notes into the journal."""
+        if self._notes:
+            notes, self._notes = self._notes, []
+            self.head = await self.ledger.observations.append(
+                self.run.id, self.head, notes, self.deps.now()
+            )
+
+    async def reread(self) -> Run:
+        self.run = await self.ledger.runs.get(self.run.id)
+        return self.run
+
+    def journal_fields(self) -> dict[str, Any]:
+        """The journal's head, for the run document: a hint that saves the next tick a search."""
+        return {"journal": {"seq": self.head.seq, "hash": self.head.hash}}

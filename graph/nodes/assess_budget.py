@@ -1,0 +1,75 @@
+"""assess_budget: finish what an interrupted tick began; then, can the rest still reach the goal?"""
+
+from __future__ import annotations
+
+from langgraph.types import Command
+
+from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
+from domain.money import ZERO, Usd
+from domain.payments import PaymentState, PurchaseKind
+from graph.deps import Desk
+from graph.routing import Phase, go, rest
+from graph.state import AgentState
+from graph.work import failures, left_for, spec_of
+from ledger.jobs import job_id
+from ledger.payments import Payment
+
+
+async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
+    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    if job and job.status is not JobStatus.FAILED:
+        return go(Phase.MONITOR)
+    slot = state.get("open_slot")
+    if unfinished := await _unfinished(desk, slot):
+        return go(Phase.LAUNCH, payment_id=unfinished.id, accepted=None, sends=0, open_slot=None)
+    run, spec = desk.run, spec_of(desk.run)
+    attempts = (await failures(desk)).total()
+    if attempts >= desk.deps.limits.max_attempts:
+        return await give_up(desk, f"{attempts} attempts came to nothing")
+    able = [v for v in await desk.ledger.vendors.all() if v.can_run(spec.gpu_type)]
+    if not able:
+        return await give_up(desk, f"no registered vendor has a {spec.gpu_type}")
+    left = left_for(run, slot)
+    cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in able)
+    # List prices only guide, quotes decide: but below half the cheapest none will be.
+    if left.scaled(2, 1) < cheapest or left == ZERO:
+        return await give_up(desk, _out_of_budget(left, cheapest))
+    desk.note(
+        "agent_reasoning",
+        f"Budget remaining: {left} of {run.budget_total}\n"
+        f"{len(able)} vendors have a {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
+    )
+    return go(Phase.CHOOSE_VENDOR)
+
+
+async def give_up(desk: Desk, reason: str) -> Command[str]:
+    """End the run as failed. What is still open of its money is closed later, by the chain."""
+    await desk.ledger.runs.end(desk.lease, RunStatus.FAILED, reason, desk.deps.now())
+    desk.note("run_failed", f"The run failed: {reason}", key="run_ended")
+    return rest(Phase.ENDED, f"Run failed: {reason}")
+
+
+async def _unfinished(desk: Desk, slot: int | None) -> Payment | None:
+    """A purchase that an earlier tick made and did not bring to a job: it comes before a new one.
+
+    slot: the one that waits for another vendor on purpose. A slot in which nothing was signed is
+    released on the way.
+    """
+    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    payments = await desk.ledger.payments.of_run(desk.run.id)
+    for payment in payments:
+        signed = payment.state is PaymentState.AUTHORIZED and payment.slot != slot
+        paid = payment.state is PaymentState.SETTLED and payment.kind is PurchaseKind.LAUNCH
+        if (signed or paid) and job_id(payment.id) not in jobs:
+            return payment
+    for held in desk.run.reservations:
+        if held.slot != slot:
+            await desk.deps.cashier.judge.abandon(desk.run, held.slot, desk.observe)
+    if await desk.ledger.payments.awaiting_refund(desk.run.id):
+        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+    await desk.reread()
+    return None
+
+
+def _out_of_budget(left: Usd, cheapest: Usd) -> str:
+    return f"the budget has {left} left, and the cheapest vendor asks about {cheapest}"

@@ -1,0 +1,71 @@
+"""The rest of launch for a running job: deliver the payment for its next slice of time."""
+
+from __future__ import annotations
+
+from langgraph.types import Command
+
+from domain.payments import PaymentState
+from domain.slices import price_of
+from graph.deps import Desk
+from graph.routing import Phase, go, rest
+from ledger.jobs import Job
+from ledger.payments import Payment
+from tools.vendors.base import JobReport
+
+
+async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
+    """Send the payment; whatever comes of it, the job is followed on.
+
+    As long as the outcome is unknown, each tick sends the same bytes again.
+    """
+    vendor = await desk.ledger.vendors.get(payment.vendor_id)
+    delivery = await desk.deps.cashier.deliver(payment, vendor, desk.observe)
+    job = await desk.ledger.jobs.find(payment.order["jobId"])
+    if job is None:
+        return go(Phase.ASSESS_BUDGET, payment_id=None)
+    open_still = delivery.payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED)
+    if open_still and delivery.goods is not None:
+        await desk.ledger.jobs.extend(job, payment.id, payment.minutes, desk.deps.now())
+        desk.note(
+            "job_extended",
+            f"{payment.vendor_id} gives the job {payment.minutes} more minutes",
+            key=f"{payment.id}:extended",
+        )
+    elif open_still:
+        desk.note("extension_unanswered", f"{payment.vendor_id}: {delivery.problem}")
+    else:
+        await desk.ledger.jobs.set_extension(job.id, None)
+        desk.note("extension_not_made", delivery.payment.reason)
+    return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
+
+
+async def next_slice(desk: Desk, job: Job, report: JobReport) -> Command[str] | None:
+    """What to do about the job's paid time: buy more in the next tick, or nothing (None)."""
+    if job.extension_id:
+        return rest(Phase.LAUNCH, "Job still running", payment_id=job.extension_id, accepted=None)
+    missing = job.needed_minutes - job.minutes
+    slices = desk.deps.limits.slices
+    if missing <= 0 or report.used_minutes is None:
+        return None
+    if not slices.due(job.minutes, report.used_minutes, job.last_slice):
+        return None
+    launched = await desk.ledger.payments.get(job.payment_id)
+    per_hour = launched.amount.scaled(60, launched.minutes)
+    unused = max(0, round(job.minutes - report.used_minutes))
+    vendor = await desk.ledger.vendors.get(job.vendor_id)
+    minutes = slices.minutes(
+        missing,
+        per_hour,
+        earned=vendor.completed + job.slices,
+        at_risk=price_of(unused, paid=launched.amount, for_minutes=launched.minutes),
+    )
+    if minutes == 0:
+        return None
+    decision = {
+        "kind": "extend",
+        "job_id": job.id,
+        "vendor_id": job.vendor_id,
+        "minutes": minutes,
+        "slot": desk.run.next_slot,
+    }
+    return rest(Phase.APPROVE, "Job still running", decision=decision)

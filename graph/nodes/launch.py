@@ -1,0 +1,117 @@
+"""launch: send the persisted payment, take the job from whom the chain shows as paid."""
+
+from __future__ import annotations
+
+from langgraph.types import Command
+
+from domain.jobs import JobStatus
+from domain.payments import PaymentState, PurchaseKind
+from graph.deps import Desk
+from graph.nodes.extend import deliver_extension
+from graph.routing import Phase, go, rest
+from graph.state import AgentState
+from graph.work import spec_of
+from ledger.jobs import Job, job_id
+from ledger.payments import Payment
+from tools.payments.cashier import Delivery
+from tools.vendors.base import Accepted
+
+GIVE_UP_AFTER = 3
+"""Sends to a vendor that was paid and gives no job."""
+
+
+async def launch(state: AgentState, desk: Desk) -> Command[str]:
+    payment = await desk.ledger.payments.get(state.get("payment_id") or "")
+    if payment.kind is PurchaseKind.EXTEND:
+        return await deliver_extension(desk, payment)
+    delivery = await _deliver(state, desk, payment)
+    payment, sends = delivery.payment, (state.get("sends") or 0) + 1
+    if payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED):
+        if isinstance(delivery.goods, Accepted):
+            return await _started(desk, payment, delivery.goods)
+        return await _silent(desk, payment, delivery, sends)
+    for rival in await desk.ledger.payments.of_slot(desk.run.id, payment.slot):
+        if rival.state is PaymentState.SETTLED:
+            desk.note(
+                "slot_paid_elsewhere",
+                f"{rival.vendor_id} was paid for this slot, so the job is taken from there",
+                key=f"{rival.id}:taken",
+            )
+            return go(Phase.LAUNCH, payment_id=rival.id, sends=0)
+    return _failed(payment, f"it was not paid: {payment.reason}")
+
+
+async def _deliver(state: AgentState, desk: Desk, payment: Payment) -> Delivery:
+    accepted = state.get("accepted")
+    if accepted:
+        status = JobStatus(accepted["status"])
+        return Delivery(payment, Accepted(accepted["vendor_job_id"], status, None, None))
+    vendor = await desk.ledger.vendors.get(payment.vendor_id)
+    return await desk.deps.cashier.deliver(payment, vendor, desk.observe)
+
+
+async def _started(desk: Desk, payment: Payment, accepted: Accepted) -> Command[str]:
+    job = await _open_job(desk, payment, accepted.vendor_job_id)
+    desk.note(
+        "job_started",
+        f"{payment.vendor_id} runs job {job.vendor_job_id}",
+        key=f"{job.id}:started",
+        vendorId=payment.vendor_id,
+        vendorJobId=job.vendor_job_id,
+    )
+    return rest(
+        Phase.MONITOR, "Job started", payment_id=None, accepted=None, decision=None,
+        open_slot=None, sends=0, failure=None,
+    )  # fmt: skip
+
+
+async def _open_job(
+    desk: Desk, payment: Payment, vendor_job_id: str, error: str | None = None
+) -> Job:
+    """The job that a payment bought; with `error`, one that was paid for and never ran."""
+    now, vendor = desk.deps.now(), await desk.ledger.vendors.get(payment.vendor_id)
+    job = Job(
+        id=job_id(payment.id),
+        run_id=desk.run.id,
+        vendor_id=payment.vendor_id,
+        endpoint=vendor.endpoint,
+        vendor_job_id=vendor_job_id,
+        payment_id=payment.id,
+        status=JobStatus.FAILED if error else JobStatus.RUNNING,
+        gpu_type=payment.gpu_type,
+        minutes=payment.minutes,
+        needed_minutes=max(payment.minutes, spec_of(desk.run).minutes),
+        last_slice=payment.minutes,
+        created_at=now,
+        updated_at=now,
+        progress_at=now,
+        error_message=error,
+    )
+    await desk.ledger.jobs.open(job)
+    await desk.ledger.runs.update(desk.lease, {"currentJobId": job.id})
+    return job
+
+
+async def _silent(desk: Desk, payment: Payment, delivery: Delivery, sends: int) -> Command[str]:
+    """No job yet. An unsettled payment may be tried with another vendor in the same slot."""
+    desk.note("launch_unanswered", f"No job from {payment.vendor_id} yet: {delivery.problem}")
+    if payment.state is PaymentState.SETTLED:
+        if sends >= GIVE_UP_AFTER:
+            why = f"it was paid and gives no job: {delivery.problem}"
+            job = await _open_job(desk, payment, "", error=why)
+            return _failed(payment, why, job.id)
+        return rest(Phase.LAUNCH, "Job not started yet: paid, the vendor is silent", sends=sends)
+    if sends >= desk.deps.limits.silent_sends:
+        return rest(
+            Phase.ASSESS_BUDGET,
+            "Job not started yet: trying another vendor with the same payment slot",
+            open_slot=payment.slot,
+            sends=sends,
+        )
+    return rest(Phase.LAUNCH, "Job not started yet: the outcome of the payment is unknown",
+                sends=sends)  # fmt: skip
+
+
+def _failed(payment: Payment, why: str, job: str | None = None) -> Command[str]:
+    failure = {"vendor_id": payment.vendor_id, "why": why, "job_id": job}
+    return go(Phase.RECOVER, failure=failure)

@@ -1,0 +1,134 @@
+"""monitor: poll the vendor once, and write down what is new."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from langgraph.types import Command
+
+from domain.errors import ChainDown, VendorError
+from domain.jobs import JobStatus, RunStatus
+from graph.deps import Desk
+from graph.nodes.extend import next_slice
+from graph.routing import Phase, go, rest
+from graph.state import AgentState
+from ledger.jobs import Job
+from tools.vendors.base import JobReport
+
+
+async def monitor(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
+    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    if job is None:
+        return go(Phase.ASSESS_BUDGET)
+    await _judge_open_payments(desk)
+    if job.status is JobStatus.COMPLETED:
+        return await _complete(desk, job)
+    if job.status.ended:
+        return _failed(job, job.error_message or f"its job is {job.status}")
+    try:
+        report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
+    except VendorError as error:
+        return await _unanswered(desk, job, error)
+    await _write_down(desk, job, report)
+    match report.status:
+        case JobStatus.COMPLETED:
+            return await _complete(desk, job)
+        case JobStatus.FAILED | JobStatus.CANCELLED:
+            if report.refund:
+                await desk.deps.refunds.claim(job, report.refund, desk.observe)
+            return _failed(job, report.error_message or f"its job {report.status}")
+        case _:
+            return await _still_running(desk, job, report)
+
+
+async def _judge_open_payments(desk: Desk) -> None:
+    """A job may start before its payment is seen on the chain: look again until it is closed."""
+    if not desk.run.reservations:
+        return
+    try:
+        await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
+    except ChainDown as error:
+        desk.note("chain_unreachable", str(error))
+    await desk.reread()
+
+
+async def _write_down(desk: Desk, job: Job, report: JobReport) -> None:
+    for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
+        desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
+    await desk.flush()
+    now = desk.deps.now()
+    await desk.ledger.jobs.update(
+        job,
+        status=report.status.value,
+        progress=report.progress,
+        lines=max(job.lines, len(report.logs)),
+        poll_failures=0,
+        metrics=dict(report.final_metrics),
+        artifact_url=report.artifact_url,
+        error_message=report.error_message,
+        progress_at=now if report.progress > job.progress else job.progress_at,
+        updated_at=now,
+    )
+
+
+async def _still_running(desk: Desk, job: Job, report: JobReport) -> Command[str]:
+    still = desk.deps.now() - job.progress_at
+    patience = timedelta(minutes=desk.deps.limits.stall_minutes)
+    if report.progress <= job.progress and still > patience:
+        return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
+    return await next_slice(desk, job, report) or rest(Phase.MONITOR, "Job still running")
+
+
+async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
+    failures, limit = job.poll_failures + 1, desk.deps.limits.poll_failure_limit
+    desk.note("poll_failed", f"{error} ({failures} of {limit})", vendorId=job.vendor_id)
+    await desk.ledger.jobs.update(job, poll_failures=failures, updated_at=desk.deps.now())
+    if failures >= limit:
+        return await _lost(desk, job, f"{failures} polls in a row failed: {error}")
+    return rest(Phase.MONITOR, "Job still running")
+
+
+async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
+    """Give a job up that does not end by itself, after telling its vendor to stop it."""
+    try:
+        report = await desk.deps.vendors.cancel_job(job, job.vendor_job_id)
+        if report.refund:
+            await desk.deps.refunds.claim(job, report.refund, desk.observe)
+    except VendorError as error:
+        desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
+    await desk.ledger.jobs.update(
+        job, status=JobStatus.FAILED.value, error_message=why, updated_at=desk.deps.now()
+    )
+    return _failed(job, why)
+
+
+async def _complete(desk: Desk, job: Job) -> Command[str]:
+    await _fetch_artifact(desk, job)
+    await desk.ledger.runs.end(desk.lease, RunStatus.COMPLETED, "", desk.deps.now())
+    desk.note("run_completed", f"The job completed at {job.vendor_id}", key="run_ended")
+    return rest(Phase.ENDED, "Job completed")
+
+
+async def _fetch_artifact(desk: Desk, job: Job) -> None:
+    """Download the artifact. Without it the run is complete all the same; the journal says why."""
+    done = await desk.ledger.jobs.find(job.id)
+    if done is None or not done.artifact_url:
+        return
+    try:
+        artifact = await desk.deps.vendors.download(
+            job, done.artifact_url, job.vendor_job_id, desk.deps.artifacts / desk.run.id
+        )
+    except (VendorError, OSError) as error:
+        desk.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact")
+        return
+    await desk.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
+    desk.note(
+        "artifact",
+        f"Downloaded {artifact.path.name}, {artifact.size:,} bytes",
+        key=f"{job.id}:artifact",
+        sha256=artifact.sha256,
+    )
+
+
+def _failed(job: Job, why: str) -> Command[str]:
+    return go(Phase.RECOVER, failure={"vendor_id": job.vendor_id, "why": why, "job_id": job.id})

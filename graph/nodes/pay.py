@@ -1,0 +1,76 @@
+"""pay: reserve the money, check the vendor's challenge, sign, persist. It sends no payment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langgraph.types import Command
+
+from domain.errors import (
+    BudgetExceeded,
+    IllegalTransition,
+    NotFound,
+    PolicyRefused,
+    SlotClosed,
+    VendorError,
+    WalletEmpty,
+)
+from domain.payments import PaymentState
+from graph.deps import Desk
+from graph.purchases import is_extension, purchase_of
+from graph.routing import Phase, go, rest
+from graph.state import AgentState
+from tools.vendors.base import Accepted
+
+
+async def pay(state: AgentState, desk: Desk) -> Command[str]:
+    decision = state.get("decision") or {}
+    extending = is_extension(decision)
+    try:
+        purchase = await purchase_of(desk, decision)
+        if purchase is None:
+            return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
+        delivery = await desk.deps.cashier.authorize(desk.lease, desk.run, purchase, desk.observe)
+    except SlotClosed:
+        return await _resume(desk, decision["slot"])
+    except (BudgetExceeded, IllegalTransition, WalletEmpty, PolicyRefused, VendorError) as refusal:
+        if extending:
+            return _without_extension(desk, refusal)
+        return _without_launch(desk, decision, refusal)
+    except NotFound as gone:
+        return _without_launch(desk, decision, gone)
+    if extending:
+        await desk.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)
+    accepted = isinstance(delivery.goods, Accepted) and {
+        "vendor_job_id": delivery.goods.vendor_job_id,
+        "status": delivery.goods.status.value,
+    }
+    return go(Phase.LAUNCH, payment_id=delivery.payment.id, accepted=accepted or None, sends=0)
+
+
+def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception) -> Command[str]:
+    match refusal:
+        case WalletEmpty():
+            desk.note("payment_not_made", str(refusal))
+            return rest(Phase.ASSESS_BUDGET, f"Waiting for funds: {refusal}", decision=None)
+        case BudgetExceeded() | IllegalTransition():
+            desk.note("payment_not_made", str(refusal))
+            return rest(Phase.ASSESS_BUDGET, f"Waiting: {refusal}", decision=None)
+        case _:
+            failure = {"vendor_id": decision.get("vendor_id"), "why": str(refusal), "job_id": None}
+            return go(Phase.RECOVER, failure=failure, decision=None)
+
+
+def _without_extension(desk: Desk, refusal: Exception) -> Command[str]:
+    """The job runs on until its paid time ends; the next poll may try again."""
+    desk.note("extension_not_made", str(refusal))
+    return go(Phase.MONITOR, decision=None)
+
+
+async def _resume(desk: Desk, slot: int) -> Command[str]:
+    """A decision for a slot that is used up: take what it was paid for, or choose again."""
+    for payment in await desk.ledger.payments.of_slot(desk.run.id, slot):
+        if payment.state is PaymentState.SETTLED:
+            return go(Phase.LAUNCH, payment_id=payment.id, decision=None, accepted=None, sends=0)
+    return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)

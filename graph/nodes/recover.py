@@ -1,0 +1,36 @@
+"""recover: book a failure, claim what is owed, and send the run back to look for another vendor."""
+
+from __future__ import annotations
+
+from langgraph.types import Command
+
+from domain.errors import ChainDown
+from graph.deps import Desk
+from graph.routing import Phase, rest
+from graph.state import AgentState
+
+
+async def recover(state: AgentState, desk: Desk) -> Command[str]:
+    failure = state.get("failure") or {}
+    vendor, why = failure.get("vendor_id", "a vendor"), failure.get("why", "it failed")
+    await _collect(desk)
+    run = await desk.reread()
+    desk.note(
+        "recovery",
+        f"{vendor} failed: {why}\nLooking for another vendor with {run.budget_remaining}",
+        vendorId=vendor,
+        jobId=failure.get("job_id"),
+    )
+    return rest(
+        Phase.ASSESS_BUDGET,
+        "Job failed" if failure.get("job_id") else f"Vendor failed: {why}",
+        failure=None, decision=None, payment_id=None, accepted=None, sends=0, open_slot=None,
+    )  # fmt: skip
+
+
+async def _collect(desk: Desk) -> None:
+    """Book refunds that are on the chain already; later ones are booked by later ticks."""
+    try:
+        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+    except ChainDown as error:
+        desk.note("chain_unreachable", str(error))

@@ -1,0 +1,371 @@
+"""Every setting, read from the environment and a `.env` file in one place: `Settings.load()`.
+
+A setting that is missing where another one needs it, or that contradicts another, is a
+ConfigError that names the variable: never a silent fallback. No error shows a secret.
+
+A field's name in capitals is its variable; its description completes "Set it to …".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from domain import networks
+from domain.errors import ConfigError
+from domain.money import Usd
+from graph.settings_fields import (
+    Dollars,
+    HttpUrl,
+    MongoUri,
+    NetworkName,
+    Port,
+    PrivateKey,
+    Seconds,
+    SecretHttpUrl,
+)
+
+LOCAL_VENDOR_SECRET: Final = "local-vendor-secret"
+"""What the mock vendor expects when GPU_VENDOR_SECRET is not set. Public: for this machine only."""
+DOTENV: Final = Path(".env")
+
+PlannerMode = Literal["stub", "llm"]
+WalletMode = Literal["local", "key", "cdp"]
+
+
+class Mode(NamedTuple):
+    """How one of the program's needs is met, for a person to read."""
+
+    need: str
+    mode: str
+    detail: str
+
+
+class Settings(BaseModel):
+    """All settings, checked. `Settings()` reads nothing: it is the mode with nothing configured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    # Storage
+    mongodb_uri: MongoUri | None = Field(
+        default=None,
+        description="mongodb://… or mongodb+srv://…, or leave it out",
+    )
+    mongodb_db_name: str = Field(
+        default="agentic_gpu_renter",
+        pattern=r'^[^\s/\\."$*<>:|?]{1,63}$',
+        description="a database name of at most 63 letters, digits, _ or -",
+    )
+    data_dir: Path = Field(
+        default=Path(".gpu-renter"),
+        description="a folder for the local services' data",
+    )
+
+    # Planner
+    planner_mode: PlannerMode = Field(
+        default="stub", description="stub (deterministic ranking) or llm (Fireworks)"
+    )
+    fireworks_api_key: SecretStr | None = Field(default=None, description="an API key of Fireworks")
+    fireworks_api_base: HttpUrl | None = Field(
+        default=None, description="another base address of the Fireworks API"
+    )
+    fireworks_model: str = Field(
+        default="accounts/fireworks/models/glm-5p3-flash", description="a model that can call tools"
+    )
+
+    # Payments
+    network: NetworkName = Field(
+        default=networks.LOCAL, description="eip155:31337 (local), base-sepolia or base"
+    )
+    rpc_url: SecretHttpUrl | None = Field(
+        default=None, description="an http(s) JSON-RPC address of the network"
+    )
+    max_payment_usd: Dollars = Field(
+        default=Usd.parse(100), description="the most dollars that one payment may move, above 0"
+    )
+    max_run_usd: Dollars | None = Field(
+        None, description="the most dollars that one run may spend, or leave it out"
+    )
+    max_user_day_usd: Dollars | None = Field(
+        None, description="the most dollars that one user may spend in a day, or leave it out"
+    )
+    max_user_hour_usd: Dollars | None = Field(
+        None, description="the most dollars that one user may spend in an hour, or leave it out"
+    )
+    max_vendor_day_usd: Dollars | None = Field(
+        None, description="the most dollars a user may pay one vendor in a day, or leave it out"
+    )
+    approval_threshold_usd: Dollars | None = Field(
+        None, description="dollars above which a payment waits for approval, or leave it out"
+    )
+    approval_minutes: float = Field(
+        60.0, gt=0, le=10_080, description="minutes that a payment waits for approval"
+    )
+    max_exposure_usd: Dollars = Field(
+        Usd.parse(2), description="the most dollars to prepay a vendor: what its failure can cost"
+    )
+    first_slice_minutes: int = Field(
+        60, ge=1, le=43_200, description="minutes to prepay a vendor without a record"
+    )
+    x402_private_key: PrivateKey | None = Field(
+        default=None, description="64 hexadecimal digits, the key of the account that pays"
+    )
+    x402_wallet_id: str = Field(
+        default="agentic-gpu-renter",
+        pattern=r"^[A-Za-z0-9-]{2,36}$",
+        description="the name of the CDP account that pays: 2 to 36 letters, digits or hyphens",
+    )
+    cdp_api_key_id: SecretStr | None = Field(default=None, description="the id of a CDP API key")
+    cdp_api_key_secret: SecretStr | None = Field(
+        default=None, description="the CDP API key's secret"
+    )
+    cdp_wallet_secret: SecretStr | None = Field(default=None, description="the CDP wallet secret")
+    cdp_base_path: HttpUrl | None = Field(
+        default=None, description="another base address of the CDP API"
+    )
+
+    # Vendors
+    gpu_vendor_secret: SecretStr = Field(
+        default=SecretStr(LOCAL_VENDOR_SECRET), description="the secret that the vendors gave you"
+    )
+    vendor_connect_timeout_s: Seconds = Field(default=3.0, description="seconds, up to 3600")
+    vendor_read_timeout_s: Seconds = Field(default=10.0, description="seconds, up to 3600")
+    vendor_total_timeout_s: Seconds = Field(default=15.0, description="seconds, up to 3600")
+    quote_deadline_s: Seconds = Field(default=3.0, description="seconds, up to 3600")
+
+    # Runs
+    lease_seconds: Seconds = Field(default=60.0, description="seconds, up to 3600")
+    max_attempts: int = Field(
+        default=5, ge=1, le=100, description="the most jobs of a run, 1 to 100"
+    )
+    stall_minutes: float = Field(
+        default=30.0,
+        gt=0,
+        le=10_080,
+        description="minutes without progress, up to 10080",
+    )
+    poll_failure_limit: int = Field(
+        default=3, ge=1, le=100, description="failed polls in a row, 1 to 100"
+    )
+
+    # Server and local services
+    host: str = Field(default="127.0.0.1", min_length=1, description="the address to listen on")
+    port: Port = Field(default=3000, description="a free port, 0 to 65535 (0: any)")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    vendor_port: Port = Field(default=4001, description="a free port, 0 to 65535 (0: any)")
+    chain_port: Port = Field(default=8545, description="a free port, 0 to 65535 (0: any)")
+    base_price_per_hour: float = Field(
+        default=1.4, gt=0, le=1000, description="dollars an hour, up to 1000"
+    )
+    fail_vendor_id: str = Field(default="", description="the id of a mock vendor, or nothing")
+    fail_rate: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="a share of the mock vendors' jobs, 0 to 1",
+    )
+
+    @classmethod
+    def load(cls, env: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Self:
+        """Read the environment, and under it the `.env` file. Empty values count as not set.
+
+        env: instead of this process's environment, and then no `.env` is read unless `dotenv`
+        names one. Raises ConfigError, naming the variable.
+        """
+        if env is None:
+            env, dotenv = os.environ, dotenv or DOTENV
+        written = {**dotenv_values(dotenv, interpolate=False), **env} if dotenv else env
+        given = {k: v.strip() for k, v in written.items() if v and v.strip()}
+        _merge_alias(given, "CDP_ACCOUNT_NAME", "X402_WALLET_ID")
+        for name in ("PLANNER_MODE", "LOG_LEVEL"):
+            if name in given:
+                given[name] = given[name].lower() if name == "PLANNER_MODE" else given[name].upper()
+        values = {f: given[f.upper()] for f in cls.model_fields if f.upper() in given}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _config_error(error) from None
+
+    def completed(self, **changes: Any) -> Self:
+        """A checked copy with these fields set."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**given, **changes})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_planner(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("planner_mode") is None:
+            mode = "llm" if given.get("fireworks_api_key") else "stub"
+            if mode == "stub" and given.get("fireworks_api_base"):
+                raise ConfigError(
+                    "FIREWORKS_API_KEY",
+                    "it is missing, but FIREWORKS_API_BASE is set",
+                    "Set it, or PLANNER_MODE=stub",
+                )
+            return {**given, "planner_mode": mode}
+        return given
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Raise ConfigError for a mode that is configured by half."""
+        if self.planner_mode == "llm" and self.fireworks_api_key is None:
+            raise ConfigError(
+                "FIREWORKS_API_KEY",
+                "it is missing, but PLANNER_MODE is llm",
+                "Set it, or PLANNER_MODE=stub",
+            )
+        if not self.max_payment_usd:
+            raise ConfigError("MAX_PAYMENT_USD", "it is 0", "Set it to an amount above 0")
+        self._check_wallet()
+        if not self.network.is_local:
+            self._check_public_network()
+        return self
+
+    def _check_wallet(self) -> None:
+        three = ("cdp_api_key_id", "cdp_api_key_secret", "cdp_wallet_secret")
+        given = [n for n in (*three, "cdp_base_path") if getattr(self, n) is not None]
+        missing = [n for n in three if getattr(self, n) is None]
+        if given and self.x402_private_key is not None:
+            raise ConfigError(
+                "X402_PRIVATE_KEY",
+                f"it is set, and so is {given[0].upper()}: two wallets, and no way to choose",
+                "Keep the private key or the CDP_* variables",
+            )
+        if given and missing:
+            raise ConfigError(
+                missing[0].upper(),
+                f"it is missing, but {given[0].upper()} is set",
+                "A CDP wallet needs CDP_API_KEY_ID, CDP_API_KEY_SECRET and CDP_WALLET_SECRET",
+            )
+        named = "x402_wallet_id" in self.model_fields_set
+        if named and not given and self.x402_private_key is None:
+            raise ConfigError(
+                "CDP_API_KEY_ID",
+                "it is missing, but X402_WALLET_ID names a CDP account",
+                "Set the three CDP_* variables, or leave X402_WALLET_ID out",
+            )
+
+    def _check_public_network(self) -> None:
+        name = self.network.name
+        if self.wallet_mode == "local":
+            raise ConfigError(
+                "X402_PRIVATE_KEY",
+                f"there is no wallet for NETWORK {name}",
+                "Set it, or the three CDP_* variables, or leave NETWORK out",
+            )
+        if "gpu_vendor_secret" not in self.model_fields_set:
+            raise ConfigError(
+                "GPU_VENDOR_SECRET",
+                f"it is missing, but NETWORK is {name}",
+                "Set it to the secret that the vendors gave you",
+            )
+        if self.gpu_vendor_secret.get_secret_value() == LOCAL_VENDOR_SECRET:
+            raise ConfigError(
+                "GPU_VENDOR_SECRET",
+                f"it is the public one of the mock vendor, but NETWORK is {name}",
+                "Set it to the secret that the vendors gave you",
+            )
+
+    @property
+    def wallet_mode(self) -> WalletMode:
+        if self.cdp_wallet_secret is not None:
+            return "cdp"
+        return "local" if self.x402_private_key is None else "key"
+
+    @property
+    def needs_mongo(self) -> bool:
+        """Whether the embedded MongoDB has to be started."""
+        return self.mongodb_uri is None
+
+    @property
+    def needs_chain(self) -> bool:
+        """Whether the local chain and the mock vendor have to be started."""
+        return self.network.is_local and self.rpc_url is None
+
+    @property
+    def chain_url(self) -> str:
+        """The JSON-RPC address in force. It may hold an API key: do not print it."""
+        if self.rpc_url is not None:
+            return self.rpc_url.get_secret_value()
+        if self.network.is_local:
+            return f"http://127.0.0.1:{self.chain_port}"
+        return self.network.default_rpc_url
+
+    @property
+    def local_vendor_url(self) -> str:
+        """Where the mock vendor answers, in the local mode."""
+        return f"http://127.0.0.1:{self.vendor_port}"
+
+    def modes(self) -> list[Mode]:
+        """What each need is met by, without secrets: hosts, and nothing else of an address."""
+        uri, network = self.mongodb_uri, self.network
+        mongo = (
+            Mode("MongoDB", "embedded", f"data in {self.data_dir}")
+            if uri is None
+            else Mode("MongoDB", "configured", _host(uri.get_secret_value()))
+        )
+        planner = (
+            Mode("planner", "llm", f"Fireworks, {self.fireworks_model}")
+            if self.planner_mode == "llm"
+            else Mode("planner", "stub", "deterministic ranking")
+        )
+        wallet = {
+            "local": Mode("wallet", "local", "a funded account on the local chain"),
+            "key": Mode("wallet", "key", "X402_PRIVATE_KEY"),
+            "cdp": Mode("wallet", "cdp", f"account {self.x402_wallet_id}"),
+        }[self.wallet_mode]
+        chain = Mode("chain", network.caip2, f"{network.name} at {_host(self.chain_url)}")
+        vendors = (
+            Mode("vendors", "mock", f"the mock vendor at {_host(self.local_vendor_url)}")
+            if self.needs_chain
+            else Mode("vendors", "registry", "the vendors collection")
+        )
+        return [mongo, planner, wallet, chain, vendors]
+
+
+def variables() -> tuple[str, ...]:
+    """The names of all variables that are read."""
+    return (*(name.upper() for name in Settings.model_fields), "CDP_ACCOUNT_NAME")
+
+
+def secret_variables() -> frozenset[str]:
+    """The variables that a program we start must not inherit."""
+    fields = Settings.model_fields.items()
+    return frozenset(n.upper() for n, f in fields if "SecretStr" in str(f.annotation))
+
+
+def _merge_alias(given: dict[str, str], alias: str, name: str) -> None:
+    value = given.pop(alias, None)
+    if value is not None and given.setdefault(name, value) != value:
+        raise ConfigError(alias, f"it contradicts {name}", "They mean the same: set one of them")
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    """The first problem, in words. Pydantic's own text repeats the value, which may be secret."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    field = str(problem["loc"][0])
+    text = problem["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    if problem["type"] == "string_pattern_mismatch":
+        text = "it has characters or a length that are not allowed"
+    described = Settings.model_fields[field].description
+    return ConfigError(field.upper(), text, f"Set it to {described}")
+
+
+def _host(address: str) -> str:
+    """Host and port of an address, without user, password, path and query."""
+    return urlsplit(address).netloc.rpartition("@")[2]

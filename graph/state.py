@@ -1,0 +1,43 @@
+"""What a checkpoint holds: the position, ids, and a trimmed conversation. Never money.
+
+Where this and the ledger disagree after a crash, the ledger is right.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from langchain_core.messages import AnyMessage
+from langgraph.graph import MessagesState
+from langgraph.graph.message import add_messages
+
+
+class AgentState(MessagesState, total=False):
+    run_id: str
+    """The run, and the thread of its checkpoints."""
+    user_id: str
+    """Who asks; read only where the graph itself makes the run (Studio)."""
+    goal: str
+    """What is asked; read only where the graph itself makes the run (Studio)."""
+    budget: str
+    """Dollars; read only where the graph itself makes the run (Studio)."""
+    phase: str
+    """The node that comes next: each invocation is routed by it."""
+    cancel: bool
+    """True when the run is to be cancelled; set by the tick."""
+    message: str
+    """The answer of the last tick."""
+    planning: Annotated[list[AnyMessage], add_messages]
+    """The conversation with the planner's model about the present decision."""
+    decision: dict[str, Any] | None
+    """What choose_vendor decided to rent: vendor_id, template_id, slot."""
+    payment_id: str | None
+    """The payment that launch delivers."""
+    accepted: dict[str, Any] | None
+    """A vendor's acceptance that came before any payment (a vendor billed outside x402)."""
+    sends: int
+    """How often launch has sent the present payment without a job to show for it."""
+    open_slot: int | None
+    """A slot whose outcome is unknown, to be used for another vendor."""
+    failure: dict[str, Any] | None
+    """What recover books: vendor_id, why, job_id."""

@@ -1,0 +1,42 @@
+"""intake: the goal becomes a job spec, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.jobs import JobSpec, Preference
+from tests.support.stack import FreshDatabase
+from tests.support.world import World
+
+
+async def test_the_goal_is_understood_and_what_was_guessed_is_said(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start("Fine-tune cheaply on an A100 for 30 minutes")
+        await world.tick(run)
+        spec = (await world.run(run)).spec
+        assert spec == JobSpec("fine-tune", "A100", 30, preference=Preference.CHEAPEST)
+        [told] = await world.told(run, "job_spec")
+        assert told == "Understood: fine-tune on 1 × A100 for 0.5 h, within $5.00"
+
+
+async def test_a_spec_once_made_is_kept(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.tick(run)
+        before = (await world.run(run)).spec
+        await world.lose_checkpoints(run)
+        await world.tick(run)
+        assert (await world.run(run)).spec == before
+        assert len(await world.told(run, "job_spec")) == 1
+
+
+@pytest.mark.parametrize("goal", ["Train on an H100", "Render on a T4 for 2 hours"])
+async def test_a_gpu_that_no_vendor_has_ends_the_run_unpaid(
+    database: FreshDatabase, goal: str
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start(goal)
+        message = await world.tick(run)
+        assert message.startswith("Run failed: no registered vendor has a ")
+        assert await world.status(run) == "failed"
+        assert world.transfers() == []

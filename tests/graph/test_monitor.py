@@ -1,0 +1,140 @@
+"""monitor: one poll a tick, each line once, and an end that is noticed."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from domain.jobs import JobStatus
+from graph.deps import Limits
+from tests.support.stack import FreshDatabase
+from tests.support.world import World
+
+FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
+
+
+async def test_each_line_of_the_log_is_told_once_and_in_order(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.ticks(run)
+        lines = await world.told(run, "job_log")
+        job = await world.job(run)
+        assert lines == world.vendor._store.logs(job.vendor_job_id)  # noqa: SLF001
+        assert job.lines == len(lines) == 5
+
+
+async def test_a_line_is_told_once_though_the_checkpoint_is_lost_each_time(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        while await world.status(run) == "running":
+            await world.tick(run)
+            await world.lose_checkpoints(run)
+        lines = await world.told(run, "job_log")
+        assert len(lines) == len(set(lines)) == 5
+        assert len(world.transfers()) == 1
+
+
+async def test_a_completed_job_leaves_its_metrics_and_its_artifact(
+    database: FreshDatabase, tmp_path: Path
+) -> None:
+    async with World.open(database, artifacts=tmp_path) as world:
+        run = await world.start()
+        messages = await world.ticks(run)
+        assert messages == ["Job started", *["Job still running"] * 2, "Job completed"]
+        job = await world.job(run)
+        assert job.metrics["finalLoss"] < job.metrics["firstLoss"]
+        assert job.artifact_path is not None
+        content = Path(job.artifact_path).read_bytes()
+        assert sha256(content).hexdigest() == job.artifact_sha256 == job.metrics["artifactSha256"]
+        assert Path(job.artifact_path).is_relative_to(tmp_path / run.id)
+        assert await world.status(run) == "completed"
+
+
+async def test_a_completed_job_without_its_artifact_is_completed_all_the_same(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "artifacts", "error_before_settling")
+        run = await world.start()
+        await world.ticks(run)
+        assert await world.status(run) == "completed"
+        assert len(await world.told(run, "artifact_failed")) == 1
+
+
+async def test_an_ended_run_is_left_as_it_is(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.ticks(run)
+        entries = len(await world.journal(run))
+        assert await world.tick(run) == "Run already completed"
+        assert len(await world.journal(run)) == entries
+
+
+async def test_a_job_that_dies_is_noticed_with_its_last_words(database: FreshDatabase) -> None:
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job failed")
+        job = await world.job(run)
+        assert job.status is JobStatus.FAILED
+        assert "GPU node lost" in (job.error_message or "")
+
+
+async def test_a_vendor_that_stops_answering_is_given_up_after_some_polls(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, limits=Limits(poll_failure_limit=3)) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.vendor_fault(FAST, "job-status", "hang")
+        messages = [await world.tick(run) for _ in range(3)]
+        assert messages == ["Job still running", "Job still running", "Job failed"]
+        assert len(await world.told(run, "poll_failed")) == 3
+        assert await world.tick(run) == "Job started"
+        assert (await world.job(run)).vendor_id == RELIABLE
+
+
+async def test_one_failed_poll_is_forgotten_when_the_next_succeeds(database: FreshDatabase) -> None:
+    async with World.open(database, epochs=8) as world:
+        run = await world.start()
+        await world.tick(run)
+        for _ in range(3):
+            world.vendor_fault(FAST, "job-status", "error_before_settling", times=1)
+            assert await world.tick(run) == "Job still running"
+            assert (await world.job(run)).poll_failures == 1
+            assert await world.tick(run) == "Job still running"
+            assert (await world.job(run)).poll_failures == 0
+
+
+@pytest.mark.parametrize("fault", ["never_boot", "ghost_job"])
+async def test_a_job_without_progress_is_stopped_and_moved(
+    database: FreshDatabase, fault: str
+) -> None:
+    async with World.open(database, limits=Limits(stall_minutes=30)) as world:
+        world.vendor_fault(FAST, "submit-job", fault)
+        run = await world.start()
+        await world.tick(run)
+        world.clock.advance(minutes=30)
+        assert await world.tick(run) == "Job still running"
+        world.clock.advance(1)
+        assert await world.tick(run) == "Job failed"
+        first = await world.job(run)
+        stopped = world.vendor._store.job(first.vendor_job_id)  # noqa: SLF001
+        assert stopped is not None
+        assert stopped.status == "cancelled"
+        assert await world.tick(run) == "Job started"
+        assert (await world.job(run)).vendor_id == RELIABLE
+
+
+async def test_a_job_that_its_vendor_does_not_know_any_more_is_moved(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "ghost_job_404")
+        run = await world.start()
+        await world.ticks(run)
+        assert [vendor for vendor, _ in await world.jobs(run)] == [FAST, RELIABLE]
+        assert await world.status(run) == "completed"

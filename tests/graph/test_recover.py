@@ -1,0 +1,77 @@
+"""recover: a failure is booked, and the run looks elsewhere with what is left."""
+
+from __future__ import annotations
+
+from domain.money import Usd
+from tests.support.builders import check_books
+from tests.support.stack import FreshDatabase
+from tests.support.world import World
+
+FAST = "gpu_vendor_1"
+
+
+async def test_a_failure_is_told_with_what_is_left(database: FreshDatabase) -> None:
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job failed")
+        [entry] = await world.journal(run, "recovery")
+        assert entry.note.content.startswith("gpu_vendor_1 failed: GPU node lost")
+        assert entry.note.data["vendorId"] == FAST
+        assert entry.note.data["jobId"] == (await world.job(run)).id
+
+
+async def test_a_run_recovers_elsewhere_and_pays_each_vendor_once(database: FreshDatabase) -> None:
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start()
+        await world.ticks(run)
+        assert await world.status(run) == "completed"
+        assert [transfer.value for transfer in world.transfers()] == [1_400_000, 1_800_000]
+        after = await world.run(run)
+        check_books(after)
+        assert after.spent == Usd.parse("3.2")
+
+
+async def test_a_run_that_cannot_afford_to_recover_fails_and_says_why(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start(dollars=2)
+        messages = await world.ticks(run)
+        assert "$0.60" in messages[-1]
+        assert await world.status(run) == "failed"
+        assert len(world.transfers()) == 1
+
+
+async def test_a_refund_on_the_chain_comes_back_into_the_budget(database: FreshDatabase) -> None:
+    async with World.open(database, failing=FAST, refund_on_failure=True) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job failed")
+        after = await world.run(run)
+        check_books(after)
+        back = [
+            t.value
+            for t in world.chain.transfers
+            if t.recipient == world.process.deps.wallet.address
+        ]
+        assert len(back) == 2  # the funds, and the refund
+        await world.ticks(run)
+        final = await world.run(run)
+        check_books(final)
+        paid = sum(transfer.value for transfer in world.transfers())
+        assert final.spent == Usd(paid - back[1])
+
+
+async def test_a_refund_that_a_vendor_only_claims_changes_no_budget(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "never_boot")
+        world.vendor_fault(FAST, "cancel-job", "claimed_refund")
+        run = await world.start()
+        await world.tick(run)
+        world.clock.advance(minutes=31)
+        assert await world.tick(run) == "Job failed"
+        await world.ticks(run)
+        final = await world.run(run)
+        check_books(final)
+        assert final.spent == Usd(sum(transfer.value for transfer in world.transfers()))
