@@ -26,13 +26,13 @@ _GPU = re.compile(
 )  # fmt: skip
 _COUNT = re.compile(r"(\d{1,3})\s*[x×]?\s*$", re.I)
 _DURATION = re.compile(
-    r"(\d+(?:\.\d+)?|an?|one|two|three|four|five|six|eight|ten|twelve)[\s-]*"
+    r"(\d+(?:\.\d+)?|half an?|an?|one|two|three|four|five|six|eight|ten|twelve)[\s-]*"
     r"(minutes?|mins?|hours?|hrs?|h|days?)\b",
     re.I,
 )
 _WORDS: Final = {
-    "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8,
-    "ten": 10, "twelve": 12,
+    "half a": 0.5, "half an": 0.5, "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4,
+    "five": 5, "six": 6, "eight": 8, "ten": 10, "twelve": 12,
 }  # fmt: skip
 _JOB_TYPES: Final = (
     ("fine-tune", r"fine[\s-]?tun|lora\b|finetune"),

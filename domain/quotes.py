@@ -43,6 +43,8 @@ class Vendor:
 
     completed: int = 0
     """Jobs that it has completed for us."""
+    failed: int = 0
+    """Jobs that it has failed."""
 
     def can_run(self, gpu_type: str) -> bool:
         return gpu_type.casefold() in (gpu.casefold() for gpu in self.gpu_types)

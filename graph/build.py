@@ -39,7 +39,10 @@ Graph = CompiledStateGraph[AgentState, Desk, AgentState, AgentState]
 
 _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
     Phase.INTAKE: (intake, (Phase.ASSESS_BUDGET,)),
-    Phase.ASSESS_BUDGET: (assess_budget, (Phase.CHOOSE_VENDOR, Phase.MONITOR, END)),
+    Phase.ASSESS_BUDGET: (
+        assess_budget,
+        (Phase.ASSESS_BUDGET, Phase.CHOOSE_VENDOR, Phase.LAUNCH, Phase.MONITOR, END),
+    ),
     Phase.CHOOSE_VENDOR: (choose_vendor, (Phase.TOOLS, Phase.APPROVE, END)),
     Phase.TOOLS: (tools, (Phase.CHOOSE_VENDOR,)),
     Phase.APPROVE: (approve, (Phase.PAY, Phase.ASSESS_BUDGET, END)),
@@ -63,13 +66,17 @@ def build_graph(open_desk: OpenDesk, checkpointer: BaseCheckpointSaver[Any] | No
 
 
 def _at_desk(node: Node, open_desk: OpenDesk) -> Callable[..., Awaitable[Command[str]]]:
-    """The node as LangGraph calls it. Its notes are written before its checkpoint is."""
+    """The node as LangGraph calls it. Its notes are written before its checkpoint is.
+
+    A node that took longer than its lease writes neither: its run is another's now.
+    """
 
     async def step(
         state: AgentState, config: RunnableConfig, runtime: Runtime[Desk | None]
     ) -> Command[str]:
         async with open_desk(state, config, runtime.context) as desk:
             command = await node(state, desk)
+            desk.check_lease()
             await desk.flush()
             return command
 

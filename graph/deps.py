@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from domain.errors import LeaseLost
 from domain.journal import Note
 from domain.money import Usd
 from domain.slices import SliceRule
@@ -94,6 +95,11 @@ class Desk:
             self.head = await self.ledger.observations.append(
                 self.run.id, self.head, notes, self.deps.now()
             )
+
+    def check_lease(self) -> None:
+        """Raise LeaseLost when the lease has run out: another tick may be at work by now."""
+        if self.deps.now() >= self.lease.expires_at:
+            raise LeaseLost(f"The lease on run {self.run.id} ran out", "Tick it again")
 
     async def reread(self) -> Run:
         self.run = await self.ledger.runs.get(self.run.id)

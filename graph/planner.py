@@ -7,6 +7,7 @@ model answers is checked against the offers, and where it does not stand, the ra
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -65,6 +66,9 @@ class Planner(Protocol):
     ) -> Decided | Consult:
         """The next step towards a decision. Always ends in one; never raises for a model."""
 
+    async def aclose(self) -> None:
+        """Close what it holds open."""
+
 
 class RankingPlanner:
     """PLANNER_MODE=stub."""
@@ -76,6 +80,9 @@ class RankingPlanner:
         tools: Sequence[BaseTool],  # noqa: ARG002
     ) -> Decided | Consult:
         return Decided(rank(situation), "ranking")
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 def rank(situation: Situation) -> Decision:
@@ -143,6 +150,14 @@ class ModelPlanner:
             return self._fall_back(situation, messages, "the model called an unknown tool")
         problem = "several decisions at once" if chosen else "no decision in the model's answer"
         return self._fall_back(situation, messages, problem)
+
+    async def aclose(self) -> None:
+        """Close the model's connections, where it says how."""
+        for name in ("aclose", "close"):
+            close = getattr(self._model, name, None)
+            closing = close() if callable(close) else None
+            if inspect.isawaitable(closing):
+                await closing
 
     def _bound(self, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
         return self._model.bind_tools([*tools, *_DECISIONS], tool_choice="any")

@@ -12,7 +12,6 @@ from typing import Final
 import httpx
 from eth_utils.crypto import keccak
 from langchain_core.runnables import RunnableConfig
-from langchain_fireworks import ChatFireworks
 from pydantic import SecretStr
 
 from domain.errors import ConfigError
@@ -70,7 +69,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         raise ConfigError("MONGODB_URI", "it is not set", "Set it, or run: gpu-renter serve")
     uri, database = settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
+        # A proxy of the environment is for the world outside, not for this machine.
+        direct = {
+            f"all://{host}": httpx.AsyncHTTPTransport() for host in ("localhost", "127.0.0.1")
+        }
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(follow_redirects=False, mounts=direct)
+        )
         store = Store.open(uri, database)
         stack.push_async_callback(store.close)
         ledger = Ledger.over(store)
@@ -78,6 +83,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         checkpoints = await Checkpoints.open(uri, database, store)
         stack.callback(checkpoints.close)
         deps = await open_deps(settings, ledger, http)
+        stack.push_async_callback(deps.planner.aclose)
         graph = build_graph(tick_desk, checkpoints.saver)
         yield Services(settings, deps, checkpoints, graph)
 
@@ -155,6 +161,8 @@ def open_planner(settings: Settings) -> Planner:
     """The planner in force."""
     if settings.planner_mode == "stub" or settings.fireworks_api_key is None:
         return RankingPlanner()
+    from langchain_fireworks import ChatFireworks  # seconds to load: only where it is used
+
     model = ChatFireworks(
         model_name=settings.fireworks_model,
         api_key=settings.fireworks_api_key,

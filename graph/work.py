@@ -34,3 +34,9 @@ async def failures(desk: Desk) -> Counter[str]:
     return Counter(p.vendor_id for p in payments if p.state in _FAILED) + Counter(
         job.vendor_id for job in jobs if job.status is JobStatus.FAILED
     )
+
+
+async def book_outcome(desk: Desk, job_id: str, vendor_id: str, *, completed: bool) -> None:
+    """Count an ended job in its vendor's record, at most once whatever crashes."""
+    if await desk.ledger.jobs.book(job_id):
+        await desk.ledger.vendors.record(vendor_id, completed=completed)

@@ -98,6 +98,12 @@ class Jobs:
             job_id, {}, {"$set": {"artifactSha256": sha256, "artifactPath": path}}
         )
 
+    async def book(self, job_id: str) -> bool:
+        """Mark an ended job as counted in its vendor's record; False when it was before."""
+        return await self.documents.change(
+            job_id, {"booked": {"$ne": True}}, {"$set": {"booked": True}}
+        )
+
     async def extend(self, job: Job, payment_id: str, minutes: int, now: datetime) -> bool:
         """Book more time, once per payment; say whether it applied."""
         return await self.documents.change(

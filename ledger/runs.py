@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -175,6 +175,12 @@ class Runs:
                 f"Another tick works on run {run_id}", "Try again when it is done, in a moment"
             )
         return run, Lease(run_id, run.fence, expires_at)
+
+    async def renew(self, lease: Lease, now: datetime, seconds: float) -> Lease:
+        """Prolong a lease. Raises LeaseLost when another took over."""
+        expires_at = now + timedelta(seconds=seconds)
+        await self.update(lease, {"lease": {"expiresAt": expires_at}})
+        return replace(lease, expires_at=expires_at)
 
     async def release(
         self, lease: Lease, now: datetime, fields: Mapping[str, Any] | None = None

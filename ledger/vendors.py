@@ -50,6 +50,16 @@ class Vendors:
             {"createdAt": now},
         )
 
+    async def record(self, vendor_id: str, *, completed: bool) -> None:
+        """Count one more job that the vendor completed, or failed. Unknown vendors have no record.
+
+        The caller sees to it that a job is counted once.
+        """
+        found = await self.documents.find({"vendorId": vendor_id}, limit=1)
+        if found:
+            outcome = "completed" if completed else "failed"
+            await self.documents.change(found[0]["_id"], {}, {"$inc": {f"record.{outcome}": 1}})
+
     async def remove(self, vendor_id: str) -> None:
         """Raises NotFound."""
         found = await self.documents.find({"vendorId": vendor_id}, limit=1)
@@ -67,6 +77,8 @@ def _vendor(document: Document) -> Vendor:
             reliability=float(document["reliabilityScore"]),
             gpu_types=tuple(str(gpu) for gpu in document["supportedGpuTypes"]),
             pay_to=document.get("payTo"),
+            completed=document.get("record", {}).get("completed", 0),
+            failed=document.get("record", {}).get("failed", 0),
         )
     except KeyError as error:
         raise InvalidInput(

@@ -20,6 +20,8 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     if job and job.status is not JobStatus.FAILED:
         return go(Phase.MONITOR)
     slot = state.get("open_slot")
+    if slot is not None and desk.run.reservation(slot) is None:
+        return go(Phase.ASSESS_BUDGET, open_slot=None)
     if unfinished := await _unfinished(desk, slot):
         return go(Phase.LAUNCH, payment_id=unfinished.id, accepted=None, sends=0, open_slot=None)
     run, spec = desk.run, spec_of(desk.run)
@@ -28,7 +30,7 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
         return await give_up(desk, f"{attempts} attempts came to nothing")
     able = [v for v in await desk.ledger.vendors.all() if v.can_run(spec.gpu_type)]
     if not able:
-        return await give_up(desk, f"no registered vendor has a {spec.gpu_type}")
+        return await give_up(desk, f"no registered vendor has {spec.gpu_type}")
     left = left_for(run, slot)
     cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in able)
     # List prices only guide, quotes decide: but below half the cheapest none will be.
@@ -37,7 +39,7 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     desk.note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
-        f"{len(able)} vendors have a {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
+        f"{len(able)} vendors have {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
     )
     return go(Phase.CHOOSE_VENDOR)
 
@@ -50,24 +52,27 @@ async def give_up(desk: Desk, reason: str) -> Command[str]:
 
 
 async def _unfinished(desk: Desk, slot: int | None) -> Payment | None:
-    """A purchase that an earlier tick made and did not bring to a job: it comes before a new one.
+    """A launch that an earlier tick paid, or signed, and did not bring to a job: it comes first.
 
-    slot: the one that waits for another vendor on purpose. A slot in which nothing was signed is
-    released on the way.
+    slot: the one that waits for another vendor on purpose. On the way, what the chain decides is
+    closed, and a slot in which nothing was signed is released. Time that was ordered for a job
+    that has failed since is left to the chain, and never sent again.
     """
-    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
-    payments = await desk.ledger.payments.of_run(desk.run.id)
-    for payment in payments:
-        signed = payment.state is PaymentState.AUTHORIZED and payment.slot != slot
-        paid = payment.state is PaymentState.SETTLED and payment.kind is PurchaseKind.LAUNCH
-        if (signed or paid) and job_id(payment.id) not in jobs:
-            return payment
-    for held in desk.run.reservations:
-        if held.slot != slot:
-            await desk.deps.cashier.judge.abandon(desk.run, held.slot, desk.observe)
+    if desk.run.reservations:
+        await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
+        for held in desk.run.reservations:
+            if held.slot != slot:
+                await desk.deps.cashier.judge.abandon(desk.run, held.slot, desk.observe)
     if await desk.ledger.payments.awaiting_refund(desk.run.id):
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     await desk.reread()
+    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    for payment in await desk.ledger.payments.of_run(desk.run.id):
+        signed = payment.state is PaymentState.AUTHORIZED and payment.slot != slot
+        paid = payment.state is PaymentState.SETTLED
+        launch = payment.kind is PurchaseKind.LAUNCH
+        if launch and (signed or paid) and job_id(payment.id) not in jobs:
+            return payment
     return None
 
 

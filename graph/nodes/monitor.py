@@ -12,6 +12,7 @@ from graph.deps import Desk
 from graph.nodes.extend import next_slice
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
+from graph.work import book_outcome
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
@@ -29,13 +30,14 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG00
         report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
     except VendorError as error:
         return await _unanswered(desk, job, error)
+    if report.status.ended and report.refund:
+        # Before the job is written down as ended: it is not polled again after that.
+        await desk.deps.refunds.claim(job, report.refund, desk.observe)
     await _write_down(desk, job, report)
     match report.status:
         case JobStatus.COMPLETED:
             return await _complete(desk, job)
         case JobStatus.FAILED | JobStatus.CANCELLED:
-            if report.refund:
-                await desk.deps.refunds.claim(job, report.refund, desk.observe)
             return _failed(job, report.error_message or f"its job {report.status}")
         case _:
             return await _still_running(desk, job, report)
@@ -104,6 +106,7 @@ async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
 
 async def _complete(desk: Desk, job: Job) -> Command[str]:
     await _fetch_artifact(desk, job)
+    await book_outcome(desk, job.id, job.vendor_id, completed=True)
     await desk.ledger.runs.end(desk.lease, RunStatus.COMPLETED, "", desk.deps.now())
     desk.note("run_completed", f"The job completed at {job.vendor_id}", key="run_ended")
     return rest(Phase.ENDED, "Job completed")

@@ -8,16 +8,20 @@ from domain.errors import ChainDown
 from graph.deps import Desk
 from graph.routing import Phase, rest
 from graph.state import AgentState
+from graph.work import book_outcome
 
 
 async def recover(state: AgentState, desk: Desk) -> Command[str]:
     failure = state.get("failure") or {}
     vendor, why = failure.get("vendor_id", "a vendor"), failure.get("why", "it failed")
+    if failure.get("job_id"):
+        await book_outcome(desk, failure["job_id"], vendor, completed=False)
     await _collect(desk)
     run = await desk.reread()
     desk.note(
         "recovery",
         f"{vendor} failed: {why}\nLooking for another vendor with {run.budget_remaining}",
+        key=f"{failure['job_id']}:recovery" if failure.get("job_id") else None,
         vendorId=vendor,
         jobId=failure.get("job_id"),
     )

@@ -110,7 +110,6 @@ async def test_what_is_left_is_said_before_choosing(database: FreshDatabase) -> 
         assert spec_of(await world.run(run)).minutes == 60
 
 
-@pytest.mark.xfail(reason="a released reservation counts as the vendor's failure", strict=True)
 async def test_an_empty_wallet_is_no_attempt_that_failed(database: FreshDatabase) -> None:
     async with World.open(database, limits=Limits(max_attempts=2)) as world:
         world.chain.transfer(AGENT, "0x" + "11" * 20, world.chain.balance_of(AGENT))

@@ -37,6 +37,6 @@ async def test_a_gpu_that_no_vendor_has_ends_the_run_unpaid(
     async with World.open(database) as world:
         run = await world.start(goal)
         message = await world.tick(run)
-        assert message.startswith("Run failed: no registered vendor has a ")
+        assert message.startswith("Run failed: no registered vendor has ")
         assert await world.status(run) == "failed"
         assert world.transfers() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from domain.jobs import JobStatus
@@ -11,7 +12,7 @@ from mock_vendor.accounts import dev_address
 from mock_vendor.settings import seeded_vendors
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import World, Wraps
 
 S = PaymentState
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
@@ -80,7 +81,7 @@ async def test_a_silent_vendors_slot_goes_to_the_other_vendor_which_settles_firs
         await check_money(world, run.id)
 
 
-async def test_when_the_first_vendor_settles_after_all_its_job_is_taken(
+async def test_a_first_vendor_that_settled_before_the_second_was_asked_keeps_the_job(
     database: FreshDatabase,
 ) -> None:
     async with World.open(database) as world:
@@ -90,6 +91,41 @@ async def test_when_the_first_vendor_settles_after_all_its_job_is_taken(
         await world.tick(run)
         await world.vendor.billing.settle_held()
         world.clear_faults()
+        assert await world.tick(run) == "Job started"
+        assert (await world.job(run)).vendor_id == FAST
+        assert paid(world) == [FAST]
+        assert dict(await world.payment_states(run)) == {FAST: S.SETTLED}
+        await world.ticks(run)
+        await check_money(world, run.id)
+
+
+class SettlesFirst(httpx.AsyncBaseTransport):
+    """The first vendor settles just as the second is about to get its payment."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, worlds: list[World]) -> None:
+        self._inner = inner
+        self._worlds = worlds
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        second = request.headers.get("x-vendor-id") == RELIABLE
+        if second and "payment-signature" in request.headers:
+            for world in self._worlds:
+                await world.vendor.billing.settle_held()
+                world.clear_faults()
+        return await self._inner.handle_async_request(request)
+
+
+async def test_when_the_first_vendor_settles_after_all_its_job_is_taken(
+    database: FreshDatabase,
+) -> None:
+    worlds: list[World] = []
+    wrap = Wraps(http=lambda inner: SettlesFirst(inner, worlds))
+    async with World.open(database, wrap=wrap) as world:
+        worlds.append(world)
+        world.vendor_fault(FAST, "submit-job", "silent_before_settling")
+        run = await world.start()
+        await world.tick(run)
+        await world.tick(run)
         assert await world.tick(run) == "Job started"
         assert (await world.job(run)).vendor_id == FAST
         assert paid(world) == [FAST]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +22,7 @@ async def test_each_line_of_the_log_is_told_once_and_in_order(database: FreshDat
         await world.ticks(run)
         lines = await world.told(run, "job_log")
         job = await world.job(run)
-        assert lines == world.vendor._store.logs(job.vendor_job_id)  # noqa: SLF001
+        assert lines == world.vendor._store.logs(job.vendor_job_id)
         assert job.lines == len(lines) == 5
 
 
@@ -48,7 +49,7 @@ async def test_a_completed_job_leaves_its_metrics_and_its_artifact(
         job = await world.job(run)
         assert job.metrics["finalLoss"] < job.metrics["firstLoss"]
         assert job.artifact_path is not None
-        content = Path(job.artifact_path).read_bytes()
+        content = await asyncio.to_thread(Path(job.artifact_path).read_bytes)
         assert sha256(content).hexdigest() == job.artifact_sha256 == job.metrics["artifactSha256"]
         assert Path(job.artifact_path).is_relative_to(tmp_path / run.id)
         assert await world.status(run) == "completed"
@@ -122,7 +123,7 @@ async def test_a_job_without_progress_is_stopped_and_moved(
         world.clock.advance(1)
         assert await world.tick(run) == "Job failed"
         first = await world.job(run)
-        stopped = world.vendor._store.job(first.vendor_job_id)  # noqa: SLF001
+        stopped = world.vendor._store.job(first.vendor_job_id)
         assert stopped is not None
         assert stopped.status == "cancelled"
         assert await world.tick(run) == "Job started"

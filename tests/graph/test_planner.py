@@ -39,7 +39,7 @@ FAST, RELIABLE = an_offer("gpu_vendor_1", "1.4"), an_offer("gpu_vendor_2", "1.8"
 @asynccontextmanager
 async def planner_at(server: Fireworks, timeout_s: float = 5.0) -> AsyncIterator[ModelPlanner]:
     model = ChatFireworks(
-        model=MODEL,
+        model_name=MODEL,
         api_key=SecretStr(KEY),
         base_url=server.base_url,
         max_retries=0,
@@ -67,7 +67,7 @@ async def closing_model(planner: ModelPlanner) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        model = planner._model  # noqa: SLF001
+        model = planner._model
         assert isinstance(model, ChatFireworks)
         await model.aclose()
         model.close()

@@ -75,3 +75,27 @@ async def test_a_refund_that_a_vendor_only_claims_changes_no_budget(
         final = await world.run(run)
         check_books(final)
         assert final.spent == Usd(sum(transfer.value for transfer in world.transfers()))
+
+
+async def test_each_outcome_is_counted_once_in_the_vendors_record(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        run = await world.start()
+        await world.ticks(run)
+        await world.tick(run)
+        records = {v.vendor_id: (v.completed, v.failed) for v in await world.ledger.vendors.all()}
+        assert records == {"gpu_vendor_1": (0, 1), "gpu_vendor_2": (1, 0)}
+
+
+async def test_an_extension_left_open_by_a_dead_job_keeps_nobody_from_renting_elsewhere(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "extend-job", "silent_before_settling")
+        run = await world.start("Train on an A100 for 4 hours", 20)
+        while len(await world.payments(run)) < 2:
+            await world.tick(run)
+        world.vendor_fault(FAST, "job-status", "hang")
+        await world.tick_until(run, "Job failed")
+        await world.tick_until(run, "Job started", most=3)

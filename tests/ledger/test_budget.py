@@ -231,7 +231,8 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @property
     def left(self) -> Usd:
-        return self.run.budget_total - self.spent - sum(self.slots.values(), ZERO)
+        left: Usd = self.run.budget_total - self.spent - sum(self.slots.values(), ZERO)
+        return left
 
     @rule(amount=amounts, view=st.integers(0, 50))
     def reserve(self, amount: Usd, view: int) -> None:
@@ -315,4 +316,4 @@ def test_any_history_keeps_the_books(database: FreshDatabase) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    Here.TestCase("runTest").runTest()  # type: ignore[attr-defined]
+    Here.TestCase("runTest").runTest()

@@ -86,6 +86,7 @@ class Served:
     ports: list[int] = field(default_factory=lambda: free_ports(3))
     lines: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
+    _reader: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -119,7 +120,8 @@ class Served:
             text=True,
         )
         heard: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_listen, args=(self._process, heard), daemon=True).start()
+        self._reader = threading.Thread(target=_listen, args=(self._process, heard), daemon=True)
+        self._reader.start()
         while (line := heard.get(timeout=DEADLINE_S)) is not None:
             self.lines.append(line)
             if line.startswith("Ready"):
@@ -129,7 +131,9 @@ class Served:
     def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop; its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=DEADLINE_S)
+        status = self.process.wait(timeout=DEADLINE_S)
+        self._close()
+        return status
 
     def kill_all(self) -> None:
         """SIGKILL it and everything that it started, and wait until all are gone."""
@@ -142,14 +146,18 @@ class Served:
                 continue
         self.process.wait(timeout=DEADLINE_S)
         until_gone(started)
+        self._close()
+
+    def _close(self) -> None:
+        """Forget its output: the reader has seen its end."""
+        if self._reader is not None:
+            self._reader.join(DEADLINE_S)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def call(self, method: str, path: str, **more: Any) -> httpx.Response:
         with httpx.Client(base_url=self.url, timeout=DEADLINE_S, trust_env=False) as http:
             return http.request(method, path, **more)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """One command against it, in its folder."""
-        return gpu_renter(*arguments, folder=self.folder, env=self.environment)
 
     def __enter__(self) -> Self:
         self.start()
@@ -163,15 +171,10 @@ class Served:
     ) -> None:
         if self.process.poll() is None:
             self.kill_all()
-        if self.process.stdout:
-            self.process.stdout.close()
 
 
 def _listen(process: subprocess.Popen[str], heard: queue.Queue[str | None]) -> None:
     assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            heard.put(line)
-    except ValueError:  # closed while we read
-        pass
+    for line in process.stdout:
+        heard.put(line)
     heard.put(None)

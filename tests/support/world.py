@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -202,7 +203,7 @@ class World:
         limits: Limits | None = None,
         policy: SpendingPolicy | None = None,
         listeners: Sequence[CommandListener] = (),
-        artifacts: Path = Path("artifacts"),
+        artifacts: Path | None = None,
         **vendor_settings: Any,
     ) -> AsyncIterator[World]:
         """A world with `vendors` in the registry: FastGPU and ReliableGPU if none are named.
@@ -211,7 +212,7 @@ class World:
         what the agent asks for.
         listeners: on both connections to MongoDB. Further arguments are VendorSettings.
         """
-        clock = Clock()
+        clock, folder = Clock(), TemporaryDirectory(prefix="artifacts-")
         chain = MemoryChain(clock.seconds)
         chain.mint(AGENT, AGENT_FUNDS)
         served = tuple(vendors) or seeded_vendors()
@@ -234,7 +235,7 @@ class World:
             limits=limits or Limits(),
             policy=policy or SpendingPolicy(LOCAL, Usd.parse(100)),
             planner=planner or RankingPlanner(),
-            artifacts=artifacts,
+            artifacts=artifacts or Path(folder.name),
             listeners=listeners,
         )
         try:
@@ -246,6 +247,7 @@ class World:
                 yield world
         finally:
             world.vendor.close()
+            folder.cleanup()
 
     @asynccontextmanager
     async def another_process(self, wrap: Wraps | None = None) -> AsyncIterator[Process]:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from domain.errors import ConfigError, PolicyRefused, WalletDown
 from tests.tools.builders import AGENT, AGENT_KEY, NETWORK, NONCE, PAYEE, STRANGER
 from tests.tools.cdp_stand_in import CdpStandIn
+from tools.payments.cdp_api import CDP_LIMITS
 from tools.payments.wallets import (
     TRANSFER_WITH_AUTHORIZATION,
     CdpWallet,
@@ -21,7 +22,6 @@ from tools.payments.wallets import (
     TypedData,
     open_cdp_wallet,
 )
-from tools.payments.cdp_api import CDP_LIMITS
 
 SIGN = "/v2/evm/accounts/{}/sign/typed-data"
 

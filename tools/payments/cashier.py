@@ -10,9 +10,8 @@ the same bytes, and only the chain (judge.py) says paid or not paid.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,12 +27,15 @@ from ledger.runs import Lease, Reservation, Run
 from tools.payments.authorization import sign_payment
 from tools.payments.chain import Chain
 from tools.payments.challenge import Challenge
+from tools.payments.fetch import Fetched, Fetcher
 from tools.payments.judge import Judge, Observe, facts
 from tools.payments.sellers import Goods, Seller, seller_of
 from tools.payments.wallets import Wallet
 from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
+FREE: Final = "no payment was asked"
+"""Why the payment for a URL was released that gave its goods for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,14 @@ class Purchase:
     """What is asked of the vendor, as sellers.py writes it."""
     expires_at: datetime | None = None
     """When the vendor's price ends."""
+    any_payee: bool = False
+    """True only for a URL that a person ordered: who its first challenge names is paid."""
+
+    @property
+    def what(self) -> str:
+        if self.kind is PurchaseKind.FETCH:
+            return f"{self.order['method']} {self.order['url']}, at most {self.quoted}"
+        return f"{self.minutes} minutes of {self.gpu_type} (quoted {self.quoted})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +82,12 @@ class Cashier:
         chain: Chain,
         policy: SpendingPolicy,
         now: Callable[[], datetime],
+        fetcher: Fetcher | None = None,
     ) -> None:
+        """fetcher: the seller of FETCH purchases, where there are any."""
         self._ledger = ledger
         self._vendors = vendors
+        self._fetcher = fetcher
         self._wallet = wallet
         self._chain = chain
         self.judge = Judge(ledger, chain, now)
@@ -87,12 +100,15 @@ class Cashier:
         """Hold the money and persist a signed authorization; send nothing that pays.
 
         Gives the stored payment when it was authorized before. `goods` come only from a vendor
-        that asks for no payment: its charge is booked at once, on no rail.
+        that asks for no payment: its charge is booked at once, on no rail; a URL's goods are free.
 
-        Raises, with the money free again: PolicyRefused, WalletEmpty, VendorError. Raises
+        Raises, with the money free again: PolicyRefused, VendorError. Raises WalletEmpty,
         BudgetExceeded, SlotClosed, LeaseLost with nothing taken. ChainDown, WalletDown and
         StoreDown leave the reservation as it is, to be taken up again.
         """
+        on_chain = purchase.vendor.pay_to is not None or purchase.any_payee
+        if on_chain and run.reservation(purchase.slot) is None:
+            await self._check_funds(purchase.quoted)
         held = await self._hold(lease, run, purchase)
         payment = await self._ledger.payments.open(self._reserved(run, purchase))
         if payment.state is PaymentState.RELEASED:
@@ -102,6 +118,9 @@ class Cashier:
             return Delivery(payment, None)
         try:
             answer = await self._seller(payment, purchase.vendor).request()
+            if isinstance(answer, Fetched):
+                await self._abandon(payment, held, FREE, observe)
+                return Delivery(await self._ledger.payments.get(payment.id), answer)
             if not isinstance(answer, PaymentRequired402):
                 return Delivery(await self._book(payment, held, None, observe), answer)
             if answer.challenge is None:
@@ -112,16 +131,15 @@ class Cashier:
                         "it answered 402 without an x402 challenge or an x402-tx-id",
                     )
                 return Delivery(await self._book(payment, held, answer.legacy_tx_id, observe), None)
-            terms = self._admit(answer.challenge, purchase.vendor, payment.amount)
+            terms = self._admit(answer.challenge, purchase, payment.amount)
             payment = await self._sign(payment, answer.challenge, terms)
-        except (PolicyRefused, WalletEmpty, VendorError) as error:
+        except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
             raise
         observe(
             Note(
                 "payment_authorized",
-                f"Authorized {payment.amount} to {purchase.vendor.name} for "
-                f"{purchase.minutes} minutes of {purchase.gpu_type} (quoted {purchase.quoted})",
+                f"Authorized {payment.amount} to {purchase.vendor.name} for {purchase.what}",
                 facts(payment),
                 key=f"{payment.id}:authorized",
             )
@@ -134,6 +152,13 @@ class Cashier:
         Idempotent: the vendor answers the same payment with the same job. Raises ChainDown when
         the chain could not be asked; nothing is lost, call it again.
         """
+        sent = await self.send(payment, vendor)
+        run = await self._ledger.runs.get(payment.run_id)
+        judged = await self.judge.judge(run, payment, observe, sent.problem)
+        return replace(sent, payment=judged)
+
+    async def send(self, payment: Payment, vendor: Vendor) -> Delivery:
+        """Send an authorized payment's bytes once, and ask no chain: `payment` is as it was."""
         seller = self._seller(payment, vendor)
         goods, problem = None, ""
         try:
@@ -148,12 +173,10 @@ class Cashier:
                 goods = answer
         except VendorError as error:
             problem = str(error)
-        run = await self._ledger.runs.get(payment.run_id)
-        judged = await self.judge.judge(run, payment, observe, problem)
-        return Delivery(judged, goods, problem)
+        return Delivery(payment, goods, problem)
 
     def _seller(self, payment: Payment, vendor: Vendor) -> Seller:
-        return seller_of(payment.kind, payment.order, vendor, self._vendors)
+        return seller_of(payment.kind, payment.order, vendor, self._vendors, self._fetcher)
 
     async def _hold(self, lease: Lease, run: Run, purchase: Purchase) -> Reservation:
         """Hold the money in the run's budget, then against the owner's caps."""
@@ -197,27 +220,30 @@ class Cashier:
             gpu_type=purchase.gpu_type,
         )
 
-    def _admit(self, challenge: Challenge, vendor: Vendor, quoted: Usd) -> PaymentTerms:
+    def _admit(self, challenge: Challenge, purchase: Purchase, quoted: Usd) -> PaymentTerms:
         """The first of the challenge's terms that the policy passes; raises the first refusal."""
         refusals: list[PolicyRefused] = []
         for terms in challenge.accepts:
+            pay_to = purchase.vendor.pay_to or (terms.pay_to if purchase.any_payee else None)
             try:
-                self.policy.check_terms(terms, quoted=quoted, pay_to=vendor.pay_to)
+                self.policy.check_terms(terms, quoted=quoted, pay_to=pay_to)
             except PolicyRefused as refusal:
                 refusals.append(refusal)
             else:
                 return terms
         raise refusals[0]
 
-    async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
-        head, balance = await asyncio.gather(
-            self._chain.head(), self._chain.balance(self._wallet.address)
-        )
-        if balance < terms.amount:
+    async def _check_funds(self, amount: Usd) -> None:
+        """Raise WalletEmpty when the wallet cannot pay `amount` as things are now."""
+        balance = await self._chain.balance(self._wallet.address)
+        if balance < amount:
             raise WalletEmpty(
-                f"The wallet {self._wallet.address} holds {balance} and {terms.amount} is due",
+                f"The wallet {self._wallet.address} holds {balance} and {amount} is due",
                 f"Send USDC on {self.policy.network.name} to it",
             )
+
+    async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
+        head = await self._chain.head()
         now_s = max(int(self._now().timestamp()), head.timestamp_s)
         signed = await sign_payment(
             self._wallet,
@@ -277,5 +303,5 @@ class Cashier:
 
 def _legacy_tx_id(payment: Payment) -> str | None:
     """The id that a vendor billed outside x402 gave and expects back; None where it gave none."""
-    tx_id = payment.tx_id or ""
-    return None if tx_id.startswith(LOCAL_TX_PREFIX) else tx_id
+    ours = payment.tx_id is None or payment.tx_id.startswith(LOCAL_TX_PREFIX)
+    return None if ours else payment.tx_id

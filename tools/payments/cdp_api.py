@@ -60,6 +60,7 @@ class CdpApi:
         path: str,
         body: Mapping[str, object] | None = None,
         *,
+        params: dict[str, str] | None = None,
         accepted: tuple[int, ...] = (),
         idempotency_key: str | None = None,
     ) -> Answer:
@@ -75,6 +76,7 @@ class CdpApi:
                 url,
                 limits=self.limits,
                 headers=headers,
+                params=params,
                 content=None if body is None else canonical_json(body),
             )
         except (NoAnswer, Unreadable) as error:
@@ -133,6 +135,18 @@ class CdpApi:
                 "If the payment is wanted, change the policy at https://portal.cdp.coinbase.com",
             )
         return self.down(path, f"it answered {answer.status_code} ({reason})")
+
+    async def faucet(self, address: str) -> str:
+        """Ask for test USDC on Base Sepolia for `address`; the transaction it claims. Sent once.
+
+        Raises WalletDown, also when the faucet has given its daily share.
+        """
+        path = "/v2/evm/faucet"
+        wish = {"address": address, "network": "base-sepolia", "token": "usdc"}
+        transaction = self.fields(await self.call("POST", path, wish)).get("transactionHash")
+        if not isinstance(transaction, str):
+            raise self.down(path, "its answer names no transaction")
+        return clean_text(transaction, 80)
 
 
 async def open_cdp_api(

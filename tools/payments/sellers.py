@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from domain.errors import Conflict
 from domain.payments import PurchaseKind
 from domain.quotes import Vendor
+from tools.payments.fetch import Fetched, Fetcher
 from tools.vendors.base import (
     Accepted,
     Extended,
@@ -20,7 +22,7 @@ from tools.vendors.base import (
     VendorClient,
 )
 
-Goods = Accepted | Extended
+Goods = Accepted | Extended | Fetched
 
 
 class Seller(Protocol):
@@ -73,9 +75,21 @@ def extension_order(job_id: str, vendor_job_id: str, minutes: int) -> Mapping[st
 
 
 def seller_of(
-    kind: PurchaseKind, order: Mapping[str, Any], vendor: Vendor, client: VendorClient
+    kind: PurchaseKind,
+    order: Mapping[str, Any],
+    vendor: Vendor,
+    client: VendorClient,
+    fetcher: Fetcher | None = None,
 ) -> Seller:
-    """The seller of a stored order."""
+    """The seller of a stored order.
+
+    A fetch is only sold to who ordered it: its headers are not stored. Raises Conflict elsewhere.
+    """
+    if kind is PurchaseKind.FETCH:
+        if fetcher is None:
+            raise Conflict("This buys one URL, not a job", "Go on with it: gpu-renter pay URL --id")
+        fetcher.check(order)
+        return fetcher
     if kind is PurchaseKind.EXTEND:
         return JobExtension(client, vendor, order["vendorJobId"], order["minutes"])
     return JobLaunch(client, vendor, JobOrder(order["vendorJobTemplateId"], order["jobParams"]))
