@@ -26,7 +26,7 @@ _GPU = re.compile(
 )  # fmt: skip
 _COUNT = re.compile(r"(\d{1,3})\s*[x×]?\s*$", re.I)
 _DURATION = re.compile(
-    r"(\d+(?:\.\d+)?|half an?|an?|one|two|three|four|five|six|eight|ten|twelve)[\s-]*"
+    r"((?<!\d)\d+(?:\.\d+)?|half an?|an?|one|two|three|four|five|six|eight|ten|twelve)[\s-]*"
     r"(minutes?|mins?|hours?|hrs?|h|days?)\b",
     re.I,
 )

@@ -1,7 +1,7 @@
 """The journal of a run: what the agent saw, decided and did, each entry bound to the one before.
 
-hash = sha256(previous hash, seq, type, content, data): an entry that is changed, removed or put in
-later breaks every hash after it.
+hash = sha256(previous hash, run, seq, time, key, type, content, data): an entry that is changed,
+removed or put in later breaks every hash after it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Entry:
 
 
 def entry(run_id: str, seq: int, prev_hash: str, note: Note, created_at: datetime) -> Entry:
-    bound = [prev_hash, run_id, seq, note.type, note.content, dict(note.data)]
+    at_ms = round(created_at.timestamp() * 1000)
+    bound = [prev_hash, run_id, seq, at_ms, note.key, note.type, note.content, dict(note.data)]
     digest = sha256(json.dumps(bound, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
     return Entry(run_id, seq, note, created_at, prev_hash, digest)
 

@@ -13,7 +13,9 @@ MICROS_PER_DOLLAR: Final = 1_000_000
 LARGEST: Final = 1_000_000_000 * MICROS_PER_DOLLAR
 """No single amount above a billion dollars: beyond it, it is a typing error or an attack."""
 
-_WRITTEN = re.compile(r"\s*\$?\s*(-?\d[\d,]*(?:\.\d+)?|-?\.\d+)\s*(?:usd|usdc|dollars?)?\s*", re.I)
+_WRITTEN = re.compile(
+    r"\s*\$?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+)\s*(?:usd|usdc|dollars?)?\s*", re.I
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,6 +17,8 @@ from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
+FETCH: Final = "fetch"
+"""The phase of a run that is one purchase by a person, and is never ticked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,16 @@ class Runs:
             ]
         )
 
-    async def create(self, run_id: str, user_id: str, goal: str, budget: Usd, now: datetime) -> Run:
+    async def create(
+        self,
+        run_id: str,
+        user_id: str,
+        goal: str,
+        budget: Usd,
+        now: datetime,
+        *,
+        phase: str = "intake",
+    ) -> Run:
         """A new run. Creating the same id again changes nothing and gives the first."""
         await self.documents.insert(
             {
@@ -108,7 +119,7 @@ class Runs:
                 "userId": user_id,
                 "goal": goal,
                 "status": RunStatus.RUNNING.value,
-                "phase": "intake",
+                "phase": phase,
                 "budgetTotal": budget.micros,
                 "budgetRemaining": budget.micros,
                 "spent": 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +63,11 @@ def test_an_entry_of_another_run_does_not_fit_in() -> None:
     first, second = chain("a", "b")
     other = entry("run_2", 2, first.hash, second.note, NOON)
     assert first_broken([first, replace(other, run_id="run_1")]) == 2
+
+
+def test_the_time_and_the_key_of_an_entry_are_bound_too() -> None:
+    sound = entry("run", 1, "", Note("type", "content", key="a"), NOON)
+    later = replace(sound, created_at=NOON + timedelta(seconds=1))
+    renamed = replace(sound, note=replace(sound.note, key="b"))
+    assert first_broken([sound]) is None
+    assert (first_broken([later]), first_broken([renamed])) == (1, 1)

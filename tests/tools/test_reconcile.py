@@ -75,3 +75,19 @@ async def test_reconciling_again_changes_nothing(database: FreshDatabase) -> Non
         await world.ticks(await world.start())
         first, again = await reconcile(world), await reconcile(world)
         assert first == again
+
+
+async def test_a_payment_on_another_network_is_not_judged_by_this_chain(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        world.vendor_fault("gpu_vendor_1", "submit-job", "silent_before_settling", when="payment")
+        await world.tick(run)
+        (payment,) = await world.payments(run)
+        elsewhere = {"$set": {"network": "eip155:84532"}}
+        assert await world.ledger.payments.documents.change(payment.id, {}, elsewhere)
+        world.clock.advance(minutes=11)
+        report = await reconcile(world)
+        assert report.still_open == (run.id,)
+        assert await world.payment_states(run) == [("gpu_vendor_1", PaymentState.AUTHORIZED)]

@@ -90,7 +90,7 @@ class Cashier:
         self._fetcher = fetcher
         self._wallet = wallet
         self._chain = chain
-        self.judge = Judge(ledger, chain, now)
+        self.judge = Judge(ledger, chain, policy.network, now)
         self.policy = policy
         self._now = now
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from domain.errors import ChainDown, IllegalTransition
 from domain.journal import Note
 from domain.money import ZERO, Usd
+from domain.networks import Network
 from domain.payments import PaymentState
 from ledger.ledger import Ledger
 from ledger.payments import Payment
@@ -41,9 +42,13 @@ class _Verdict:
 
 
 class Judge:
-    def __init__(self, ledger: Ledger, chain: Chain, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, chain: Chain, network: Network, now: Callable[[], datetime]
+    ) -> None:
+        """chain: a reader of `network`; payments on other networks are left undecided."""
         self._ledger = ledger
         self._chain = chain
+        self._network = network
         self._now = now
 
     async def judge(self, run: Run, payment: Payment, observe: Observe, word: str = "") -> Payment:
@@ -94,6 +99,8 @@ class Judge:
         signed = [p for p in slot if p.state is PaymentState.AUTHORIZED]
         if not signed:
             return _Verdict(None, ZERO, "nothing that was signed can settle any more")
+        if any(p.network != self._network.caip2 for p in signed):
+            return None
         fate = await self._chain.authorization(
             signed[0].payer, signed[0].nonce, from_block=min(p.from_block for p in signed)
         )

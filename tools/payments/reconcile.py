@@ -26,6 +26,15 @@ LEASE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """What closing left: as in Report."""
+
+    runs: int
+    busy: tuple[str, ...]
+    still_open: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a reconciliation found. Amounts are of this wallet on this network, all runs."""
 
@@ -75,11 +84,16 @@ class Reconciler:
 
     async def reconcile(self) -> Report:
         """Close what can be closed, then compare. Raises ChainDown, StoreDown."""
+        closed = await self.close_open()
+        return await self._compare(closed)
+
+    async def close_open(self) -> Closed:
+        """Close what the chain decides in every run that holds money or waits for a refund."""
         held = {run.id for run in await self._ledger.runs.with_open_money()}
         waiting = {p.run_id for p in await self._ledger.payments.awaiting_refund()}
         busy = [run_id for run_id in sorted(held | waiting) if not await self._close(run_id)]
         still = [run.id for run in await self._ledger.runs.with_open_money()]
-        return await self._compare(len(held | waiting), tuple(busy), tuple(still))
+        return Closed(len(held | waiting), tuple(busy), tuple(still))
 
     async def _close(self, run_id: str) -> bool:
         """Close the slots of one run under its lease; False when a tick holds it."""
@@ -102,9 +116,7 @@ class Reconciler:
             await self._ledger.runs.release(lease, self._now(), journal)
         return True
 
-    async def _compare(
-        self, runs: int, busy: tuple[str, ...], still_open: tuple[str, ...]
-    ) -> Report:
+    async def _compare(self, closed: Closed) -> Report:
         payments = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
         start = 0 if self._network.is_local else min((p.from_block for p in payments), default=-1)
         out: list[Transfer] = []
@@ -114,9 +126,9 @@ class Reconciler:
         seen = {(t.tx_hash, t.recipient.lower(), t.amount) for t in out}
         refunded = sum((p.refunded for p in payments), ZERO)
         return Report(
-            runs=runs,
-            busy=busy,
-            still_open=still_open,
+            runs=closed.runs,
+            busy=closed.busy,
+            still_open=closed.still_open,
             ledger_total=sum((p.amount for p in payments), ZERO) - refunded,
             chain_total=sum((t.amount for t in out), ZERO) - await self._came_back(payments),
             unknown_transfers=tuple(

@@ -1,0 +1,97 @@
+"""The HTTP API. `app` serves the configured services; `create_app` any others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from fastapi import FastAPI
+
+from graph.settings import Settings
+from graph.wiring import Services, now, open_services
+from server.edge import Edge
+from server.http_errors import add_error_handlers
+from server.keeper import Keeper, OpenServices
+from server.local import LocalStack, attach
+from server.routes import api_routes, health_routes
+from server.seed import seed_local
+
+LOG: Final = logging.getLogger(__name__)
+TOO_TALKATIVE: Final = ("httpx", "httpcore", "pymongo")
+"""Their logs have whole addresses and documents, and with them RPC keys and signed payments."""
+
+DESCRIPTION: Final = """\
+An agent that rents GPUs and pays for them in USDC over x402, within a budget.
+
+1. `POST /api/agent-start` with a goal and a budget starts a run;
+2. `POST /api/agent-tick` moves it on by one step; repeat until "Job completed" or "Run failed";
+3. `GET /api/agent-status` shows the run, its jobs, its payments and what the agent observed.
+
+Amounts are dollars, exact to the micro-dollar; times are UTC. Every error is
+`{"error": "what is wrong. What to do about it"}`.
+"""
+
+
+def create_app(open_: OpenServices) -> FastAPI:
+    """The API over the services that `open_` opens.
+
+    It starts whether they can be opened or not: until they are, it answers 503 and tries again
+    with each request.
+    """
+    keeper = Keeper(open_)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
+        for name in TOO_TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        keeper.begin()
+        try:
+            yield
+        finally:
+            await keeper.close()
+
+    app = FastAPI(
+        title="agentic-gpu-renter",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.include_router(api_routes(keeper))
+    app.include_router(health_routes(keeper))
+    add_error_handlers(app)
+    app.add_middleware(Edge)
+    return app
+
+
+@asynccontextmanager
+async def open_configured() -> AsyncIterator[Services]:
+    """The services that the settings name; what they leave out is found running or started here.
+
+    In the local mode an empty vendor registry gets the two local vendors. Raises ConfigError,
+    DependencyDown.
+    """
+    asked = Settings.load()
+    async with AsyncExitStack() as stack:
+        settings = await attach(asked)
+        if settings is None:
+            settings = (await stack.enter_async_context(LocalStack(asked))).settings
+        services = await stack.enter_async_context(open_services(settings))
+        if asked.needs_chain:
+            await seed_local(services.deps.ledger.vendors, settings, now())
+        for need, mode, detail in asked.modes():
+            LOG.info("%s: %s (%s)", need, mode, detail)
+        yield services
+
+
+def _version() -> str:
+    try:
+        return version("agentic-gpu-renter")
+    except PackageNotFoundError:
+        return "0"
+
+
+app: Final = create_app(open_configured)

@@ -1,0 +1,48 @@
+"""The books at start: what a crash left open is closed, then ledger and chain are compared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from domain.errors import RenterError
+from graph.wiring import Services
+
+LOG: Final = logging.getLogger(__name__)
+CLOSING_DEADLINE_S: Final = 10.0
+"""How long the start waits for the closing; ticks close what is left."""
+
+
+@asynccontextmanager
+async def reconciled(services: Services) -> AsyncIterator[None]:
+    """Close what is open before the block begins, and compare beside it.
+
+    A chain or store that is away stops nobody: it is logged, and ticks close what they meet.
+    """
+    try:
+        async with asyncio.timeout(CLOSING_DEADLINE_S):
+            await services.deps.reconciler.close_open()
+    except (RenterError, TimeoutError) as error:
+        LOG.warning("reconcile: what is open was not closed at start: %s", error)
+    comparing = asyncio.create_task(_compare(services))
+    try:
+        yield
+    finally:
+        comparing.cancel()
+        await asyncio.gather(comparing, return_exceptions=True)
+
+
+async def _compare(services: Services) -> None:
+    try:
+        report = await services.deps.reconciler.reconcile()
+    except RenterError as error:
+        LOG.warning("reconcile: the ledger was not compared with the chain: %s", error)
+        return
+    totals = f"ledger {report.ledger_total}, chain {report.chain_total}"
+    if report.ok:
+        LOG.info("reconcile: %s, %d runs hold open money", totals, len(report.still_open))
+    else:
+        LOG.error("reconcile: MISMATCH: %s. See: gpu-renter reconcile", totals)

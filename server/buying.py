@@ -1,0 +1,288 @@
+"""Buying one thing from a URL, under the same ledger, policy and retry rules as the agent.
+
+An id is one run with one slot and so one nonce: whatever is repeated under it, in any process,
+the token lets at most one payment of it settle. A purchase that was given up stays given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from eth_utils.crypto import keccak
+
+from domain.errors import (
+    Conflict,
+    PolicyRefused,
+    RenterError,
+    SlotClosed,
+    VendorError,
+    WalletEmpty,
+)
+from domain.jobs import RunStatus
+from domain.journal import Note
+from domain.money import ZERO, Usd
+from domain.networks import Network
+from domain.payments import PaymentState, PurchaseKind
+from domain.quotes import Vendor
+from ledger.ledger import Ledger
+from ledger.observations import Head
+from ledger.payments import Payment
+from ledger.runs import FETCH, Lease, Run
+from tools.payments.cashier import FREE, Cashier, Purchase
+from tools.payments.fetch import Fetched, Fetcher, FetchRequest
+from tools.payments.judge import facts
+
+SLOT: Final = 0
+USER: Final = "pay"
+GOODS_NOTE: Final = "goods_received"
+POLL_S: Final = 1.0
+
+_PAID: Final = (PaymentState.SETTLED, PaymentState.REFUNDED)
+
+
+class Outcome(StrEnum):
+    FREE = "free"
+    """No payment was asked."""
+    PAID = "paid"
+    """The chain shows it."""
+    UNKNOWN = "unknown"
+    """An authorization was sent, and the chain has not decided."""
+    NOT_PAID = "not_paid"
+    """Nothing was paid, and nothing can be any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What came of one call. `goods` is what the seller gave this time."""
+
+    outcome: Outcome
+    run_id: str
+    payment: Payment | None
+    goods: Fetched | None
+    problem: str
+    """The seller's word or the chain's silence, where something is missing."""
+    had_goods: bool
+    """Whether the seller gave the goods, this time or before."""
+
+
+def run_id_of(purchase_id: str) -> str:
+    """The ledger's run of a purchase."""
+    return "fetch_" + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person wants to buy. pay_to: the only address to pay; None takes the seller's word."""
+
+    purchase_id: str
+    request: FetchRequest
+    most: Usd
+    pay_to: str | None
+
+
+class Buyer:
+    def __init__(
+        self,
+        ledger: Ledger,
+        cashier: Cashier,
+        fetcher: Fetcher,
+        network: Network,
+        now: Callable[[], datetime],
+        *,
+        lease_seconds: float,
+        patience_s: float,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """cashier: one with this very fetcher, which is of the request to be bought.
+
+        patience_s: how long to wait for the chain once the goods are there.
+        """
+        self.sent = False
+        """Whether an authorization was sent: any failure from then on leaves it unknown."""
+        self._ledger = ledger
+        self._cashier = cashier
+        self._fetcher = fetcher
+        self._network = network
+        self._now = now
+        self._lease_seconds = lease_seconds
+        self._patience_s = patience_s
+        self._pause = pause
+
+    async def buy(self, wish: Wish, take: Callable[[Fetched], None]) -> Bought:
+        """Buy, or go on with what was begun under the same id.
+
+        take: is given the goods the moment they are there, before the chain is asked. Raises
+        PolicyRefused, WalletEmpty, VendorError, SlotClosed and BudgetExceeded with nothing paid;
+        Conflict; and DependencyDown before anything was sent.
+        """
+        run_id = run_id_of(wish.purchase_id)
+        goal = f"{wish.request.method} {wish.request.shown_url}"
+        await self._ledger.runs.create(run_id, USER, goal, wish.most, self._now(), phase=FETCH)
+        run, lease = await self._ledger.runs.acquire(run_id, self._now(), self._lease_seconds)
+        notes: list[Note] = []
+        try:
+            return await self._buy(wish, run, lease, notes, take)
+        finally:
+            await asyncio.shield(self._close(run, lease, notes))
+
+    async def _close(self, run: Run, lease: Lease, notes: list[Note]) -> None:
+        head = Head(run.journal_seq, run.journal_hash)
+        head = await self._ledger.observations.append(run.id, head, notes, self._now())
+        journal = {"journal": {"seq": head.seq, "hash": head.hash}}
+        await self._ledger.runs.release(lease, self._now(), journal)
+
+    async def _buy(
+        self,
+        wish: Wish,
+        run: Run,
+        lease: Lease,
+        notes: list[Note],
+        take: Callable[[Fetched], None],
+    ) -> Bought:
+        stored = next(iter(await self._ledger.payments.of_slot(run.id, SLOT)), None)
+        if stored is not None:
+            self._check_same(wish, stored)
+        if stored is None or stored.state is PaymentState.RESERVED:
+            try:
+                delivery = await self._cashier.authorize(
+                    lease, run, self._purchase(wish), notes.append
+                )
+            except SlotClosed as error:
+                raise SlotClosed(
+                    "This purchase was given up before anything was signed, so nothing was paid",
+                    "Begin anew with another --id",
+                ) from error
+            except (PolicyRefused, WalletEmpty, VendorError) as refusal:
+                await self._end(run, lease, RunStatus.FAILED, str(refusal))
+                raise
+            if isinstance(delivery.goods, Fetched):
+                take(delivery.goods)
+                notes.append(_received(delivery.payment, delivery.goods))
+                await self._end(run, lease, RunStatus.COMPLETED, FREE)
+                return Bought(Outcome.FREE, run.id, None, delivery.goods, "", had_goods=True)
+            stored = delivery.payment
+        if stored.state is PaymentState.RELEASED and stored.reason == FREE:
+            return await self._ask_again(run, take)
+        if stored.state not in (PaymentState.AUTHORIZED, *_PAID):
+            await self._end(run, lease, RunStatus.FAILED, stored.reason)
+            return Bought(Outcome.NOT_PAID, run.id, stored, None, stored.reason, had_goods=False)
+        return await self._deliver(wish, run, lease, stored, notes, take)
+
+    async def _ask_again(self, run: Run, take: Callable[[Fetched], None]) -> Bought:
+        """What cost nothing once is asked for again; if it costs now, it takes another id."""
+        answer = await self._fetcher.request()
+        if not isinstance(answer, Fetched):
+            problem = "it asked for no payment before, and does now: take another --id"
+            return Bought(Outcome.NOT_PAID, run.id, None, None, problem, had_goods=True)
+        take(answer)
+        return Bought(Outcome.FREE, run.id, None, answer, "", had_goods=True)
+
+    async def _deliver(
+        self,
+        wish: Wish,
+        run: Run,
+        lease: Lease,
+        payment: Payment,
+        notes: list[Note],
+        take: Callable[[Fetched], None],
+    ) -> Bought:
+        """Send the stored bytes; hand the goods over; then ask the chain."""
+        self.sent = True
+        sent = await self._cashier.send(payment, self._seller(wish))
+        goods = sent.goods if isinstance(sent.goods, Fetched) else None
+        if goods is not None:
+            take(goods)
+            notes.append(_received(payment, goods))
+        problem = sent.problem
+        try:
+            payment = await self._judged(payment, notes, problem, wait=goods is not None)
+        except RenterError as error:
+            problem = f"{problem}; {error}" if problem else str(error)
+        before = await self._ledger.observations.of_run(run.id, types=[GOODS_NOTE])
+        had_goods = goods is not None or bool(before)
+        outcome = _OUTCOMES[payment.state]
+        if outcome is Outcome.NOT_PAID:
+            problem = payment.reason
+            await self._end(run, lease, RunStatus.FAILED, problem)
+        elif outcome is Outcome.PAID and had_goods:
+            await self._end(run, lease, RunStatus.COMPLETED, "")
+        return Bought(outcome, run.id, payment, goods, problem, had_goods)
+
+    async def _judged(
+        self, payment: Payment, notes: list[Note], word: str, *, wait: bool
+    ) -> Payment:
+        """The payment as the chain leaves it; `wait` gives a settlement time to be confirmed."""
+        left = self._patience_s if wait else 0.0
+        while True:
+            run = await self._ledger.runs.get(payment.run_id)
+            payment = await self._cashier.judge.judge(run, payment, notes.append, word)
+            if payment.state is not PaymentState.AUTHORIZED or left <= 0:
+                return payment
+            await self._pause(min(POLL_S, left))
+            left -= POLL_S
+
+    async def _end(self, run: Run, lease: Lease, status: RunStatus, reason: str) -> None:
+        if not run.status.ended:
+            await self._ledger.runs.end(lease, status, reason[:500], self._now())
+
+    def _check_same(self, wish: Wish, payment: Payment) -> None:
+        """Raise Conflict unless the id was used for this request, network and payee before."""
+        order = wish.request.order(self._network)
+        if payment.kind is not PurchaseKind.FETCH or dict(payment.order) != dict(order):
+            raise Conflict(
+                f"This --id was used for another request: {payment.order.get('method')} "
+                f"{payment.order.get('url')} on {payment.order.get('network')}",
+                "Repeat it with the same URL, method, data and network, or take another --id",
+            )
+        if wish.pay_to and payment.pay_to and wish.pay_to.lower() != payment.pay_to.lower():
+            raise Conflict(
+                f"Under this --id, {payment.pay_to} was authorized already, not {wish.pay_to}",
+                "Repeat it without --pay-to to see what became of it",
+            )
+
+    def _purchase(self, wish: Wish) -> Purchase:
+        return Purchase(
+            slot=SLOT,
+            kind=PurchaseKind.FETCH,
+            vendor=self._seller(wish),
+            quoted=wish.most,
+            minutes=0,
+            gpu_type="",
+            order=wish.request.order(self._network),
+            any_payee=wish.pay_to is None,
+        )
+
+    def _seller(self, wish: Wish) -> Vendor:
+        seller = wish.request.seller
+        return Vendor(seller, seller, wish.request.shown_url, ZERO, 1.0, (), wish.pay_to)
+
+
+_OUTCOMES: Final = {
+    PaymentState.RESERVED: Outcome.UNKNOWN,
+    PaymentState.AUTHORIZED: Outcome.UNKNOWN,
+    PaymentState.SETTLED: Outcome.PAID,
+    PaymentState.REFUNDED: Outcome.PAID,
+    PaymentState.REFUSED: Outcome.NOT_PAID,
+    PaymentState.EXPIRED: Outcome.NOT_PAID,
+    PaymentState.RELEASED: Outcome.NOT_PAID,
+}
+
+
+def _received(payment: Payment, goods: Fetched) -> Note:
+    return Note(
+        GOODS_NOTE,
+        f"{payment.vendor_id} answered {goods.status_code} with {len(goods.body):,} bytes",
+        {
+            **facts(payment),
+            "status": goods.status_code,
+            "contentType": goods.content_type,
+            "bytes": len(goods.body),
+            "sha256": goods.sha256,
+        },
+        key=f"{payment.id}:goods",
+    )

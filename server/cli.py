@@ -1,0 +1,141 @@
+"""`gpu-renter`: the command line. Each command lives in server/commands/; here they meet.
+
+An error is one readable sentence with its remedy on stderr and an exit status, never a traceback
+(GPU_RENTER_TRACEBACK=1 shows it all the same).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+import typer
+
+from domain.errors import RenterError
+from server.commands import (
+    audit,
+    demo,
+    doctor,
+    pay,
+    reconcile,
+    registry,
+    runs,
+    serve,
+    services,
+    wallet,
+)
+from server.commands.output import EXIT_CODES, Exit, exit_for, print_problem
+from server.commands.process import Interrupted
+
+TRACEBACK_VARIABLE: Final = "GPU_RENTER_TRACEBACK"
+
+app = typer.Typer(
+    name="gpu-renter",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+
+FIRST: Final = "First steps"
+RUNS: Final = "Runs (through a running server)"
+MONEY: Final = "Money"
+REST: Final = "Vendors and services"
+
+app.command(rich_help_panel=FIRST)(demo.demo)
+app.command(rich_help_panel=FIRST)(serve.serve)
+app.command(rich_help_panel=FIRST)(doctor.doctor)
+for command in (
+    runs.start,
+    runs.tick,
+    runs.status,
+    runs.watch,
+    runs.approve,
+    runs.cancel,
+):
+    app.command(rich_help_panel=RUNS)(command)
+app.add_typer(wallet.wallet, name="wallet", rich_help_panel=MONEY)
+app.command(rich_help_panel=MONEY)(pay.pay)
+app.command(rich_help_panel=MONEY)(reconcile.reconcile)
+app.command(rich_help_panel=MONEY)(audit.audit)
+app.add_typer(registry.vendors, name="vendors", rich_help_panel=REST)
+app.command(rich_help_panel=REST)(services.vendor)
+app.command(rich_help_panel=REST)(services.chain)
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+) -> None:
+    """An agent that rents GPUs, pays in USDC over x402, and recovers when a vendor fails.
+
+    [dim]$[/] gpu-renter demo                                     see it work, on this machine
+    [dim]$[/] gpu-renter serve                                    start the API and what it needs
+    [dim]$[/] gpu-renter start "Fine-tune on an A100" --budget 5  give the agent a goal
+    """
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"gpu-renter {version_of('agentic-gpu-renter')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its status."""
+    _keep_this_machine_off_proxies()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status of one command. Errors are printed here, and only here."""
+    try:
+        result = app(args=arguments, prog_name="gpu-renter", standalone_mode=False)
+    except RenterError as error:
+        _traceback_if_asked()
+        print_problem(str(error))
+        return exit_for(error)
+    except Interrupted as interrupted:
+        return interrupted.exit_status
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read us has gone
+        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001 -- the outermost edge
+        return _other(error)
+    return int(result or 0)
+
+
+def _keep_this_machine_off_proxies() -> None:
+    """Services on this machine are reached directly, by us and by what we start."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    spared = ",".join(filter(None, [given, "127.0.0.1", "localhost", "::1"]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = spared
+
+
+def _other(error: Exception) -> int:
+    """A usage error of the command line, or a bug of ours."""
+    show = getattr(error, "show", None)
+    if show is not None:  # the usage errors of Typer know how to show themselves
+        show()
+        return int(getattr(error, "exit_code", Exit.USAGE))
+    _traceback_if_asked()
+    print_problem(
+        f"Unexpected: {type(error).__name__}: {str(error)[:300]}. This is a bug: please report it "
+        f"with what {TRACEBACK_VARIABLE}=1 prints"
+    )
+    return Exit.FAILED
+
+
+def _traceback_if_asked() -> None:
+    if os.environ.get(TRACEBACK_VARIABLE):
+        import traceback
+
+        traceback.print_exc()
+
+
+if __name__ == "__main__":
+    main()

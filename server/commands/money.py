@@ -1,0 +1,96 @@
+"""What the commands about money open: settings, the ledger, and where things answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from domain import networks
+from domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import httpx
+
+    from graph.settings import Settings
+    from ledger.ledger import Ledger
+
+NO_VENDOR_SECRET = "not-used-by-this-command"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    settings: Settings
+    """Completed with what a running `serve` has started, if one runs on this DATA_DIR."""
+    ledger: Ledger
+    http: httpx.AsyncClient
+
+
+def money_settings(network: str | None = None, rpc_url: str | None = None) -> Settings:
+    """The settings, on another network or with another RPC if asked.
+
+    No vendor is rented from here, so GPU_VENDOR_SECRET may be missing. Another network does not
+    take RPC_URL along. Raises ConfigError, InvalidInput.
+    """
+    from dotenv import dotenv_values
+
+    from graph.settings import DOTENV, Settings
+
+    written = {**dotenv_values(DOTENV, interpolate=False), **os.environ}
+    env = {name: value for name, value in written.items() if value}
+    env.setdefault("GPU_VENDOR_SECRET", NO_VENDOR_SECRET)
+    if network:
+        wanted = networks.network(network)
+        if env.get("NETWORK") not in (wanted.caip2, wanted.x402_v1_name):
+            env.pop("RPC_URL", None)
+        env["NETWORK"] = wanted.caip2
+    if rpc_url:
+        env["RPC_URL"] = rpc_url
+    if env["GPU_VENDOR_SECRET"] == NO_VENDOR_SECRET and "NETWORK" not in env:
+        del env["GPU_VENDOR_SECRET"]
+    return Settings.load(env)
+
+
+def payee(option: str, address: str) -> str:
+    """An address that money may go to, as a person typed it. Raises InvalidInput."""
+    from eth_utils.address import is_address, is_checksum_address, to_checksum_address
+
+    if not address.startswith("0x") or not is_address(address) or not int(address, 16):
+        raise InvalidInput(
+            option, f"{address[:64]!r} is not an account's address", "Give 0x and 40 hex digits"
+        )
+    if not is_checksum_address(address):
+        raise InvalidInput(
+            option,
+            f"{address} is not checksummed, so a typing error would go unseen",
+            f"If it is right for certain, write it {to_checksum_address(address)}",
+        )
+    return str(address)
+
+
+@asynccontextmanager
+async def open_money(settings: Settings) -> AsyncIterator[Opened]:
+    """The ledger of a running `serve`, of MONGODB_URI, or of the embedded MongoDB meanwhile."""
+    import httpx
+
+    from ledger.embedded import EmbeddedMongo
+    from ledger.ledger import Ledger
+    from ledger.store import Store
+    from server.local import attach
+
+    async with AsyncExitStack() as stack:
+        reached = await attach(settings) or settings
+        if reached.mongodb_uri is None:
+            mongo = EmbeddedMongo(settings.data_dir, grace_s=0)
+            await stack.enter_async_context(mongo)
+            uri = mongo.uri
+        else:
+            uri = reached.mongodb_uri.get_secret_value()
+        store = Store.open(uri, settings.mongodb_db_name)
+        stack.push_async_callback(store.close)
+        ledger = Ledger.over(store)
+        await ledger.ensure_indexes()
+        http = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
+        yield Opened(reached, ledger, http)

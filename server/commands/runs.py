@@ -1,0 +1,179 @@
+"""`start`, `tick`, `status` and `watch`: runs, through a running server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.commands.output import Exit, JsonOption, print_json
+from server.commands.process import run
+
+if TYPE_CHECKING:
+    from server.commands.client import ServerClient
+
+RunArgument = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="The server.  [default: GPU_RENTER_URL, else http://127.0.0.1:3000]",
+        show_default=False,
+    ),
+]
+
+
+def start(
+    goal: Annotated[str, typer.Argument(help="What to do, in plain words.")],
+    budget: Annotated[str, typer.Option(help="The most to spend, in dollars.")],
+    user: Annotated[str, typer.Option(help="Whose run it is.")] = "cli",
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run: give the agent a goal and a budget. Nothing is spent before the first tick.
+
+    [dim]$[/] gpu-renter start "Fine-tune a 7B model on an A100 for 2 hours" --budget 5
+    """
+    from domain.goals import check_goal
+    from domain.money import Usd
+
+    asked, dollars = check_goal(goal), Usd.parse(budget, "--budget").dollars()
+
+    async def work() -> dict[str, Any]:
+        async with _server(url) as server:
+            return await server.start(user, asked, dollars)
+
+    started = run(work())
+    if as_json:
+        print_json(started)
+        return
+    run_id = started.get("_id") or started.get("runId")
+    typer.echo(f"Started run {run_id} with {Usd.parse(budget)}")
+    typer.echo(f"Follow it: gpu-renter watch {run_id}")
+
+
+def tick(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Take a run one step further.
+
+    [dim]$[/] gpu-renter tick 66a1f2c9d53a3f9ef1f0c123
+    """
+
+    async def work() -> dict[str, Any]:
+        async with _server(url) as server:
+            return await server.tick(run_id)
+
+    _answer(run(work()), as_json)
+
+
+def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """Show how far a run is, and where its money went.
+
+    [dim]$[/] gpu-renter status 66a1f2c9d53a3f9ef1f0c123 --json
+    """
+
+    async def work() -> dict[str, Any]:
+        async with _server(url) as server:
+            return await server.status(run_id)
+
+    answer = run(work())
+    if as_json:
+        print_json(answer)
+        return
+    from rich.console import Console
+
+    from server.watch import picture
+
+    Console().print(picture(answer, last=12))
+
+
+def watch(
+    run_id: RunArgument,
+    interval: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds between two ticks.")
+    ] = 1.0,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tick a run to its end, and show it live. Exit status 1 when it does not complete.
+
+    --json prints the status at the end instead. Ctrl-C stops the watching, not the run.
+
+    [dim]$[/] gpu-renter watch 66a1f2c9d53a3f9ef1f0c123 --interval 5
+    """
+    from server.watch import follow
+
+    async def work() -> dict[str, Any]:
+        async with _server(url) as server:
+            return await follow(server, run_id, interval_s=interval, quiet=as_json)
+
+    answer = run(work())
+    if as_json:
+        print_json(answer)
+    if answer["run"]["status"] != "completed":
+        raise typer.Exit(Exit.FAILED)
+
+
+def cancel(
+    run_id: RunArgument,
+    reason: Annotated[
+        str, typer.Option(help="Why; it is kept with the run.")
+    ] = "cancelled by hand",
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a run: stop its job at the vendor, and take the unused time back if it is refunded.
+
+    [dim]$[/] gpu-renter cancel 66a1f2c9d53a3f9ef1f0c123
+    """
+
+    async def work() -> dict[str, Any]:
+        async with _server(url) as server:
+            return await server.cancel(run_id, reason)
+
+    _answer(run(work()), as_json)
+
+
+def approve(
+    run_id: RunArgument,
+    approval_id: Annotated[
+        str | None,
+        typer.Argument(help="The approval's id; without it, the one that waits.", metavar="ID"),
+    ] = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Say no instead.")] = False,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve, or reject, the payment that a run waits for. The next tick goes on.
+
+    [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123
+    """
+
+    async def work() -> dict[str, Any]:
+        async with _server(url) as server:
+            wanted = approval_id or _waiting(await server.status(run_id))
+            return await server.approve(run_id, wanted, not reject)
+
+    _answer(run(work()), as_json)
+
+
+def _waiting(answer: dict[str, Any]) -> str:
+    """The id of the payment that waits for approval. Raises NotFound."""
+    from domain.errors import NotFound
+
+    for approval in reversed(answer["approvals"]):
+        if approval["state"] == "pending":
+            return str(approval["_id"])
+    raise NotFound("No payment of this run waits for approval", "See: gpu-renter status RUN")
+
+
+def _answer(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(answer["message"])
+
+
+def _server(url: str | None) -> ServerClient:
+    from server.commands.client import ServerClient
+
+    return ServerClient(url)

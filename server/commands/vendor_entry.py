@@ -1,0 +1,96 @@
+"""A registry entry from what a person typed: money goes to `pay_to`, so it is checked closely."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from eth_utils.address import is_address, is_checksum_address, to_checksum_address
+
+from domain.errors import InvalidInput
+from domain.money import Usd
+from domain.quotes import Vendor
+
+LONGEST_NAME: Final = 100
+MOST_GPU_TYPES: Final = 50
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_GPU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,31}", re.ASCII)
+
+
+def vendor_entry(
+    *,
+    vendor_id: str,
+    name: str,
+    endpoint: str,
+    price_per_hour: str,
+    reliability: float,
+    gpu_types: Sequence[str],
+    pay_to: str | None,
+    local: bool,
+) -> Vendor:
+    """The checked entry. Raises InvalidInput, naming the option.
+
+    local: whether the network is the local one, where the vendor may be reached without TLS.
+    """
+    if not _ID.fullmatch(vendor_id):
+        raise InvalidInput("--id", f"{vendor_id[:64]!r} is not 1 to 64 letters, digits, . _ or -")
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise InvalidInput("--name", f"it is not 1 to {LONGEST_NAME} printable characters")
+    price = Usd.parse(price_per_hour, "--price-per-hour")
+    if not price:
+        raise InvalidInput("--price-per-hour", "it is 0", "Give dollars an hour, like 1.20")
+    types = tuple(dict.fromkeys(gpu.strip() for gpu in gpu_types))
+    if not 0 < len(types) <= MOST_GPU_TYPES or not all(_GPU.fullmatch(gpu) for gpu in types):
+        raise InvalidInput("--gpu", "it is not a GPU's name", "Give one like A100, once for each")
+    return Vendor(
+        vendor_id=vendor_id,
+        name=name.strip(),
+        endpoint=_endpoint(endpoint, local),
+        price_per_hour=price,
+        reliability=reliability,
+        gpu_types=types,
+        pay_to=_payee(pay_to),
+    )
+
+
+def _endpoint(endpoint: str, local: bool) -> str:
+    shown, remedy = repr(endpoint[:100]), "Give one like https://gpu.example.com"
+    try:
+        url = urlsplit(endpoint)
+        usable = bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or url.scheme not in ("http", "https") or not endpoint.isprintable():
+        raise InvalidInput("--endpoint", f"{shown} is not an http(s) address", remedy)
+    if " " in endpoint or url.query or url.fragment:
+        raise InvalidInput("--endpoint", f"{shown} is not a base address", remedy)
+    if url.username or url.password:
+        raise InvalidInput(
+            "--endpoint", "it holds a user or a password", "Vendors get GPU_VENDOR_SECRET instead"
+        )
+    if url.scheme == "http" and not local:
+        raise InvalidInput(
+            "--endpoint",
+            f"{shown} is not encrypted",
+            "Use https; http is for the local network only",
+        )
+    return endpoint.rstrip("/")
+
+
+def _payee(address: str | None) -> str | None:
+    if address is None:
+        return None
+    if not address.startswith("0x") or not is_address(address) or not int(address, 16):
+        raise InvalidInput(
+            "--pay-to", f"{address[:64]!r} is not an account's address", "Give 0x and 40 hex digits"
+        )
+    if not is_checksum_address(address):
+        raise InvalidInput(
+            "--pay-to",
+            f"{address} is not checksummed, so a typing error would go unseen",
+            f"If it is right for certain, write it {to_checksum_address(address)}",
+        )
+    return str(address)

@@ -1,0 +1,169 @@
+"""`gpu-renter wallet policy`: the second lock at Coinbase, outside our process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from domain.errors import ConfigError, InvalidInput
+from domain.money import Usd
+from server.commands.output import Exit, JsonOption, print_json, print_problem
+from server.commands.process import run
+
+if TYPE_CHECKING:
+    import httpx
+
+    from graph.settings import Settings
+    from tools.payments.cdp_api import CdpApi
+    from tools.payments.cdp_policy import CdpPolicy, Installed, Lock
+
+KEY_NOTE: Final = (
+    "Whoever holds this CDP API key can change the policy again (CDP asks for no wallet secret "
+    "there), so let the key that the agent runs with manage no policies, where your plan allows it"
+)
+
+policy = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="The second lock, outside our process: what Coinbase refuses to sign.",
+)
+
+
+@policy.command("show")
+def show_policy(as_json: JsonOption = False) -> None:
+    """Show the policies in force on the account at Coinbase.
+
+    [dim]$[/] gpu-renter wallet policy show
+    """
+    from server.commands.money import money_settings
+
+    found = run(cdp_policies(money_settings()))
+    if as_json:
+        print_json(found)
+    else:
+        print_policies(found)
+
+
+@policy.command()
+def install(
+    payees: Annotated[
+        list[str] | None,
+        typer.Option("--payee", help="Let this address be paid too; may be repeated."),
+    ] = None,
+    cap: Annotated[
+        str | None, typer.Option(help="Dollars a payment.  [default: MAX_PAYMENT_USD]")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of another policy of the account.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have Coinbase sign payments to registered vendors up to MAX_PAYMENT_USD, and nothing else.
+
+    Run it again when vendors or limits change; where nothing has changed, it changes nothing.
+
+    [dim]$[/] gpu-renter wallet policy install
+    """
+    from server.commands.money import money_settings, payee
+
+    settings = money_settings()
+    more = [payee("--payee", address) for address in payees or []]
+    most = Usd.parse(cap, "--cap") if cap is not None else settings.max_payment_usd
+    if most > settings.max_payment_usd:
+        raise InvalidInput(
+            "--cap", f"it is above MAX_PAYMENT_USD, {settings.max_payment_usd}", "Give less"
+        )
+    lock, installed, overriding = run(_install(settings, most, more, replace))
+    told = {
+        "policyId": installed.policy.id,
+        "change": installed.change,
+        "attached": installed.attached,
+        "contract": lock.contract,
+        "capMicros": lock.cap.micros,
+        "payees": list(lock.payees),
+        "overriddenBy": overriding,
+    }
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo(f"Policy {installed.policy.id}: {installed.change}")
+        for line in installed.policy.summary():
+            typer.echo(f"  {line}")
+        if not lock.payees:
+            typer.echo("No payee is registered, so nothing can be signed: gpu-renter vendors add")
+        typer.echo(KEY_NOTE, err=True)
+    if overriding:
+        print_problem(f"The project's own policy goes first, and accepts {', '.join(overriding)}")
+        raise typer.Exit(Exit.FAILED)
+
+
+async def cdp_api(settings: Settings, http: httpx.AsyncClient) -> CdpApi:
+    """Coinbase's API with the credentials in force. Raises ConfigError where there are none."""
+    from tools.payments.cdp_api import CDP_BASE_PATH, CdpCredentials, open_cdp_api
+
+    key_id, key, secret = (
+        settings.cdp_api_key_id,
+        settings.cdp_api_key_secret,
+        settings.cdp_wallet_secret,
+    )
+    if key_id is None or key is None or secret is None:
+        raise ConfigError(
+            "CDP_API_KEY_ID",
+            "it is not set, and only a wallet at Coinbase has policies",
+            "Set the three CDP_* variables; for a key, keep little on the account instead",
+        )
+    credentials = CdpCredentials(key_id.get_secret_value(), key, secret)
+    return await open_cdp_api(http, credentials, settings.cdp_base_path or CDP_BASE_PATH)
+
+
+async def cdp_policies(settings: Settings) -> list[dict[str, Any]]:
+    """The policies in force on the account that pays, for a person to read."""
+    import httpx
+
+    from tools.payments.cdp_policy import find_account, policies_of
+
+    async with httpx.AsyncClient(follow_redirects=False) as http:
+        api = await cdp_api(settings, http)
+        account = await find_account(api, settings.x402_wallet_id)
+        found = await policies_of(api, account) if account else []
+    return [_policy_json(one, settings.x402_wallet_id) for one in found]
+
+
+def _policy_json(one: CdpPolicy, account_name: str) -> dict[str, Any]:
+    from tools.payments.cdp_policy import description_of
+
+    return {
+        "id": one.id,
+        "scope": one.scope,
+        "description": one.description,
+        "ours": one.description == description_of(account_name),
+        "rules": one.summary(),
+    }
+
+
+def print_policies(found: list[dict[str, Any]]) -> None:
+    for one in found:
+        typer.echo(f"policy   {one['id']} ({one['scope']}: {one['description']})")
+        for line in one["rules"]:
+            typer.echo(f"         {line}")
+    if not found:
+        typer.echo("policy   none: only this program's own limits hold")
+
+
+async def _install(
+    settings: Settings, cap: Usd, more: list[str], replace: bool
+) -> tuple[Lock, Installed, list[str]]:
+    from server.commands.money import open_money
+    from tools.payments.cdp_policy import Lock, find_account, overriding, policies_of
+    from tools.payments.cdp_policy import install as install_lock
+
+    async with open_money(settings) as opened:
+        vendors = await opened.ledger.vendors.all()
+        payees = {vendor.pay_to for vendor in vendors if vendor.pay_to} | set(more)
+        lock = Lock(settings.network.usdc, cap, tuple(sorted(payees)))
+        api = await cdp_api(settings, opened.http)
+        installed = await install_lock(api, settings.x402_wallet_id, lock, replace=replace)
+        account = await find_account(api, settings.x402_wallet_id)
+        policies = await policies_of(api, account) if account else []
+        return lock, installed, overriding(policies)

@@ -1,0 +1,221 @@
+"""Is everything there that the configured mode needs? One check for each, with what to do."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, Literal
+
+from domain.errors import ConfigError, InvalidInput, RenterError, VendorError
+from domain.jobs import JobSpec
+from domain.money import ZERO, Usd
+from domain.quotes import Offer, Quote, Vendor
+from graph.settings import Settings
+from ledger.store import Store
+from server.local import attach
+
+if TYPE_CHECKING:
+    from graph.deps import Deps
+
+State = Literal["ok", "skipped", "wrong"]
+
+PACKAGES: Final = ("agentic-gpu-renter", "langgraph", "pymongo", "x402", "fastapi")
+LOCAL_PACKAGES: Final = ("eth_tester", "eth", "web3")
+MONGO_PROBE: Final = "doctor"
+"""The collection that the write check writes to, and cleans up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: what was looked at, how it is, and what to do about it where it is wrong."""
+
+    name: str
+    state: State
+    finding: str
+    remedy: str = ""
+
+
+Finding = Callable[[], Awaitable[str]]
+
+
+async def examine(env: dict[str, str] | None = None) -> AsyncIterator[Check]:
+    """All checks, one after the other. Changes nothing but one document that it removes again.
+
+    env: as of `Settings.load`. Asks each vendor for one quote, and the model, where one is
+    configured, for one decision; it pays nothing.
+    """
+    yield Check("versions", "ok", _versions())
+    try:
+        settings = Settings.load(env)
+    except ConfigError as error:
+        yield Check("settings", "wrong", error.message, error.remedy)
+        return
+    modes = ", ".join(f"{need} {mode}" for need, mode, _ in settings.modes())
+    yield Check("settings", "ok", modes)
+    if settings.needs_mongo or settings.needs_chain:
+        yield _local_packages(settings)
+    reached = await attach(settings)
+    if reached is None:
+        yield Check(
+            "local services",
+            "skipped",
+            "they are not running, so MongoDB, chain, wallet and vendors were not looked at",
+            "gpu-renter serve starts them",
+        )
+        return
+    async with _opened(reached) as opened:
+        if isinstance(opened, Check):
+            yield opened
+            return
+        yield await _check("MongoDB", lambda: _mongodb(opened.ledger.store))
+        yield await _check("chain", lambda: _chain(reached))
+        yield await _check("wallet", lambda: _wallet(opened, reached))
+        async for check in _vendors(opened, reached):
+            yield check
+        yield await _check("planner", lambda: _planner(opened, reached))
+
+
+def _versions() -> str:
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} (not installed as a package)")
+    return ", ".join(found)
+
+
+def _local_packages(settings: Settings) -> Check:
+    """Whether what the local mode needs is installed."""
+    from ledger.embedded import find_program
+
+    remedy = "pip install 'agentic-gpu-renter[local]'"
+    if settings.needs_chain:
+        missing = [name for name in LOCAL_PACKAGES if find_spec(name) is None]
+        if missing:
+            return Check("local packages", "wrong", f"missing: {', '.join(missing)}", remedy)
+    if settings.needs_mongo:
+        try:
+            find_program()
+        except ConfigError as error:
+            return Check("local packages", "wrong", error.message, error.remedy)
+    return Check("local packages", "ok", "installed")
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Deps | Check]:
+    """The agent's services over `settings`, or the check that says why they cannot be opened."""
+    import httpx
+
+    from graph.wiring import open_deps
+    from ledger.ledger import Ledger
+
+    assert settings.mongodb_uri is not None
+    async with httpx.AsyncClient(follow_redirects=False) as http:
+        store = Store.open(settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name)
+        try:
+            try:
+                opened: Deps | Check = await open_deps(settings, Ledger.over(store), http)
+            except RenterError as error:
+                opened = Check("wallet", "wrong", error.message, error.remedy)
+            yield opened
+        finally:
+            await store.close()
+
+
+async def _check(name: str, find: Finding) -> Check:
+    try:
+        return Check(name, "ok", await find())
+    except RenterError as error:
+        return Check(name, "wrong", error.message, error.remedy)
+
+
+async def _mongodb(store: Store) -> str:
+    """A majority-acknowledged, journaled write, read back and removed."""
+    await store.ping()
+    probe, id_ = store.documents(MONGO_PROBE), f"doctor-{time.time_ns()}"
+    begun = time.perf_counter()
+    await probe.insert({"_id": id_, "at": datetime.now(UTC)})
+    took_ms = (time.perf_counter() - begun) * 1000
+    if await probe.get(id_) is None:
+        raise RenterError(
+            "a write was acknowledged and cannot be read", "Check the server's health"
+        )
+    await probe.delete(id_)
+    return f"answers; a majority-acknowledged, journaled write took {took_ms:.1f} ms"
+
+
+async def _chain(settings: Settings) -> str:
+    import httpx
+
+    from tools.payments.chain import ChainReader
+
+    async with httpx.AsyncClient(follow_redirects=False) as http:
+        chain = ChainReader(settings.network, settings.chain_url, http)
+        await chain.check()
+        head = await chain.head()
+    network = settings.network
+    return f"{network.name} ({network.caip2}) at block {head.number:,}, USDC at {network.usdc}"
+
+
+async def _wallet(deps: Deps, settings: Settings) -> str:
+    address = deps.wallet.address
+    balance = await deps.chain.balance(address)
+    if balance == ZERO:
+        raise ConfigError(
+            "wallet",
+            f"{address} holds no USDC on {settings.network.name}",
+            f"Send it USDC on {settings.network.name}; it needs no other coin",
+        )
+    return f"{balance} USDC at {address}"
+
+
+async def _vendors(deps: Deps, settings: Settings) -> AsyncIterator[Check]:
+    """One quote of each registered vendor."""
+    try:
+        registered = await deps.ledger.vendors.all()
+    except RenterError as error:
+        yield Check("vendors", "wrong", error.message, error.remedy)
+        return
+    if not registered:
+        how = "vendors seed" if settings.network.is_local else "vendors add"
+        yield Check("vendors", "wrong", "none is registered", f"gpu-renter {how}")
+    for vendor in registered:
+        yield await _vendor(deps, vendor)
+
+
+async def _vendor(deps: Deps, vendor: Vendor) -> Check:
+    name = f"vendor {vendor.vendor_id}"
+    spec = JobSpec("training", vendor.gpu_types[0] if vendor.gpu_types else "A100", 60)
+    try:
+        quote = await deps.vendors.quote(vendor, spec, spec.minutes)
+    except (VendorError, InvalidInput) as error:
+        remedy = error.remedy or "Check its endpoint and GPU_VENDOR_SECRET"
+        return Check(name, "wrong", error.message, remedy)
+    paid = vendor.pay_to or "outside x402"
+    return Check(name, "ok", f"quotes {quote.price} an hour of {spec.gpu_type}; paid {paid}")
+
+
+async def _planner(deps: Deps, settings: Settings) -> str:
+    from graph.planner import Decided, Situation
+
+    if settings.planner_mode == "stub":
+        return "the deterministic ranking decides (PLANNER_MODE=stub)"
+    vendor = Vendor("example", "Example", "https://example.invalid", Usd(1), 1.0, ("A100",), None)
+    quote = Quote("example", "example-quote", "A100", 60, Usd.parse(1), 60.0, None)
+    situation = Situation("Train on an A100", (Offer(quote, vendor),), Usd.parse(5), patience=False)
+    step = await deps.planner.next(situation, [], [])
+    if isinstance(step, Decided) and not step.fallback:
+        return f"{settings.fireworks_model} decides through tool calls"
+    why = step.fallback if isinstance(step, Decided) else "it wants to look things up first"
+    raise ConfigError(
+        "FIREWORKS_MODEL",
+        f"{settings.fireworks_model} made no usable decision: {why}",
+        "Check FIREWORKS_API_KEY and the model's name; until then the ranking decides",
+    )

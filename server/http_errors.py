@@ -1,0 +1,131 @@
+"""What goes wrong, as HTTP: always `{"error": "…"}`, one sentence with what to do about it.
+
+400  the JSON is malformed, or a value in it is unusable       InvalidInput
+404  no such run, no such address                              NotFound
+409  another tick works on the run, or it was decided already  Conflict, PaymentError
+413  the body is larger than 64 KiB
+415  the body is not application/json
+422  a field is missing, unknown, or of the wrong type
+502  a vendor did not do what the protocol says                VendorError
+503  MongoDB, the chain, the wallet or a setting: try later    DependencyDown, ConfigError
+500  a fault of ours; the log has it, the answer does not
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pymongo.errors import PyMongoError
+from starlette.exceptions import HTTPException
+
+from domain.errors import (
+    ConfigError,
+    Conflict,
+    DependencyDown,
+    InvalidInput,
+    NotFound,
+    PaymentError,
+    RenterError,
+    StoreDown,
+    VendorError,
+)
+from server.schemas import HELP
+
+LOG: Final = logging.getLogger(__name__)
+RETRY_AFTER_S: Final = {HTTPStatus.CONFLICT: 1, HTTPStatus.SERVICE_UNAVAILABLE: 5}
+UNEXPECTED: Final = "The server failed to handle this. Try again; its log says what went wrong"
+LONGEST_NAME: Final = 64
+"""Characters of a client's own field name that an answer repeats."""
+
+_STATUS: Final[tuple[tuple[type[RenterError], HTTPStatus], ...]] = (
+    (InvalidInput, HTTPStatus.BAD_REQUEST),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (Conflict, HTTPStatus.CONFLICT),
+    (PaymentError, HTTPStatus.CONFLICT),
+    (VendorError, HTTPStatus.BAD_GATEWAY),
+    (DependencyDown, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ConfigError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+_PLAIN: Final = {
+    404: "There is nothing at this address. See /docs",
+    405: "This address does not take that method. See /docs",
+}
+_PROBLEMS: Final = {
+    "missing": "it is missing",
+    "string_type": "it is not text",
+    "model_attributes_type": "it is not a JSON object",
+    "dict_type": "it is not a JSON object",
+    "int_parsing": "it is not a whole number",
+    "int_type": "it is not a whole number",
+    "greater_than_equal": "it is too small",
+    "less_than_equal": "it is too large",
+}
+"""Pydantic's name for a problem → ours."""
+
+
+def problem(
+    status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    """The answer for something that went wrong; `more` stands beside `error` in it."""
+    given = dict(headers or {})
+    if retry_after := RETRY_AFTER_S.get(HTTPStatus(status)):
+        given["Retry-After"] = str(retry_after)
+    return JSONResponse({"error": message, **more}, status, given)
+
+
+def status_of(error: RenterError) -> HTTPStatus:
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(RenterError, _renter_error)
+    app.add_exception_handler(RequestValidationError, _schema_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(PyMongoError, _store_error)
+
+
+async def _renter_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RenterError)
+    status = status_of(error)
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return problem(status, str(error))
+    LOG.warning("%s %s: %s", request.method, request.url.path, error)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        return problem(status, UNEXPECTED)
+    return problem(status, str(error))
+
+
+async def _store_error(request: Request, error: Exception) -> JSONResponse:
+    """From LangGraph's checkpointer, which raises the driver's errors as they are."""
+    down = StoreDown(
+        f"MongoDB did not answer ({type(error).__name__})", "Nothing was lost, try again"
+    )
+    return await _renter_error(request, down)
+
+
+async def _schema_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    *_, place = first["loc"]
+    field = str(place)[:LONGEST_NAME]
+    if first["type"] == "extra_forbidden":
+        what, remedy = "this request has no such field", "Leave it out"
+    else:
+        what = _PROBLEMS.get(first["type"]) or str(first["msg"])
+        remedy = HELP.get(field, "See /docs")
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {what}. {remedy}")
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    assert isinstance(error, HTTPException)
+    message = _PLAIN.get(error.status_code, error.detail)
+    return problem(error.status_code, message, error.headers)

@@ -1,0 +1,206 @@
+"""The API's addresses. What each does is in ledger/ and server/ticks.py; here is only HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from domain.errors import Conflict, LeaseHeld, RenterError
+from graph.wiring import Services, new_run_id
+from server.exact_json import ExactRoute
+from server.http_errors import problem
+from server.keeper import Keeper
+from server.schemas import (
+    HELP,
+    MOST_OBSERVATIONS,
+    MOST_RUNS,
+    ApproveRequest,
+    CancelRequest,
+    Dependency,
+    Health,
+    NotReady,
+    Problem,
+    Readiness,
+    RunId,
+    RunsAnswer,
+    StartedRun,
+    StartRequest,
+    StatusAnswer,
+    TickAnswer,
+    TickRequest,
+    UserId,
+)
+from server.ticks import Ticker
+from server.views import run_view, started_view, status_answer
+
+CHECK_DEADLINE_S: Final = 6.0
+"""A dependency that has not answered by then counts as down."""
+
+Responses = dict[int | str, dict[str, Any]]
+
+_MEANINGS: Final = {
+    400: "The JSON is malformed, or a value in it cannot be used.",
+    404: "There is no such run.",
+    409: "Another tick works on the run, or it was decided otherwise before.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body is not application/json.",
+    422: "A field is missing, unknown, or of the wrong type.",
+    502: "A vendor did not do what the protocol says.",
+    503: "MongoDB, the chain or the wallet cannot be reached; nothing is lost, try again.",
+}
+
+
+def _errors(*statuses: int) -> Responses:
+    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
+
+
+def api_routes(keeper: Keeper) -> APIRouter:
+    """Everything under /api."""
+    router = APIRouter(prefix="/api", route_class=ExactRoute)
+
+    @router.post("/agent-start", responses=_errors(400, 413, 415, 422, 503), tags=["agent"])
+    async def agent_start(request: StartRequest) -> StartedRun:
+        """Start a run. Nothing is rented or paid yet: that takes ticks.
+
+        Each call starts another run; a run that is never ticked costs nothing.
+        """
+        deps = (await keeper.services()).deps
+        run = await deps.ledger.runs.create(
+            new_run_id(), request.user_id, request.goal, request.budget_total, deps.now()
+        )
+        return started_view(run)
+
+    @router.post(
+        "/agent-tick", responses=_errors(400, 404, 409, 413, 415, 422, 502, 503), tags=["agent"]
+    )
+    async def agent_tick(request: TickRequest) -> TickAnswer:
+        """Move a run on by one step: rent and pay, look after the job, or recover from a failure.
+
+        Answers "Job started", "Job still running", "Job completed", "Job failed", "Waiting: …",
+        "Run failed: …", "Run already completed" and the like. Safe to repeat: nothing is paid
+        twice.
+        """
+        ticked = await Ticker(await keeper.services()).tick(request.run_id)
+        return TickAnswer(message=ticked.message)
+
+    @router.post(
+        "/agent-cancel", responses=_errors(400, 404, 409, 413, 415, 422, 503), tags=["agent"]
+    )
+    async def agent_cancel(request: CancelRequest) -> TickAnswer:
+        """Cancel a run: its job is stopped at the vendor, and unused time refunded if it does so.
+
+        Answers "Run cancelled", or "Cancelling: …" when the vendor has not confirmed yet or a tick
+        is under way: further ticks carry it out.
+        """
+        services = await keeper.services()
+        deps = services.deps
+        run = await deps.ledger.runs.get(request.run_id)
+        if not await deps.ledger.runs.request_cancel(run.id, request.reason, deps.now()):
+            raise Conflict(f"Run {run.id} has ended already", "There is nothing to cancel")
+        try:
+            ticked = await Ticker(services).tick(run.id)
+        except LeaseHeld:
+            return TickAnswer(message="Cancelling: a tick is under way, the next one cancels")
+        return TickAnswer(message=ticked.message)
+
+    @router.post(
+        "/agent-approve", responses=_errors(400, 404, 409, 413, 415, 422, 503), tags=["agent"]
+    )
+    async def agent_approve(request: ApproveRequest) -> TickAnswer:
+        """Answer a run that waits for approval of a payment. The next tick goes on from there.
+
+        An approval binds one payee, amount and quote, once, until it expires.
+        """
+        deps = (await keeper.services()).deps
+        decided = await deps.ledger.approvals.decide(
+            request.run_id, request.approval_id, request.approve, deps.now()
+        )
+        return TickAnswer(message=f"Payment of {decided.amount} {decided.state}")
+
+    @router.get("/agent-status", responses=_errors(400, 404, 422, 503), tags=["agent"])
+    async def agent_status(
+        run_id: Annotated[RunId, Query(alias="runId", description=HELP["runId"])],
+        observations: Annotated[
+            int,
+            Query(ge=0, le=MOST_OBSERVATIONS, description="How many, the newest ones"),
+        ] = 200,
+    ) -> StatusAnswer:
+        """A run with its jobs, payments, observations and the offers of its last choice."""
+        ledger = (await keeper.services()).deps.ledger
+        run = await ledger.runs.get(run_id)
+        jobs, payments, entries, approvals = await asyncio.gather(
+            ledger.jobs.of_run(run_id),
+            ledger.payments.of_run(run_id),
+            ledger.observations.newest(run_id, max(1, observations)),
+            ledger.approvals.of_run(run_id),
+        )
+        return status_answer(run, jobs, payments, entries[:observations], approvals)
+
+    @router.get("/runs", responses=_errors(400, 422, 503), tags=["agent"])
+    async def runs(
+        user_id: Annotated[UserId | None, Query(alias="userId", description="Only whose")] = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_RUNS, description="How many at most")] = 50,
+    ) -> RunsAnswer:
+        """Runs, newest first."""
+        ledger = (await keeper.services()).deps.ledger
+        found = await ledger.runs.recent(user_id=user_id, limit=limit)
+        return RunsAnswer(runs=[run_view(run) for run in found])
+
+    return router
+
+
+def health_routes(keeper: Keeper) -> APIRouter:
+    """For who watches over this process."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        """Whether this process answers; it asks nobody else."""
+        return Health(status="ok")
+
+    @router.get(
+        "/readyz",
+        response_model=Readiness,
+        response_model_exclude_none=True,
+        responses={503: {"model": NotReady, "description": "Something it needs is down."}},
+    )
+    async def readyz() -> Readiness | JSONResponse:
+        """Whether MongoDB and the chain answer, and which does not."""
+        dependencies = await _dependencies(keeper)
+        down = [name for name, dependency in dependencies.items() if not dependency.ok]
+        if not down:
+            return Readiness(ready=True, dependencies=dependencies)
+        details = {n: d.model_dump(exclude_none=True) for n, d in dependencies.items()}
+        message = f"Not ready: {', '.join(down)}. Try again when that is mended"
+        return problem(503, message, ready=False, dependencies=details)
+
+    return router
+
+
+async def _dependencies(keeper: Keeper) -> dict[str, Dependency]:
+    try:
+        services: Services = await keeper.services()
+    except RenterError as error:
+        return {"services": Dependency(ok=False, error=str(error))}
+    deps = services.deps
+    checks: dict[str, Callable[[], Awaitable[object]]] = {
+        "mongodb": deps.ledger.store.ping,
+        "chain": deps.chain.head,
+    }
+    outcomes = await asyncio.gather(*map(_check, checks.values()))
+    return dict(zip(checks, outcomes, strict=True))
+
+
+async def _check(ask: Callable[[], Awaitable[object]]) -> Dependency:
+    try:
+        async with asyncio.timeout(CHECK_DEADLINE_S):
+            await ask()
+    except RenterError as error:
+        return Dependency(ok=False, error=str(error))
+    except TimeoutError:
+        return Dependency(ok=False, error=f"no answer within {CHECK_DEADLINE_S:g} s")
+    return Dependency(ok=True)

@@ -1,0 +1,325 @@
+"""The API's JSON: what it takes, checked, and what it answers. Names and shapes are the seed's.
+
+Amounts are numbers of dollars, exact to the micro-dollar; times are ISO-8601 in UTC, ending in Z.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictBool,
+    StrictStr,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from domain.errors import InvalidInput
+from domain.goals import LONGEST_GOAL, check_goal, read_goal
+from domain.money import Usd
+
+LONGEST_USER_ID: Final = 128
+LONGEST_REASON: Final = 200
+LONGEST_AMOUNT: Final = 28
+"""Characters: enough for "$1,000,000,000.000000 dollars" less its plural, and exact as Decimal."""
+LARGEST_EXPONENT: Final = 12
+MOST_OBSERVATIONS: Final = 1_000
+MOST_RUNS: Final = 200
+
+HELP: Final = {
+    "body": 'Send a JSON object, like {"runId": "66a1f2c9d53a3f9ef1f0c123"}',
+    "userId": f"Give text of 1 to {LONGEST_USER_ID} characters that says who asks",
+    "goal": f"Say what to do, in 1 to {LONGEST_GOAL:,} characters",
+    "budgetTotal": 'Give dollars above 0 as a number or text, like 5 or "$5.00"',
+    "runId": "Give the _id that agent-start answered",
+    "approvalId": "Give the _id of one of the run's approvals, as agent-status shows it",
+    "approve": "Give true or false",
+    "reason": f"Say why, in at most {LONGEST_REASON} characters, or leave it out",
+    "observations": f"Give a number from 0 to {MOST_OBSERVATIONS}",
+    "limit": f"Give a number from 1 to {MOST_RUNS}",
+}
+"""What to put into each field: for the documentation, and for who left it out."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+def _user_id(value: str) -> str:
+    if not value.strip():
+        raise InvalidInput("userId", "it is empty", HELP["userId"])
+    if len(value) > LONGEST_USER_ID:
+        raise InvalidInput("userId", "it is too long", HELP["userId"])
+    if not value.isprintable():
+        raise InvalidInput("userId", "it holds control characters", HELP["userId"])
+    return value.strip()
+
+
+def _goal(value: str) -> str:
+    goal = check_goal(value)
+    read_goal(goal)  # a goal that no tick could read is refused now, not at each tick
+    return goal
+
+
+def _run_id(value: str) -> str:
+    if not _RUN_ID.fullmatch(value):
+        raise InvalidInput("runId", "it is not a run's id", HELP["runId"])
+    return value
+
+
+def _budget(value: object) -> Usd:
+    field, remedy = "budgetTotal", HELP["budgetTotal"]
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise PydanticCustomError("amount_type", "it is not an amount")
+    if isinstance(value, Decimal) and value.adjusted() > LARGEST_EXPONENT:
+        raise InvalidInput(field, "it is above a billion dollars", remedy)
+    if len(str(value)) > LONGEST_AMOUNT:
+        raise InvalidInput(field, "it is too long for an amount of dollars", remedy)
+    budget = Usd.parse(value, field)
+    if not budget:
+        raise InvalidInput(field, "it must be above 0", remedy)
+    return budget
+
+
+_AMOUNT_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]
+}
+
+
+def _approval_id(value: str) -> str:
+    if not _RUN_ID.fullmatch(value):
+        raise InvalidInput("approvalId", "it is not an approval's id", HELP["approvalId"])
+    return value
+
+
+def _reason(value: str) -> str:
+    if not value.strip() or len(value) > LONGEST_REASON or not value.isprintable():
+        raise InvalidInput("reason", "it is empty, too long or not text", HELP["reason"])
+    return value.strip()
+
+
+ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
+Reason = Annotated[StrictStr, AfterValidator(_reason)]
+UserId = Annotated[StrictStr, AfterValidator(_user_id)]
+Goal = Annotated[StrictStr, AfterValidator(_goal)]
+RunId = Annotated[StrictStr, AfterValidator(_run_id)]
+Budget = Annotated[Usd, PlainValidator(_budget), WithJsonSchema(_AMOUNT_SCHEMA)]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda t: t.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        return_type=str,
+    ),
+]
+
+
+class Taken(BaseModel):
+    """A request's body. A field that it does not know is an error: it may be a budget misspelt."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class Answered(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class StartRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"userId": "u1", "goal": "Fine-tune a 7B model on an A100", "budgetTotal": 5}
+            ]
+        }
+    )
+
+    user_id: UserId = Field(description=HELP["userId"])
+    goal: Goal = Field(description=HELP["goal"])
+    budget_total: Budget = Field(description=HELP["budgetTotal"])
+
+
+class TickRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}
+    )
+
+    run_id: RunId = Field(description=HELP["runId"])
+
+
+class CancelRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}
+    )
+
+    run_id: RunId = Field(description=HELP["runId"])
+    reason: Reason = Field("cancelled by the user", description=HELP["reason"])
+
+
+class ApproveRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "runId": "66a1f2c9d53a3f9ef1f0c123",
+                    "approvalId": "apr_0f5c3b1f0a7d4e0e9f7c1b2a3d4e5f60",
+                    "approve": True,
+                }
+            ]
+        }
+    )
+
+    run_id: RunId = Field(description=HELP["runId"])
+    approval_id: ApprovalId = Field(description=HELP["approvalId"])
+    approve: StrictBool = Field(description=HELP["approve"])
+
+
+class Problem(Answered):
+    """What every answer but a 200 looks like."""
+
+    error: str = Field(examples=["There is no run '66a1f2c9d53a3f9ef1f0c123'. Check the runId"])
+
+
+class StartedRun(Answered):
+    id: str = Field(serialization_alias="_id", examples=["66a1f2c9d53a3f9ef1f0c123"])
+    user_id: str = Field(examples=["u1"])
+    goal: str = Field(examples=["Fine-tune a 7B model on an A100"])
+    status: str = Field(examples=["running"])
+    budget_total: float = Field(examples=[5])
+    budget_remaining: float = Field(examples=[5])
+    created_at: Instant = Field(examples=["2026-01-10T19:00:10.000Z"])
+
+
+class TickAnswer(Answered):
+    message: str = Field(examples=["Job started"])
+
+
+class JobSpecView(Answered):
+    job_type: str = Field(examples=["fine-tune"])
+    gpu_type: str = Field(examples=["A100"])
+    gpu_count: int
+    hours: float
+    preference: str | None
+    excluded_vendors: list[str]
+    guessed: list[str] = Field(description="Names of the fields that the goal did not say.")
+
+
+class RunView(StartedRun):
+    """budgetTotal = budgetRemaining + spent + reserved, at any moment."""
+
+    spent: float = Field(description="Dollars that have left the wallet.", examples=[1.4])
+    reserved: float = Field(description="Dollars held for payments that may still settle.")
+    phase: str = Field(description="The step that comes next.", examples=["monitor"])
+    job_spec: JobSpecView | None = Field(description="The goal, as understood.")
+    current_job_id: str | None
+    reason: str = Field(description="Why the run ended, where it did not complete.")
+    updated_at: Instant
+
+
+class JobView(Answered):
+    id: str = Field(serialization_alias="_id")
+    run_id: str
+    vendor_id: str = Field(examples=["gpu_vendor_1"])
+    vendor_job_id: str = Field(examples=["vgpu_ab12cd34"])
+    payment_id: str = Field(description="The payment that bought the job.")
+    status: str = Field(examples=["running"])
+    progress: float = Field(description="0 to 1.")
+    gpu_type: str = Field(examples=["A100"])
+    minutes: int = Field(description="GPU time that was bought.")
+    artifact_url: str | None
+    artifact_sha256: str | None = Field(description="Of the downloaded file.")
+    error_message: str | None
+    final_metrics: dict[str, Any]
+    created_at: Instant
+    updated_at: Instant
+
+
+class PaymentView(Answered):
+    id: str = Field(serialization_alias="_id")
+    run_id: str
+    slot: int = Field(description="The how-manieth purchase of the run, from 0.")
+    kind: str = Field(examples=["launch"])
+    vendor_id: str = Field(examples=["gpu_vendor_1"])
+    amount: float = Field(description="Dollars.", examples=[1.4])
+    currency: str = Field(examples=["USD"])
+    status: str = Field(description="pending, completed or failed.", examples=["completed"])
+    state: str = Field(description="The status in detail.", examples=["settled"])
+    rail: str = Field(description="x402, or none: billed outside x402, settled on no chain.")
+    x402_tx_id: str | None = Field(
+        serialization_alias="x402TxId",
+        description="The transaction that moved the money, or a local id where none did.",
+    )
+    network: str = Field(description="CAIP-2 id; empty before signing.", examples=["eip155:84532"])
+    explorer_url: str | None = Field(description="The transaction's page, where there is one.")
+    pay_to: str
+    payer: str
+    nonce: str
+    refunded: float = Field(description="Dollars that came back.")
+    reason: str = Field(description="Why it failed, where it did.")
+    created_at: Instant
+
+
+class ObservationView(Answered):
+    seq: int = Field(description="Its place in the run's journal, from 1.")
+    type: str = Field(examples=["job_log"])
+    content: str = Field(examples=["Epoch 1/3 loss=1.50"])
+    data: dict[str, Any]
+    created_at: Instant
+
+
+class OfferView(Answered):
+    vendor_id: str = Field(examples=["gpu_vendor_1"])
+    vendor_job_template_id: str
+    gpu_type: str = Field(examples=["A100"])
+    minutes: int
+    price: float = Field(description="Dollars.", examples=[1.4])
+    eta_minutes: float
+    expires_at: Instant | None
+    verdict: str = Field(description="Taken, or why not.", examples=["taken"])
+
+
+class ApprovalView(Answered):
+    id: str = Field(serialization_alias="_id")
+    vendor_id: str = Field(examples=["gpu_vendor_1"])
+    pay_to: str
+    amount: float = Field(description="Dollars.", examples=[1.4])
+    state: str = Field(description="pending, approved, rejected, expired or used.")
+    created_at: Instant
+    expires_at: Instant
+
+
+class StatusAnswer(Answered):
+    run: RunView
+    jobs: list[JobView] = Field(description="In the order of their launch.")
+    payments: list[PaymentView] = Field(description="In the order of their slots.")
+    observations: list[ObservationView] = Field(description="The newest ones, oldest first.")
+    offers: list[OfferView] = Field(description="What was on offer at the last choice.")
+    approvals: list[ApprovalView] = Field(description="Payments that waited for a person.")
+
+
+class RunsAnswer(Answered):
+    runs: list[RunView] = Field(description="Newest first.")
+
+
+class Health(Answered):
+    status: str = Field(examples=["ok"])
+
+
+class Dependency(Answered):
+    ok: bool
+    error: str | None = None
+
+
+class Readiness(Answered):
+    ready: bool
+    dependencies: dict[str, Dependency]
+
+
+class NotReady(Readiness):
+    error: str

@@ -1,0 +1,137 @@
+"""One tick: take the run's lease, step the graph to its next wait point, give the lease back.
+
+Nothing of a run lives in memory between ticks, so any process may tick any run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_core.runnables import RunnableConfig
+
+from domain.errors import Conflict, LeaseLost, RenterError
+from domain.jobs import RunStatus
+from graph.deps import Desk
+from graph.routing import Phase
+from graph.wiring import Services
+from ledger.runs import FETCH
+
+LOG: Final = logging.getLogger(__name__)
+WAITING: Final = "Waiting for approval"
+MOST_STEPS: Final = 25
+"""Nodes that one tick may run: a bound on loops, never reached in a sound run."""
+
+_MODES: Final[tuple[Literal["values"], Literal["checkpoints"]]] = ("values", "checkpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """A tick's answer, and the run's status after it."""
+
+    message: str
+    status: RunStatus
+
+
+class Ticker:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def tick(self, run_id: str) -> Ticked:
+        """Tick a run once.
+
+        Raises NotFound; LeaseHeld when another tick works on the run; DependencyDown when the
+        store, the chain or the wallet is out of reach: the run is as it was, and can be ticked
+        again.
+        """
+        deps = self._services.deps
+        run, lease = await deps.ledger.runs.acquire(run_id, deps.now(), deps.limits.lease_seconds)
+        if run.phase == FETCH:
+            await deps.ledger.runs.release(lease, deps.now())
+            raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
+        desk = Desk(deps, run, lease)
+        phase = run.phase
+        heartbeat = asyncio.create_task(self._keep(desk))
+        try:
+            if run.status.ended:
+                await self._close_books(desk)
+                return Ticked(f"Run already {run.status}", run.status)
+            state = await self._step(desk)
+            phase = state["phase"]
+            ended = phase == Phase.ENDED.value
+            status = (await desk.reread()).status if ended else run.status
+            message = WAITING if "__interrupt__" in state else state["message"]
+            return Ticked(message, status)
+        except LeaseLost:
+            raise
+        except RenterError as error:
+            await self._note_failure(desk, str(error))
+            raise
+        except Exception as error:
+            LOG.exception("tick of run %s failed", run_id)
+            await self._note_failure(desk, f"Unexpected: {type(error).__name__}")
+            raise
+        finally:
+            heartbeat.cancel()
+            fields = {"phase": phase, **desk.journal_fields()}
+            await asyncio.shield(self._release(desk, fields))
+
+    async def _keep(self, desk: Desk) -> None:
+        """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
+        seconds, runs = desk.deps.limits.lease_seconds, desk.ledger.runs
+        while True:
+            await asyncio.sleep(seconds / 3)
+            try:
+                desk.lease = await runs.renew(desk.lease, desk.deps.now(), seconds)
+            except RenterError as error:
+                LOG.warning("run %s: its lease could not be prolonged: %s", desk.run.id, error)
+
+    async def _step(self, desk: Desk) -> dict[str, Any]:
+        """Invoke the graph; prune the checkpoints that the tick leaves behind."""
+        services, run = self._services, desk.run
+        # A monitor step has no effect that its repetition would double, so one save at its end is
+        # enough; anywhere money may move, each step is saved before the next begins.
+        monitoring = run.phase == Phase.MONITOR.value
+        config = RunnableConfig(configurable={"thread_id": run.id}, recursion_limit=MOST_STEPS)
+        begin: Any = {"run_id": run.id, "cancel": bool(run.cancel_requested)}
+        state: dict[str, Any] = {}
+        newest = ""
+        steps: AsyncIterator[Any] = services.graph.astream(
+            begin,
+            config,
+            context=desk,
+            durability="exit" if monitoring else "sync",
+            stream_mode=list(_MODES),
+        )
+        async for mode, chunk in steps:
+            if mode == "values":
+                state = {**state, **chunk}
+            else:
+                newest = chunk["config"]["configurable"]["checkpoint_id"]
+        await services.checkpoints.prune(run.id, newest, writes=not monitoring)
+        return state
+
+    async def _close_books(self, desk: Desk) -> None:
+        """What an ended run still holds, or waits for, is closed as soon as the chain decides."""
+        if desk.run.reservations:
+            await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
+        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+        await desk.flush()
+
+    async def _note_failure(self, desk: Desk, problem: str) -> None:
+        """Leave an observation of a failed tick, if the store can still take it."""
+        desk.note("tick_failed", problem)
+        try:
+            await desk.flush()
+        except RenterError as error:
+            LOG.warning("run %s: its failed tick could not be noted: %s", desk.run.id, error)
+
+    async def _release(self, desk: Desk, fields: dict[str, Any]) -> None:
+        """Give the lease back; where that fails, it ends by itself when it expires."""
+        try:
+            await desk.ledger.runs.release(desk.lease, desk.deps.now(), fields)
+        except RenterError as error:
+            LOG.warning("run %s: its lease could not be given back: %s", desk.run.id, error)

@@ -1,0 +1,184 @@
+"""From the ledger's values to the API's JSON. A payment's signed header never goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from domain import networks
+from domain.approvals import Approval
+from domain.journal import Entry
+from domain.money import ZERO, Usd
+from ledger.jobs import Job
+from ledger.payments import Payment
+from ledger.runs import RecordedOffer, Run
+from server.schemas import (
+    ApprovalView,
+    JobSpecView,
+    JobView,
+    ObservationView,
+    OfferView,
+    PaymentView,
+    RunView,
+    StartedRun,
+    StatusAnswer,
+)
+
+
+def started_view(run: Run) -> StartedRun:
+    return StartedRun(
+        id=run.id,
+        user_id=run.user_id,
+        goal=run.goal,
+        status=run.status.value,
+        budget_total=run.budget_total.dollars(),
+        budget_remaining=run.budget_remaining.dollars(),
+        created_at=run.created_at,
+    )
+
+
+def run_view(run: Run) -> RunView:
+    return RunView(
+        **dict(started_view(run)),
+        spent=run.spent.dollars(),
+        reserved=_sum(held.amount for held in run.reservations).dollars(),
+        phase=run.phase,
+        job_spec=_spec_view(run),
+        current_job_id=run.job_id,
+        reason=run.reason,
+        updated_at=run.updated_at,
+    )
+
+
+def status_view(
+    run: Run,
+    jobs: Iterable[Job],
+    payments: Iterable[Payment],
+    entries: Iterable[Entry],
+    approvals: Iterable[Approval] = (),
+) -> dict[str, Any]:
+    """What agent-status answers, as JSON values."""
+    return status_answer(run, jobs, payments, entries, approvals).model_dump(
+        mode="json", by_alias=True
+    )
+
+
+def status_answer(
+    run: Run,
+    jobs: Iterable[Job],
+    payments: Iterable[Payment],
+    entries: Iterable[Entry],
+    approvals: Iterable[Approval] = (),
+) -> StatusAnswer:
+    return StatusAnswer(
+        run=run_view(run),
+        jobs=[job_view(job) for job in jobs],
+        payments=[payment_view(payment) for payment in payments],
+        observations=[observation_view(entry) for entry in entries],
+        offers=[offer_view(offer) for offer in run.offers],
+        approvals=[approval_view(approval) for approval in approvals],
+    )
+
+
+def job_view(job: Job) -> JobView:
+    return JobView(
+        id=job.id,
+        run_id=job.run_id,
+        vendor_id=job.vendor_id,
+        vendor_job_id=job.vendor_job_id,
+        payment_id=job.payment_id,
+        status=job.status.value,
+        progress=job.progress,
+        gpu_type=job.gpu_type,
+        minutes=job.minutes,
+        artifact_url=job.artifact_url,
+        artifact_sha256=job.artifact_sha256,
+        error_message=job.error_message,
+        final_metrics=dict(job.metrics),
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+    )
+
+
+def payment_view(payment: Payment) -> PaymentView:
+    return PaymentView(
+        id=payment.id,
+        run_id=payment.run_id,
+        slot=payment.slot,
+        kind=payment.kind.value,
+        vendor_id=payment.vendor_id,
+        amount=payment.amount.dollars(),
+        currency="USD",
+        status=payment.state.status,
+        state=payment.state.value,
+        rail=payment.rail.value,
+        x402_tx_id=payment.tx_id,
+        network=payment.network,
+        explorer_url=_explorer_url(payment),
+        pay_to=payment.pay_to,
+        payer=payment.payer,
+        nonce=payment.nonce,
+        refunded=payment.refunded.dollars(),
+        reason=payment.reason,
+        created_at=payment.created_at,
+    )
+
+
+def observation_view(entry: Entry) -> ObservationView:
+    return ObservationView(
+        seq=entry.seq,
+        type=entry.note.type,
+        content=entry.note.content,
+        data=dict(entry.note.data),
+        created_at=entry.created_at,
+    )
+
+
+def approval_view(approval: Approval) -> ApprovalView:
+    return ApprovalView(
+        id=approval.id,
+        vendor_id=approval.vendor_id,
+        pay_to=approval.pay_to,
+        amount=approval.amount.dollars(),
+        state=approval.state.value,
+        created_at=approval.created_at,
+        expires_at=approval.expires_at,
+    )
+
+
+def offer_view(offer: RecordedOffer) -> OfferView:
+    quote = offer.quote
+    return OfferView(
+        vendor_id=quote.vendor_id,
+        vendor_job_template_id=quote.template_id,
+        gpu_type=quote.gpu_type,
+        minutes=quote.minutes,
+        price=quote.price.dollars(),
+        eta_minutes=quote.eta_minutes,
+        expires_at=quote.expires_at,
+        verdict=offer.verdict,
+    )
+
+
+def _spec_view(run: Run) -> JobSpecView | None:
+    if run.spec is None:
+        return None
+    return JobSpecView(
+        job_type=run.spec.job_type,
+        gpu_type=run.spec.gpu_type,
+        gpu_count=run.spec.gpu_count,
+        hours=run.spec.hours,
+        preference=run.spec.preference.value if run.spec.preference else None,
+        excluded_vendors=list(run.spec.excluded_vendors),
+        guessed=list(run.spec.guessed),
+    )
+
+
+def _explorer_url(payment: Payment) -> str | None:
+    if not (payment.on_chain and payment.tx_id and payment.network):
+        return None
+    return networks.network(payment.network).explorer_link(payment.tx_id)
+
+
+def _sum(amounts: Iterable[Usd]) -> Usd:
+    return sum(amounts, start=ZERO)

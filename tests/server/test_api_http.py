@@ -1,0 +1,274 @@
+"""The API as HTTP: addresses, headers, documentation, bodies over a real connection, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import cast
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from pymongo.errors import AutoReconnect
+
+from domain import errors
+from domain.errors import RenterError
+from graph.wiring import Services
+from ledger.ledger import Ledger
+from ledger.runs import Runs
+from server.app import create_app
+from server.http_errors import UNEXPECTED
+from tests.server.conftest import Api, failing, opening, serving
+
+START = b'{"userId": "u1", "goal": "g", "budgetTotal": 5}'
+JSON = {"content-type": "application/json"}
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """The app in uvicorn, on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on")
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+            yield http
+        server.should_exit = True
+        await task
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/agent-stop", "/api/agent-start/", "/.env"])
+async def test_an_unknown_address_is_not_found(bare: Api, path: str) -> None:
+    answer = await bare.http.get(path)
+
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "There is nothing at this address. See /docs"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/api/agent-start", "POST"),
+        ("DELETE", "/api/agent-tick", "POST"),
+        ("POST", "/api/agent-status", "GET"),
+        ("OPTIONS", "/api/agent-start", "POST"),
+    ],
+)
+async def test_a_method_that_an_address_does_not_take_is_named(
+    bare: Api, method: str, path: str, allowed: str
+) -> None:
+    answer = await bare.http.request(method, path)
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    assert list(answer.json()) == ["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/agent-status", "/api/agent-start", "/api/nothing"])
+async def test_answers_are_neither_stored_nor_sniffed(bare: Api, path: str) -> None:
+    headers = (await bare.http.get(path)).headers
+
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+
+
+async def test_other_web_pages_are_given_no_access(bare: Api) -> None:
+    origin = {"origin": "https://elsewhere.example", "access-control-request-method": "POST"}
+    answer = await bare.http.options("/api/agent-start", headers=origin)
+
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_the_documentation_shows_every_address_with_its_errors(bare: Api) -> None:
+    described = (await bare.http.get("/openapi.json")).json()
+    docs = await bare.http.get("/docs")
+
+    assert docs.status_code == 200
+    operations = {
+        path: operation for path, item in described["paths"].items() for operation in item.values()
+    }
+    assert {path: set(o["responses"]) for path, o in operations.items()} == {
+        "/api/agent-start": {"200", "400", "413", "415", "422", "503"},
+        "/api/agent-tick": {"200", "400", "404", "409", "413", "415", "422", "502", "503"},
+        "/api/agent-cancel": {"200", "400", "404", "409", "413", "415", "422", "503"},
+        "/api/agent-approve": {"200", "400", "404", "409", "413", "415", "422", "503"},
+        "/api/agent-status": {"200", "400", "404", "422", "503"},
+        "/api/runs": {"200", "400", "422", "503"},
+        "/healthz": {"200"},
+        "/readyz": {"200", "503"},
+    }
+    schemas = described["components"]["schemas"]
+    assert "HTTPValidationError" not in schemas
+    assert schemas["StartRequest"]["examples"]
+    assert {"run", "jobs", "payments", "observations", "offers"} <= set(
+        schemas["StatusAnswer"]["properties"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (errors.InvalidInput("goal", "it is odd"), 400, None),
+        (errors.NotFound("There is no such run"), 404, None),
+        (errors.LeaseHeld("Another tick works"), 409, "1"),
+        (errors.LeaseLost("Another tick took over"), 409, "1"),
+        (errors.Conflict("It is done"), 409, "1"),
+        (errors.SlotClosed("It is closed"), 409, "1"),
+        (errors.VendorUnreachable("v", "quote", "no answer"), 502, None),
+        (errors.VendorGarbage("v", "quote", "not JSON"), 502, None),
+        (errors.StoreDown("MongoDB did not answer"), 503, "5"),
+        (errors.ChainDown("The chain did not answer"), 503, "5"),
+        (errors.WalletDown("The wallet did not answer"), 503, "5"),
+        (errors.ConfigError("NETWORK", "it is odd"), 503, "5"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_each_kind_of_error_has_its_status(
+    error: RenterError, status: int, retry_after: str | None
+) -> None:
+    async with serving(create_app(failing(error))) as api:
+        answer = await api.tick("run")
+
+        assert answer.status_code == status
+        assert answer.json() == {"error": str(error)}
+        assert answer.headers.get("retry-after") == retry_after
+        assert (await api.http.get("/healthz")).json() == {"status": "ok"}
+        assert (await api.http.get("/readyz")).status_code == 503
+
+
+class BrokenLedger:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @property
+    def runs(self) -> Runs:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (RuntimeError("key 0xsecret"), 500, UNEXPECTED),
+        (RenterError("key 0xsecret"), 500, UNEXPECTED),
+        (
+            AutoReconnect("mongodb://ada:0xsecret@db"),
+            503,
+            "MongoDB did not answer (AutoReconnect). Nothing was lost, try again",
+        ),
+    ],
+)
+async def test_a_fault_of_ours_tells_nothing_of_its_inside(
+    services: Services, error: Exception, status: int, said: str
+) -> None:
+    ledger = cast(Ledger, BrokenLedger(error))
+    broken = replace(services, deps=replace(services.deps, ledger=ledger))
+    async with serving(create_app(opening(broken))) as api:
+        answers = [await api.tick("run"), await api.http.get("/api/runs")]
+
+    assert {answer.status_code for answer in answers} == {status}
+    assert all(answer.json() == {"error": said} for answer in answers)
+
+
+async def test_services_that_fail_to_open_unexpectedly_are_down() -> None:
+    async with serving(create_app(failing(RuntimeError("key 0xsecret")))) as api:
+        answers = [await api.tick("run"), await api.http.get("/readyz")]
+
+    assert {answer.status_code for answer in answers} == {503}
+    said = "The services could not be opened (RuntimeError). The server's log says why"
+    assert answers[0].json() == {"error": said}
+    assert "secret" not in answers[1].text
+
+
+async def test_what_cannot_be_opened_at_first_is_opened_later(services: Services) -> None:
+    attempts: list[int] = []
+
+    @asynccontextmanager
+    async def third_time() -> AsyncIterator[Services]:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise errors.StoreDown("MongoDB did not answer")
+        yield services
+
+    async with serving(create_app(third_time)) as api:
+        statuses = [(await api.http.get("/api/runs")).status_code for _ in range(4)]
+
+        assert statuses == [503, 503, 200, 200]
+        assert (await api.http.get("/readyz")).json() == {
+            "ready": True,
+            "dependencies": {"mongodb": {"ok": True}, "chain": {"ok": True}},
+        }
+    assert len(attempts) == 3
+
+
+async def test_the_services_are_opened_once_and_closed_at_the_end(services: Services) -> None:
+    steps: list[str] = []
+
+    @asynccontextmanager
+    async def noted() -> AsyncIterator[Services]:
+        steps.append("opened")
+        yield services
+        steps.append("closed")
+
+    async with serving(create_app(noted)) as api:
+        await asyncio.gather(*(api.http.get("/api/runs") for _ in range(5)))
+
+    assert steps == ["opened", "closed"]
+
+
+async def test_the_app_stops_at_once_while_its_services_are_still_being_opened() -> None:
+    steps: list[str] = []
+    begun = asyncio.Event()
+
+    @asynccontextmanager
+    async def never() -> AsyncIterator[Services]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            steps.append("given up")
+        yield cast(Services, None)
+
+    async with serving(create_app(never)) as api:
+        assert (await api.http.get("/healthz")).status_code == 200
+        await begun.wait()
+        waiting = asyncio.create_task(api.http.get("/api/runs"))
+        await asyncio.wait([waiting], timeout=0.01)
+    answer = await waiting
+
+    assert steps == ["given up"]
+    assert answer.status_code == 503
+    assert answer.json()["error"].startswith("The server is stopping. ")
+
+
+async def test_over_a_connection_a_large_body_gets_its_answer(services: Services) -> None:
+    async def chunked(size: int) -> AsyncIterator[bytes]:
+        for _ in range(0, size, 65536):
+            yield b" " * 65536
+
+    async with listening(create_app(opening(services))) as http:
+        fine = await http.post("/api/agent-start", content=START, headers=JSON)
+        large = {"userId": "u1", "goal": "x" * 10_000_000, "budgetTotal": 5}
+        counted = await http.post("/api/agent-start", json=large)
+        uncounted = await http.post("/api/agent-start", content=chunked(1_000_000), headers=JSON)
+        streamed = await http.post("/api/agent-start", content=_slices(START), headers=JSON)
+
+    assert [r.status_code for r in (fine, counted, uncounted, streamed)] == [200, 413, 413, 200]
+    assert counted.json() == uncounted.json()
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    for at in range(len(body)):
+        yield body[at : at + 1]
+
+
+async def test_the_libraries_logs_are_kept_quiet(bare: Api) -> None:
+    await bare.http.get("/healthz")
+
+    for name in ("httpx", "httpcore", "pymongo"):
+        assert not logging.getLogger(f"{name}.command").isEnabledFor(logging.INFO)

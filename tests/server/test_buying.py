@@ -1,0 +1,459 @@
+"""Buying from a URL: at most one payment under one id, whatever breaks in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from domain.errors import (
+    BudgetExceeded,
+    ChainDown,
+    Conflict,
+    LeaseHeld,
+    PolicyRefused,
+    SlotClosed,
+    VendorGarbage,
+    VendorUnreachable,
+    WalletEmpty,
+)
+from domain.jobs import RunStatus
+from domain.journal import first_broken
+from domain.money import ZERO, Usd
+from domain.networks import BASE, LOCAL
+from domain.payments import PaymentState, slot_nonce
+from domain.policy import SpendingPolicy
+from ledger.ledger import Ledger
+from mock_vendor.accounts import dev_address, dev_key
+from server.buying import Bought, Buyer, Outcome, Wish, run_id_of
+from server.unknown_chain import UnknownChain
+from tests.support.builders import check_books, open_ledger
+from tests.support.paid_shop import GOODS, HEADERS, SHOP, PaidShop
+from tests.support.stack import FreshDatabase
+from tests.support.world import Clock
+from tools.payments.cashier import Cashier
+from tools.payments.chain import Chain, ChainReader
+from tools.payments.fetch import Fetched, Fetcher, FetchRequest, fetch_request
+from tools.payments.wallets import LocalWallet
+from tools.vendors.http import HttpVendorClient
+
+URL = "http://127.0.0.1/thing?key=query-secret"
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """HTTP to the shop. `crash`: before_send or after_answer of a paid request; `lose` likewise."""
+
+    def __init__(self, shop: PaidShop) -> None:
+        self._app = httpx.ASGITransport(shop.asgi)
+        self.crash = ""
+        self.lose = ""
+        self.dead = ""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        paid = any(name in request.headers for name in HEADERS)
+        if self.dead and request.url.path.startswith(self.dead):
+            raise httpx.ConnectError("dead", request=request)
+        if paid and self.crash == "before_send":
+            raise Crash
+        if paid and self.lose == "request":
+            raise httpx.ReadTimeout("lost", request=request)
+        answer = await self._app.handle_async_request(request)
+        if paid and self.crash == "after_answer":
+            raise Crash
+        if paid and self.lose == "answer":
+            raise httpx.ReadTimeout("lost", request=request)
+        return answer
+
+
+@dataclass
+class Till:
+    """A buyer's whole surroundings, in one process and at one standing clock."""
+
+    ledger: Ledger
+    clock: Clock
+    shop: PaidShop
+    wire: Wire
+    http: httpx.AsyncClient
+    policy: SpendingPolicy = field(default_factory=lambda: SpendingPolicy(LOCAL, Usd.parse(100)))
+    role: str = "agent"
+    taken: list[Fetched] = field(default_factory=list)
+
+    async def pause(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def chain(self) -> ChainReader:
+        return ChainReader(LOCAL, "http://127.0.0.1/rpc/", self.http, retry_wait_s=0)
+
+    async def buy(
+        self,
+        purchase_id: str = "one",
+        dollars: object = 1,
+        *,
+        request: FetchRequest | None = None,
+        pay_to: str | None = None,
+        chain: Chain | None = None,
+    ) -> Bought:
+        wanted = request or asked_for()
+        reader = chain or self.chain()
+        fetcher = Fetcher(self.http, wanted, LOCAL)
+        cashier = Cashier(
+            self.ledger,
+            HttpVendorClient(self.http, "unused"),
+            LocalWallet(dev_key(self.role)),
+            reader,
+            self.policy,
+            self.clock.now,
+            fetcher,
+        )
+        buyer = Buyer(
+            self.ledger,
+            cashier,
+            fetcher,
+            LOCAL,
+            self.clock.now,
+            lease_seconds=60,
+            patience_s=3,
+            pause=self.pause,
+        )
+        wish = Wish(purchase_id, wanted, Usd.parse(dollars), pay_to)
+        return await buyer.buy(wish, self.taken.append)
+
+    async def check(self, spent: int, purchase_id: str = "one") -> None:
+        """The books balance, the journal is whole, and the chain moved `spent` in all."""
+        run = await self.ledger.runs.get(run_id_of(purchase_id))
+        check_books(run)
+        assert run.spent == Usd(spent)
+        entries = await self.ledger.observations.of_run(run.id)
+        assert first_broken(entries) is None
+        assert (run.journal_seq, run.journal_hash) == (
+            (entries[-1].seq, entries[-1].hash) if entries else (0, "")
+        )
+        assert sum(t.value for t in self.shop.transfers()) == spent
+
+
+def asked_for(url: str = URL, **changes: Any) -> FetchRequest:
+    options: dict[str, Any] = {"method": None, "headers": [], "data": None, "plain_http": True}
+    return fetch_request(url, **options | changes)
+
+
+@pytest.fixture
+async def till(database: FreshDatabase) -> AsyncIterator[Till]:
+    clock = Clock()
+    shop = PaidShop(clock.seconds)
+    wire = Wire(shop)
+    async with open_ledger(database) as ledger, httpx.AsyncClient(transport=wire) as http:
+        yield Till(ledger, clock, shop, wire, http)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_one_id_is_paid_once_however_often_it_is_repeated(till: Till, version: int) -> None:
+    till.shop.version = version
+    for _ in range(3):
+        bought = await till.buy()
+        assert bought.outcome is Outcome.PAID
+        assert bought.goods is not None
+        assert bought.goods.body == GOODS
+    assert [t.recipient for t in till.shop.transfers()] == [SHOP]
+    assert len(set(till.shop.payments)) == 1
+    assert len(till.shop.payments) == 3
+    assert bought.payment is not None
+    assert bought.payment.nonce == slot_nonce(run_id_of("one"), 0)
+    assert (await till.ledger.runs.get(bought.run_id)).status is RunStatus.COMPLETED
+    await till.check(250_000)
+
+
+async def test_two_ids_are_two_purchases(till: Till) -> None:
+    await till.buy("one")
+    await till.buy("two")
+    assert len(till.shop.transfers()) == 2
+    assert len(set(till.shop.payments)) == 2
+
+
+@pytest.mark.parametrize("when", ["before_send", "after_answer"])
+async def test_a_crash_around_the_send_is_paid_once(till: Till, when: str) -> None:
+    till.wire.crash = when
+    with pytest.raises(Crash):
+        await till.buy()
+    [payment] = await till.ledger.payments.of_run(run_id_of("one"))
+    assert payment.state is PaymentState.AUTHORIZED
+    till.wire.crash = ""
+    bought = await till.buy()
+    assert bought.outcome is Outcome.PAID
+    assert bought.goods is not None
+    assert set(till.shop.payments) == {payment.header}
+    await till.check(250_000)
+
+
+async def test_a_process_that_vanished_is_followed_when_its_lease_ends(till: Till) -> None:
+    run_id = run_id_of("one")
+    await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse(1), till.clock.now())
+    await till.ledger.runs.acquire(run_id, till.clock.now(), 60)
+    with pytest.raises(LeaseHeld):
+        await till.buy()
+    assert till.shop.asked == []
+    till.clock.advance(61)
+    assert (await till.buy()).outcome is Outcome.PAID
+    await till.check(250_000)
+
+
+async def test_a_lost_answer_after_settlement_is_paid_once_and_fetched_again(till: Till) -> None:
+    till.wire.lose = "answer"
+    first = await till.buy()
+    assert (first.outcome, first.goods, first.had_goods) == (Outcome.PAID, None, False)
+    till.wire.lose = ""
+    second = await till.buy()
+    assert second.goods is not None
+    assert len(set(till.shop.payments)) == 1
+    await till.check(250_000)
+
+
+async def test_a_lost_request_stays_unknown_until_it_is_sent_again(till: Till) -> None:
+    till.wire.lose = "request"
+    bought = await till.buy()
+    assert bought.outcome is Outcome.UNKNOWN
+    assert "silent" in bought.problem
+    await till.check(0)
+    till.wire.lose = ""
+    assert (await till.buy()).outcome is Outcome.PAID
+    await till.check(250_000)
+
+
+async def test_a_payment_that_can_never_settle_is_given_back_and_never_signed_anew(
+    till: Till,
+) -> None:
+    till.shop.faults = {"500_before"}
+    assert (await till.buy()).outcome is Outcome.UNKNOWN
+    till.clock.advance(301)
+    assert (await till.buy()).outcome is Outcome.NOT_PAID
+    till.shop.faults = set()
+    again = await till.buy()
+    assert again.outcome is Outcome.NOT_PAID
+    assert len(set(till.shop.payments)) == 1
+    run = await till.ledger.runs.get(run_id_of("one"))
+    assert (run.status, run.budget_remaining) == (RunStatus.FAILED, run.budget_total)
+    await till.check(0)
+
+
+async def test_a_402_after_the_payment_settled_is_no_proof_of_failure(till: Till) -> None:
+    till.shop.replays = False
+    await till.buy()
+    again = await till.buy()
+    assert (again.outcome, again.goods, again.had_goods) == (Outcome.PAID, None, True)
+    assert "did not take the payment" in again.problem
+    await till.check(250_000)
+
+
+async def test_a_redirect_of_the_paid_request_is_not_followed(till: Till) -> None:
+    till.shop.faults = {"redirect"}
+    bought = await till.buy()
+    assert bought.outcome is Outcome.UNKNOWN
+    assert "not followed" in bought.problem
+    assert len(till.shop.asked) == 2
+    await till.check(0)
+
+
+async def test_a_redirect_before_any_payment_signs_nothing(till: Till) -> None:
+    with pytest.raises(VendorGarbage, match="not followed"):
+        await till.buy(request=asked_for("http://127.0.0.1/moved"))
+    assert till.shop.asked == []
+    await till.check(0)
+
+
+@pytest.mark.parametrize(
+    ("terms", "rule"),
+    [
+        ({"amount": "1000001"}, "quote"),
+        ({"asset": dev_address("another token")}, "asset"),
+        ({"network": "eip155:8453"}, "network"),
+        ({"amount": "0"}, "amount"),
+        ({"scheme": "upto"}, "scheme"),
+        ({"max_timeout_seconds": 5}, "validity"),
+        ({"pay_to": "0x" + "00" * 20}, "payee"),
+    ],
+)
+async def test_terms_that_the_policy_refuses_are_not_signed(
+    till: Till, terms: dict[str, Any], rule: str
+) -> None:
+    till.shop.terms = terms
+    with pytest.raises(PolicyRefused) as refused:
+        await till.buy()
+    assert refused.value.rule == rule
+    assert till.shop.payments == []
+    run = await till.ledger.runs.get(run_id_of("one"))
+    assert run.status is RunStatus.FAILED
+    await till.check(0)
+    till.shop.terms = {}
+    assert (await till.buy()).outcome is Outcome.NOT_PAID
+    await till.check(0)
+
+
+async def test_the_owners_cap_goes_before_the_persons_maximum(till: Till) -> None:
+    till.policy = SpendingPolicy(LOCAL, Usd(200_000))
+    with pytest.raises(PolicyRefused, match="MAX_PAYMENT_USD"):
+        await till.buy()
+    await till.check(0)
+
+
+async def test_only_the_payee_that_was_demanded_is_paid(till: Till) -> None:
+    with pytest.raises(PolicyRefused, match="payee"):
+        await till.buy("one", pay_to=dev_address("somebody else"))
+    assert (await till.buy("two", pay_to=SHOP)).outcome is Outcome.PAID
+
+
+async def test_the_payee_of_the_first_challenge_stays(till: Till) -> None:
+    till.wire.lose = "request"
+    await till.buy()
+    till.wire.lose = ""
+    till.shop.terms = {"pay_to": dev_address("thief")}
+    bought = await till.buy()
+    assert bought.payment is not None
+    assert bought.payment.pay_to == SHOP
+    with pytest.raises(Conflict, match=SHOP):
+        await till.buy(pay_to=dev_address("thief"))
+
+
+async def test_an_id_is_for_one_request(till: Till) -> None:
+    await till.buy()
+    for other in (asked_for(URL + "1"), asked_for(data=b"{}"), asked_for(method="POST")):
+        with pytest.raises(Conflict, match="another request"):
+            await till.buy(request=other)
+    assert len(till.shop.payments) == 1
+
+
+async def test_a_402_without_a_challenge_books_nothing(till: Till) -> None:
+    till.shop.faults = {"silent_402"}
+    with pytest.raises(VendorGarbage):
+        await till.buy()
+    await till.check(0)
+
+
+async def test_what_is_free_costs_nothing_and_can_be_had_again(till: Till) -> None:
+    free = asked_for("http://127.0.0.1/free")
+    for _ in range(2):
+        bought = await till.buy(request=free)
+        assert (bought.outcome, bought.payment) == (Outcome.FREE, None)
+    assert [goods.body for goods in till.taken] == [GOODS, GOODS]
+    run = await till.ledger.runs.get(run_id_of("one"))
+    assert (run.status, run.reservations) == (RunStatus.COMPLETED, ())
+    await till.check(0)
+
+
+async def test_an_empty_wallet_signs_nothing(till: Till) -> None:
+    till.role = "poor"
+    with pytest.raises(WalletEmpty):
+        await till.buy()
+    assert till.shop.payments == []
+    await till.check(0)
+
+
+async def test_a_silent_seller_has_nothing_to_lose_and_the_id_is_used_up(till: Till) -> None:
+    till.wire.dead = "/thing"
+    with pytest.raises(VendorUnreachable):
+        await till.buy()
+    till.wire.dead = ""
+    assert (await till.buy()).outcome is Outcome.NOT_PAID
+    await till.check(0)
+
+
+async def test_a_larger_maximum_later_does_not_stretch_the_first(till: Till) -> None:
+    run_id = run_id_of("one")
+    await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse("0.10"), till.clock.now())
+    with pytest.raises(BudgetExceeded):
+        await till.buy(dollars=1)
+    assert till.shop.asked == []
+
+
+async def test_a_slot_closed_by_another_hand_is_never_opened_again(till: Till) -> None:
+    run_id = run_id_of("one")
+    await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse(1), till.clock.now())
+    run, lease = await till.ledger.runs.acquire(run_id, till.clock.now(), 60)
+    held = await till.ledger.budget.reserve(lease, run, 0, Usd.parse(1))
+    await till.ledger.budget.release(run_id, held)
+    await till.ledger.runs.release(lease, till.clock.now())
+    with pytest.raises(SlotClosed, match="another --id"):
+        await till.buy()
+
+
+async def test_without_the_chain_nothing_is_signed_and_the_id_goes_on_later(till: Till) -> None:
+    till.wire.dead = "/rpc"
+    with pytest.raises(ChainDown):
+        await till.buy()
+    assert till.shop.payments == []
+    till.wire.dead = ""
+    assert (await till.buy()).outcome is Outcome.PAID
+    await till.check(250_000)
+
+
+async def test_goods_are_handed_over_before_the_chain_is_asked(till: Till) -> None:
+    class Mute(UnknownChain):
+        async def authorization(self, payer: str, nonce: str, *, from_block: int) -> Any:
+            raise ChainDown(f"nobody answers about {payer} {nonce} {from_block}")
+
+    bought = await till.buy(chain=Mute(LOCAL, till.clock.now))
+    assert (bought.outcome, len(till.taken)) == (Outcome.UNKNOWN, 1)
+    assert "nobody answers" in bought.problem
+    assert (await till.buy()).outcome is Outcome.PAID
+    await till.check(250_000)
+
+
+async def test_without_an_rpc_the_outcome_is_unknown_until_there_is_one(till: Till) -> None:
+    nobody = UnknownChain(LOCAL, till.clock.now)
+    for _ in range(2):
+        assert (await till.buy(chain=nobody)).outcome is Outcome.UNKNOWN
+        till.clock.advance(400)
+    run = await till.ledger.runs.get(run_id_of("one"))
+    assert [held.amount for held in run.reservations] == [Usd.parse(1)]
+    assert (await till.buy()).outcome is Outcome.PAID
+    await till.check(250_000)
+
+
+async def test_the_unknown_chain_guesses_a_block_to_search_from_and_asserts_nothing(
+    till: Till,
+) -> None:
+    chain = UnknownChain(BASE, till.clock.now)
+    head = await chain.head()
+    assert 1_686_789_347 + 2 * head.number in range(
+        int(till.clock.seconds()) - 2, int(till.clock.seconds()) + 1
+    )
+    with pytest.raises(ChainDown, match="--rpc-url"):
+        await chain.transfer_in("0x", sender="a", recipient="b")
+    with pytest.raises(ChainDown, match="--rpc-url"):
+        await chain.transfers(sender="a", recipient=None, from_block=0)
+
+
+async def test_no_header_query_or_body_is_kept_in_the_ledger(
+    till: Till, database: FreshDatabase
+) -> None:
+    secrets = ["Bearer header-secret", "query-secret", "body-secret"]
+    request = asked_for(headers=[f"Authorization: {secrets[0]}"], data=b'{"a":"body-secret"}')
+    await till.buy(request=request)
+    assert till.shop.asked[-1]["authorization"] == secrets[0]
+    assert till.shop.bodies[-1] == request.body
+    for name in await database.db.list_collection_names():
+        stored = str(await database.db[name].find().to_list())
+        assert not [secret for secret in secrets if secret in stored], name
+
+
+async def test_a_purchase_with_hostile_words_leaves_harmless_ones(till: Till) -> None:
+    till.shop.terms = {"pay_to": "‮evil\n\x1b[31m"}
+    with pytest.raises(PolicyRefused) as refused:
+        await till.buy()
+    assert str(refused.value).isprintable()
+
+
+async def test_ledger_and_chain_agree_after_all_of_it(till: Till) -> None:
+    await till.buy("one")
+    till.wire.lose = "answer"
+    await till.buy("two")
+    till.wire.lose = "request"
+    await till.buy("three")
+    runs = await till.ledger.runs.all()
+    assert sum((run.spent for run in runs), ZERO) == Usd(500_000)
+    assert sum(t.value for t in till.shop.transfers()) == 500_000

@@ -1,0 +1,172 @@
+"""`gpu-renter audit`: a run's journal, and every way of tampering with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from domain.journal import Note
+from domain.money import Usd
+from ledger.ledger import Ledger
+from ledger.observations import Head
+from tests.server.money_cli import MoneyCli, money_cli
+from tests.support.builders import NOON
+
+RUN = "run_1"
+NOTES = [
+    Note("job_spec", "Understood: training on an A100", key="job_spec"),
+    Note("payment_authorized", "Authorized $1.40", {"amountMicros": 1_400_000, "vendorId": "v1"}),
+    Note("payment_settled", "$1.40 settled", {"amountMicros": 1_400_000, "x402TxId": "0xab"}),
+    Note("run_completed", "Done"),
+]
+
+
+async def _write(ledger: Ledger) -> None:
+    await ledger.runs.create(RUN, "user_1", "Train on an A100", Usd.parse(5), NOON)
+    _, lease = await ledger.runs.acquire(RUN, NOON, 60)
+    head = await ledger.observations.append(RUN, Head(), NOTES, NOON)
+    await ledger.runs.release(lease, NOON, {"journal": {"seq": head.seq, "hash": head.hash}})
+
+
+@pytest.fixture
+def cli(
+    mongodb_uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MoneyCli]:
+    """The command line, on a ledger with one journal of four entries."""
+    with money_cli(mongodb_uri, capsys, monkeypatch) as cli:
+        cli.with_ledger(_write)
+        yield cli
+
+
+def seq(number: int) -> dict[str, object]:
+    return {"runId": RUN, "seq": number}
+
+
+def test_the_journal_is_shown_in_order_with_amounts_and_reasons(cli: MoneyCli) -> None:
+    ran = cli("audit", RUN)
+    assert ran.status == 0
+    shown = [ran.out.index(note.content) for note in NOTES]
+    assert shown == sorted(shown)
+    assert "$1.40" in ran.out
+    assert "The journal is whole: 4 entries" in ran.out
+
+
+def test_the_journal_is_exported_as_json(cli: MoneyCli, tmp_path: Path) -> None:
+    ran = cli("audit", RUN, "--output", str(tmp_path / "audit.json"))
+    document = json.loads((tmp_path / "audit.json").read_text())
+    assert ran.status == 0
+    assert document == cli("audit", RUN, "--json").json()
+    assert [e["seq"] for e in document["entries"]] == [1, 2, 3, 4]
+    assert document["entries"][1]["who"] == "user_1 → v1"
+    assert document["entries"][2]["data"]["x402TxId"] == "0xab"
+    assert document["whole"] is True
+    assert document["head"] == {"seq": 4, "hash": document["entries"][-1]["hash"]}
+
+
+def test_verify_says_only_whether_it_is_whole(cli: MoneyCli) -> None:
+    ran = cli("audit", RUN, "--verify")
+    assert ran.status == 0
+    assert "Understood" not in ran.out
+    assert "entries" not in cli("audit", RUN, "--verify", "--json").json()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"content": "Authorized $9.99"}, {"data.amountMicros": 1}, {"type": "note"}, {"hash": "0"}],
+)
+def test_changed_content_is_named(cli: MoneyCli, change: dict[str, object]) -> None:
+    cli.db["observations"].update_one(seq(2), {"$set": change})
+    ran = cli("audit", RUN, "--verify")
+    assert ran.status == 1
+    assert "broken at entry 2" in ran.err
+
+
+def test_a_removed_entry_is_named(cli: MoneyCli) -> None:
+    cli.db["observations"].delete_one(seq(3))
+    ran = cli("audit", RUN, "--json")
+    assert ran.status == 1
+    assert ran.json()["brokenSeq"] == 3
+
+
+@pytest.mark.parametrize("last", [1, 3, 4])
+def test_a_removed_tail_is_named(cli: MoneyCli, last: int) -> None:
+    cli.db["observations"].delete_many({"runId": RUN, "seq": {"$gte": last}})
+    ran = cli("audit", RUN, "--verify", "--json")
+    assert ran.status == 1
+    assert ran.json()["brokenSeq"] == last
+    assert "the run names 4 entries" in ran.json()["problem"]
+
+
+def test_swapped_entries_are_named(cli: MoneyCli) -> None:
+    observations = cli.db["observations"]
+    second, third = observations.find_one(seq(2)), observations.find_one(seq(3))
+    assert second is not None
+    assert third is not None
+    observations.delete_many({"_id": {"$in": [second["_id"], third["_id"]]}})
+    observations.insert_many([third | {"seq": 2}, second | {"seq": 3}])
+    assert "broken at entry 2" in cli("audit", RUN, "--verify").err
+
+
+def test_an_end_that_was_written_anew_is_named(cli: MoneyCli) -> None:
+    cli.db["observations"].delete_many({"runId": RUN, "seq": {"$gte": 4}})
+    forged = [Note("run_completed", "Done, and $3 were lost")]
+
+    async def forge(ledger: Ledger) -> None:
+        [last] = await ledger.observations.newest(RUN, 1)
+        await ledger.observations.append(RUN, Head(last.seq, last.hash), forged, NOON)
+
+    cli.with_ledger(forge)
+    ran = cli("audit", RUN, "--verify")
+    assert ran.status == 1
+    assert "broken at entry 4" in ran.err
+
+
+def test_an_entry_put_in_is_named(cli: MoneyCli) -> None:
+    observations = cli.db["observations"]
+    last = observations.find_one(seq(4))
+    assert last is not None
+    observations.insert_one(last | {"_id": "forged", "seq": 5, "content": "put in", "key": "k"})
+    assert "broken at entry 5" in cli("audit", RUN, "--verify").err
+
+
+def test_an_entry_without_its_fields_is_named(cli: MoneyCli) -> None:
+    cli.db["observations"].update_one(seq(3), {"$unset": {"prevHash": ""}})
+    ran = cli("audit", RUN)
+    assert ran.status == 1
+    assert "broken at entry 3: it lacks prevHash" in ran.err
+
+
+def test_entries_after_the_heads_last_note_are_no_break(cli: MoneyCli) -> None:
+    """A crash between writing entries and noting the head leaves the note behind."""
+    first = cli.db["observations"].find_one(seq(2))
+    assert first is not None
+    cli.db["runs"].update_one({}, {"$set": {"journal": {"seq": 2, "hash": first["hash"]}}})
+    assert cli("audit", RUN, "--verify").status == 0
+
+
+def test_a_run_that_is_not_there_is_not_found(cli: MoneyCli) -> None:
+    assert cli("audit", "nobody").status == 4
+
+
+def test_hostile_words_reach_no_terminal(cli: MoneyCli) -> None:
+    evil = [Note("vendor_log", "[bold]\x1b]0;owned\x07 ‮evil")]
+
+    async def add(ledger: Ledger) -> None:
+        [last] = await ledger.observations.newest(RUN, 1)
+        await ledger.observations.append(RUN, Head(last.seq, last.hash), evil, NOON)
+
+    cli.with_ledger(add)
+    ran = cli("audit", RUN)
+    assert ran.status == 0
+    assert "[bold]" in ran.out
+    assert "\x07" not in ran.out
+    assert "‮" not in ran.out
+
+
+def test_an_output_that_cannot_be_written_is_named(cli: MoneyCli) -> None:
+    ran = cli("audit", RUN, "--output", "/nowhere/audit.json")
+    assert ran.status == 2
+    assert "--output" in ran.err
