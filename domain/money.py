@@ -9,9 +9,13 @@ from typing import Final
 
 from domain.errors import InvalidInput
 
-MICROS_PER_DOLLAR: Final = 1_000_000
+DECIMALS: Final = 6
+MICROS_PER_DOLLAR: Final = 10**DECIMALS
 LARGEST: Final = 1_000_000_000 * MICROS_PER_DOLLAR
 """No single amount above a billion dollars: beyond it, it is a typing error or an attack."""
+
+LONGEST_TEXT: Final = 64
+_LARGEST_DIGITS: Final = 12
 
 _WRITTEN = re.compile(
     r"\s*\$?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+)\s*(?:usd|usdc|dollars?)?\s*", re.I
@@ -40,16 +44,16 @@ class Usd:
             raise InvalidInput(field, f"{amount!r} is not a finite number", "Give dollars, like 5")
         if value < 0:
             raise InvalidInput(field, f"{amount} is negative", "Give an amount of 0 or more")
-        if value * MICROS_PER_DOLLAR > LARGEST:
+        if value and value.adjusted() >= _LARGEST_DIGITS:
             raise InvalidInput(field, "it is above a billion dollars", "Give a smaller amount")
-        micros = value * MICROS_PER_DOLLAR
-        if micros != micros.to_integral_value():
+        if _decimals(value) > DECIMALS:
             raise InvalidInput(
-                field,
-                f"{amount} has more than 6 decimals",
-                "Round it to micro-dollars",
+                field, f"{amount} has more than 6 decimals", "Round it to micro-dollars"
             )
-        return cls(int(micros))
+        micros = int(value.scaleb(DECIMALS))
+        if micros > LARGEST:
+            raise InvalidInput(field, "it is above a billion dollars", "Give a smaller amount")
+        return cls(micros)
 
     def __add__(self, other: Usd) -> Usd:
         return Usd(self.micros + other.micros)
@@ -87,11 +91,19 @@ def _as_decimal(amount: object, field: str) -> Decimal:
     if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
         raise InvalidInput(field, f"{type(amount).__name__} is not an amount", remedy)
     if isinstance(amount, str):
-        written = _WRITTEN.fullmatch(amount[:64])
+        written = _WRITTEN.fullmatch(amount) if len(amount) <= LONGEST_TEXT else None
         if not written:
-            raise InvalidInput(field, f"{amount[:64]!r} is not an amount", remedy)
+            raise InvalidInput(field, f"{amount[:LONGEST_TEXT]!r} is not an amount", remedy)
         amount = written[1].replace(",", "")
     try:
         return Decimal(repr(amount)) if isinstance(amount, float) else Decimal(amount)
     except InvalidOperation:
         raise InvalidInput(field, f"{amount!r} is not an amount", remedy) from None
+
+
+def _decimals(value: Decimal) -> int:
+    """How many decimals `value` really has: 1.50 has one."""
+    _, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int), "the value is finite"
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return max(0, -exponent - zeros) if any(digits) else 0

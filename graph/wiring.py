@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -81,7 +82,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         ledger = Ledger.over(store)
         await ledger.ensure_indexes()
         checkpoints = await Checkpoints.open(uri, database, store)
-        stack.callback(checkpoints.close)
+        stack.push_async_callback(asyncio.to_thread, checkpoints.close)
         deps = await open_deps(settings, ledger, http)
         stack.push_async_callback(deps.planner.aclose)
         graph = build_graph(tick_desk, checkpoints.saver)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from domain.errors import InvalidInput, NotFound
+from domain.errors import ConfigError, InvalidInput, NotFound
 from domain.money import Usd
 from domain.quotes import Vendor
 from ledger.store import Document, Store
@@ -22,7 +22,7 @@ class Vendors:
         self.documents = store.documents(COLLECTION)
 
     async def all(self) -> list[Vendor]:
-        """Every registered vendor. Raises InvalidInput naming a field that is not usable."""
+        """Every registered vendor. Raises ConfigError naming a field that is not usable."""
         found = await self.documents.find({}, sort=[("vendorId", 1)])
         return [_vendor(document) for document in found]
 
@@ -81,8 +81,15 @@ def _vendor(document: Document) -> Vendor:
             failed=document.get("record", {}).get("failed", 0),
         )
     except KeyError as error:
-        raise InvalidInput(
-            str(error.args[0]),
-            f"vendor {document.get('vendorId')!r} in the registry lacks it",
-            "Mend it with gpu-renter vendors add",
-        ) from error
+        raise _unusable(document, str(error.args[0]), "it is missing") from error
+    except (TypeError, ValueError, AttributeError, InvalidInput) as error:
+        field = error.field if isinstance(error, InvalidInput) else "a field"
+        raise _unusable(document, field, "it is not of the right kind") from error
+
+
+def _unusable(document: Document, field: str, problem: str) -> ConfigError:
+    return ConfigError(
+        f"vendors.{field}",
+        f"{problem}, in the registry's entry of {str(document.get('vendorId'))[:64]!r}",
+        "Mend it with gpu-renter vendors add --replace",
+    )

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from langchain_core.runnables import RunnableConfig
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from domain.errors import Conflict, LeaseLost, RenterError
+from domain.errors import Conflict, LeaseLost, RenterError, StoreDown
 from domain.jobs import RunStatus
 from graph.deps import Desk
 from graph.routing import Phase
@@ -70,6 +71,13 @@ class Ticker:
         except RenterError as error:
             await self._note_failure(desk, str(error))
             raise
+        except DuplicateKeyError as error:
+            raise LeaseLost(f"Another tick went on with run {run_id} before this one") from error
+        except PyMongoError as error:
+            raise StoreDown(
+                f"MongoDB did not answer ({type(error).__name__})",
+                "Check that it runs; nothing was lost, tick again",
+            ) from error
         except Exception as error:
             LOG.exception("tick of run %s failed", run_id)
             await self._note_failure(desk, f"Unexpected: {type(error).__name__}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from domain.errors import InvalidInput, NotFound
+from domain.errors import ConfigError, NotFound
 from domain.money import Usd
 from ledger.ledger import Ledger
 from tests.support.builders import NOON, a_vendor, open_ledger
@@ -66,6 +66,22 @@ async def test_a_line_that_lacks_a_field_is_named_with_it(
     ledger: Ledger, database: FreshDatabase
 ) -> None:
     await database.db["vendors"].insert_one({"vendorId": "half"})
-    with pytest.raises(InvalidInput) as problem:
+    with pytest.raises(ConfigError) as problem:
         await ledger.vendors.all()
     assert "half" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("reliabilityScore", "good"), ("supportedGpuTypes", None), ("basePricePerHour", -1)],
+)
+async def test_a_line_with_a_field_of_another_kind_is_named(
+    ledger: Ledger, database: FreshDatabase, field: str, value: object
+) -> None:
+    line = {
+        "vendorId": "odd", "name": "Odd", "endpoint": "http://odd.test", "basePricePerHour": 1.4,
+        "reliabilityScore": 0.9, "supportedGpuTypes": ["A100"],
+    }  # fmt: skip
+    await database.db["vendors"].insert_one({**line, field: value})
+    with pytest.raises(ConfigError, match="odd"):
+        await ledger.vendors.all()

@@ -49,13 +49,14 @@ from ledger.runs import Run
 from ledger.store import Store
 from mock_vendor.accounts import AGENT_FUNDS, dev_address, dev_key
 from mock_vendor.app import create_app
+from mock_vendor.facilitator_app import FacilitatorClient
 from mock_vendor.faults import Fault
 from mock_vendor.memory_chain import MemoryChain, Transfer
 from mock_vendor.memory_facilitator import MemoryFacilitator
 from mock_vendor.problems import DroppedConnection
 from mock_vendor.service import VendorService
 from mock_vendor.settings import VendorProfile, VendorSettings, seeded_vendors
-from mock_vendor.treasury import MemoryTreasury
+from mock_vendor.treasury import MemoryTreasury, Treasury
 from server.ticks import Ticked, Ticker
 from tests.support.stack import FreshDatabase
 from tools.payments.cashier import Cashier
@@ -172,6 +173,21 @@ class Process:
         return dict(state)
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The chain, and who moves money on it besides the agent."""
+
+    chain: MemoryChain
+    facilitator: FacilitatorClient
+    treasury: Treasury
+
+
+def in_memory(clock: Clock) -> Outside:
+    chain = MemoryChain(clock.seconds)
+    chain.mint(AGENT, AGENT_FUNDS)
+    return Outside(chain, MemoryFacilitator(chain), MemoryTreasury(chain))
+
+
 @dataclass(slots=True)
 class World:
     """Open it with `World.open`. `process` is the agent; `another_process` is one more."""
@@ -204,25 +220,27 @@ class World:
         policy: SpendingPolicy | None = None,
         listeners: Sequence[CommandListener] = (),
         artifacts: Path | None = None,
+        outside: Callable[[Clock], Outside] | None = None,
         **vendor_settings: Any,
     ) -> AsyncIterator[World]:
         """A world with `vendors` in the registry: FastGPU and ReliableGPU if none are named.
 
         failing: the vendor whose jobs die part-way. epochs: of each job, instead of
         what the agent asks for.
-        listeners: on both connections to MongoDB. Further arguments are VendorSettings.
+        listeners: on both connections to MongoDB. outside: makes another chain than the memory
+        chain. Further arguments are VendorSettings.
         """
         clock, folder = Clock(), TemporaryDirectory(prefix="artifacts-")
-        chain = MemoryChain(clock.seconds)
-        chain.mint(AGENT, AGENT_FUNDS)
+        money = (outside or in_memory)(clock)
+        chain = money.chain
         served = tuple(vendors) or seeded_vendors()
         settings = VendorSettings(
             fail_rate=0.0, fail_vendor_id=failing, vendors=served, **vendor_settings
         )
         app = create_app(
             settings,
-            facilitator=MemoryFacilitator(chain),
-            treasury=MemoryTreasury(chain),
+            facilitator=money.facilitator,
+            treasury=money.treasury,
             clock=clock.seconds,
             sleep=_silence,
         )
