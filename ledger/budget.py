@@ -4,9 +4,10 @@ All of it is in the run document, so each step is one guarded update and needs n
 
     reserve   the slot is the next one,
               budgetRemaining ≥ amount     → budgetRemaining − amount, reservations.<slot>
-    share     the slot holds what we think → the same for the difference
-    post      the slot is still held       → spent + settled, the rest back, slot closed
-    release   the slot is still held       → all back, slot closed
+    share     the slot is as it was read   → the same for the difference
+    arm       the slot is as it was read   → an authorization may be out: only the chain closes it
+    post      the slot is as it was read   → spent + settled, the rest back, slot closed
+    release   the slot is as it was read   → all back, slot closed
     refund    the transaction is new       → spent − amount, budgetRemaining + amount
 
 A slot number is used once: `nextSlot` only grows. So a slot's nonce is used once too.
@@ -55,7 +56,14 @@ class Budget:
                 },
                 {
                     "$inc": {"budgetRemaining": -amount.micros, "nextSlot": 1},
-                    "$set": {f"reservations.{slot}": {"amount": amount.micros, "shared": False}},
+                    "$set": {
+                        f"reservations.{slot}": {
+                            "amount": amount.micros,
+                            "shared": False,
+                            "armed": False,
+                            "version": 0,
+                        }
+                    },
                 },
             ):
                 return Reservation(slot, amount)
@@ -71,8 +79,6 @@ class Budget:
             held = run.reservation(slot)
             if held is None:
                 raise SlotClosed(f"Slot {slot} of run {run.id} is closed already")
-            if held.shared and held.amount >= amount:
-                return held
             larger = max(held.amount, amount)
             more = larger - held.amount
             _check(run, lease, more)
@@ -81,18 +87,19 @@ class Budget:
                 {
                     "fence": lease.fence,
                     "status": RunStatus.RUNNING.value,
-                    f"reservations.{slot}.amount": held.amount.micros,
+                    f"reservations.{slot}.version": held.version,
                     "budgetRemaining": {"$gte": more.micros},
                 },
                 {
                     "$inc": {
                         "budgetRemaining": -more.micros,
                         f"reservations.{slot}.amount": more.micros,
+                        f"reservations.{slot}.version": 1,
                     },
                     "$set": {f"reservations.{slot}.shared": True},
                 },
             ):
-                return replace(held, amount=larger, shared=True)
+                return replace(held, amount=larger, shared=True, version=held.version + 1)
             run = await self._runs.get(run.id)
         raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
 
@@ -105,33 +112,51 @@ class Budget:
             raise SlotClosed(f"Slot {held.slot} of run {lease.run_id} is closed already")
         return replace(held, allowance=allowance)
 
+    async def arm(self, lease: Lease, run: Run, held: Reservation) -> Reservation:
+        """Mark that an authorization for the slot is about to be sent.
+
+        From then on only the chain closes the slot. Raises LeaseLost when another tick took over,
+        and SlotClosed when the slot was closed: then nothing may be sent.
+        """
+        for _ in range(LONGEST_RACE):
+            if run.fence != lease.fence:
+                raise LeaseLost(f"Another tick took over run {run.id}")
+            if held.armed:
+                return held
+            field = f"reservations.{held.slot}"
+            if await self._documents.change(
+                run.id,
+                {"fence": lease.fence, f"{field}.version": held.version},
+                {"$set": {f"{field}.armed": True}, "$inc": {f"{field}.version": 1}},
+            ):
+                return replace(held, armed=True, version=held.version + 1)
+            run = await self._runs.get(run.id)
+            current = run.reservation(held.slot)
+            if current is None:
+                raise SlotClosed(f"Slot {held.slot} of run {run.id} is closed already")
+            held = current
+        raise Conflict(f"Run {run.id} changes too fast to pay", "Try again")
+
     async def post(self, run_id: str, held: Reservation, settled: Usd) -> bool:
         """Close a slot whose money has moved: `settled` is spent, the rest is free again.
 
-        held: the reservation as last read. False when the slot was closed before. Needs no lease:
-        only the chain's verdict leads here.
+        held: the reservation that the decision was made on. False when the slot was closed, or
+        has changed since: then decide anew. Needs no lease.
         """
-        current: Reservation | None = held
-        for _ in range(LONGEST_RACE):
-            if current is None:
-                return False
-            if await self._documents.change(
-                run_id,
-                {f"reservations.{held.slot}.amount": current.amount.micros},
-                {
-                    "$inc": {
-                        "budgetRemaining": (current.amount - settled).micros,
-                        "spent": settled.micros,
-                    },
-                    "$unset": {f"reservations.{held.slot}": ""},
+        return await self._documents.change(
+            run_id,
+            {f"reservations.{held.slot}.version": held.version},
+            {
+                "$inc": {
+                    "budgetRemaining": (held.amount - settled).micros,
+                    "spent": settled.micros,
                 },
-            ):
-                return True
-            current = (await self._runs.get(run_id)).reservation(held.slot)
-        raise Conflict(f"Run {run_id} changes too fast to close slot {held.slot}", "Try again")
+                "$unset": {f"reservations.{held.slot}": ""},
+            },
+        )
 
     async def release(self, run_id: str, held: Reservation) -> bool:
-        """Close a slot that can never settle: all of it is free again. False when closed before."""
+        """Close a slot that can never settle: all of it is free again. False as for `post`."""
         return await self.post(run_id, held, ZERO)
 
     async def refund(self, run_id: str, tx_hash: str, amount: Usd) -> bool:

@@ -106,6 +106,11 @@ class Payments:
         query = {"state": {"$in": paid}, "payer": payer, "network": network}
         return [_payment(document) for document in await self.documents.find(query)]
 
+    async def open_ones(self) -> list[Payment]:
+        """All payments that are reserved or authorized, of all runs."""
+        states = [state.value for state in PaymentState if state.open]
+        return [_payment(d) for d in await self.documents.find({"state": {"$in": states}})]
+
     async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
         """Settled payments whose vendor claims a refund that the chain has not shown yet."""
         query: dict[str, Any] = {"state": "settled", "refundTx": {"$type": "string"}}

@@ -31,6 +31,10 @@ class Reservation:
     """True when more than one vendor may hold an authorization for the slot."""
     allowance: str | None = None
     """Where the amount counts against the user's caps, if there are any."""
+    armed: bool = False
+    """True once an authorization may have been sent: then only the chain closes the slot."""
+    version: int = 0
+    """Grows with each change, so that a decision made on an old one is not carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,11 @@ class Run:
     """Why the run is to be cancelled; empty when it is not."""
     refunds: tuple[str, ...] = field(default=())
     """Transactions whose refund is in the budget already."""
+
+    def with_reservation(self, held: Reservation) -> Run:
+        """This run, with the slot's reservation as it is now."""
+        others = (r for r in self.reservations if r.slot != held.slot)
+        return replace(self, reservations=tuple(sorted((*others, held), key=lambda r: r.slot)))
 
     @property
     def reserved(self) -> Usd:
@@ -288,7 +297,14 @@ def _run(document: Document) -> Run:
         spent=Usd(document["spent"]),
         next_slot=document["nextSlot"],
         reservations=tuple(
-            Reservation(int(slot), Usd(held["amount"]), held["shared"], held.get("allowance"))
+            Reservation(
+                int(slot),
+                Usd(held["amount"]),
+                held["shared"],
+                held.get("allowance"),
+                held["armed"],
+                held["version"],
+            )
             for slot, held in sorted(document["reservations"].items(), key=lambda i: int(i[0]))
         ),
         spec=_spec(document["jobSpec"]) if document["jobSpec"] else None,

@@ -192,6 +192,7 @@ class Buyer:
         take: Callable[[Fetched], None],
     ) -> Bought:
         """Send the stored bytes; hand the goods over; then ask the chain."""
+        await self._cashier.arm(lease, payment)
         self.sent = True
         sent = await self._cashier.send(payment, self._seller(wish))
         goods = sent.goods if isinstance(sent.goods, Fetched) else None

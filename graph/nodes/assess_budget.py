@@ -68,7 +68,8 @@ async def _unfinished(desk: Desk, slot: int | None) -> Payment | None:
     await desk.reread()
     jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
     for payment in await desk.ledger.payments.of_run(desk.run.id):
-        signed = payment.state is PaymentState.AUTHORIZED and payment.slot != slot
+        waits = desk.run.reservation(payment.slot) is not None and payment.slot != slot
+        signed = payment.state is PaymentState.AUTHORIZED and waits
         paid = payment.state is PaymentState.SETTLED
         launch = payment.kind is PurchaseKind.LAUNCH
         if launch and (signed or paid) and job_id(payment.id) not in jobs:

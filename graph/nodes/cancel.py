@@ -53,6 +53,8 @@ async def _stop(desk: Desk, job: Job) -> JobReport:
     except VendorError as error:
         desk.note("cancel_refused", str(error), vendorId=job.vendor_id)
     report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
+    if report.refund:
+        await desk.deps.refunds.claim(job, report.refund, desk.observe)
     if not report.status.ended:
         raise VendorError(job.vendor_id, "cancel-job", "its job still runs", "It is tried again")
     return report

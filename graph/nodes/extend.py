@@ -19,7 +19,7 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
     As long as the outcome is unknown, each tick sends the same bytes again.
     """
     vendor = await desk.ledger.vendors.get(payment.vendor_id)
-    delivery = await desk.deps.cashier.deliver(payment, vendor, desk.observe)
+    delivery = await desk.deps.cashier.deliver(desk.lease, payment, vendor, desk.observe)
     job = await desk.ledger.jobs.find(payment.order["jobId"])
     if job is None:
         return go(Phase.ASSESS_BUDGET, payment_id=None)

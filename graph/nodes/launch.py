@@ -47,7 +47,7 @@ async def _deliver(state: AgentState, desk: Desk, payment: Payment) -> Delivery:
         status = JobStatus(accepted["status"])
         return Delivery(payment, Accepted(accepted["vendor_job_id"], status, None, None))
     vendor = await desk.ledger.vendors.get(payment.vendor_id)
-    return await desk.deps.cashier.deliver(payment, vendor, desk.observe)
+    return await desk.deps.cashier.deliver(desk.lease, payment, vendor, desk.observe)
 
 
 async def _started(desk: Desk, payment: Payment, accepted: Accepted) -> Command[str]:

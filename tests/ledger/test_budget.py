@@ -126,22 +126,54 @@ async def test_32_posts_of_one_slot_spend_once(ledger: Ledger) -> None:
     check_books(await ledger.runs.get(run.id))
 
 
-async def test_a_stale_view_of_a_shared_slot_posts_all_that_it_holds(ledger: Ledger) -> None:
+async def test_a_decision_on_a_slot_that_was_shared_since_is_not_carried_out(
+    ledger: Ledger,
+) -> None:
+    run, lease = await leased(ledger)
+    held = await ledger.budget.reserve(lease, run, 0, Usd.parse(3))
+    shared = await ledger.budget.share(lease, await ledger.runs.get(run.id), 0, ONE)
+    assert not await ledger.budget.release(run.id, held)
+    assert (await ledger.runs.get(run.id)).reserved == Usd.parse(3)
+    assert await ledger.budget.post(run.id, shared, ONE)
+    check_books(await ledger.runs.get(run.id))
+
+
+async def test_a_slot_that_is_armed_meanwhile_is_not_released(ledger: Ledger) -> None:
     run, lease = await leased(ledger)
     held = await ledger.budget.reserve(lease, run, 0, ONE)
-    await ledger.budget.share(lease, await ledger.runs.get(run.id), 0, Usd.parse(3))
-    assert await ledger.budget.post(run.id, held, ONE)
-    after = await ledger.runs.get(run.id)
-    assert (after.spent, after.budget_remaining) == (ONE, Usd.parse(4))
+    armed = await ledger.budget.arm(lease, await ledger.runs.get(run.id), held)
+    assert armed.armed
+    assert not await ledger.budget.release(run.id, held)
+    assert await ledger.budget.arm(lease, await ledger.runs.get(run.id), armed) == armed
+    assert await ledger.budget.post(run.id, armed, ONE)
+
+
+async def test_a_released_slot_cannot_be_armed(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    held = await ledger.budget.reserve(lease, run, 0, ONE)
+    seen = await ledger.runs.get(run.id)
+    await ledger.budget.release(run.id, held)
+    with pytest.raises(SlotClosed):
+        await ledger.budget.arm(lease, seen, held)
+
+
+async def test_who_lost_the_lease_arms_nothing(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    held = await ledger.budget.reserve(lease, run, 0, ONE)
+    seen = await ledger.runs.get(run.id)
+    await ledger.runs.release(lease, NOON)
+    await ledger.runs.acquire(run.id, NOON, 60)
+    with pytest.raises(LeaseLost):
+        await ledger.budget.arm(lease, seen, held)
 
 
 async def test_sharing_holds_the_larger_of_both_amounts(ledger: Ledger) -> None:
     run, lease = await leased(ledger)
     await ledger.budget.reserve(lease, run, 0, Usd.parse(2))
     smaller = await ledger.budget.share(lease, await ledger.runs.get(run.id), 0, ONE)
-    assert smaller == Reservation(0, Usd.parse(2), shared=True)
+    assert smaller == Reservation(0, Usd.parse(2), shared=True, version=1)
     larger = await ledger.budget.share(lease, await ledger.runs.get(run.id), 0, Usd.parse(3))
-    assert larger == Reservation(0, Usd.parse(3), shared=True)
+    assert larger == Reservation(0, Usd.parse(3), shared=True, version=2)
     check_books(await ledger.runs.get(run.id))
 
 
@@ -264,7 +296,8 @@ class Bookkeeping(RuleBasedStateMachine):
     def post(self, pick: int, part: int, again: bool) -> None:
         slot = list(self.slots)[pick % len(self.slots)]
         settled = self.slots[slot].scaled(part, 4)
-        held = Reservation(slot, self.slots[slot])
+        held = self.now().reservation(slot)
+        assert held is not None
         assert self.do(self.ledger.budget.post(self.run.id, held, settled))
         if again:
             assert not self.do(self.ledger.budget.post(self.run.id, held, settled))

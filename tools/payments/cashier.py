@@ -146,19 +146,38 @@ class Cashier:
         )
         return Delivery(payment, None)
 
-    async def deliver(self, payment: Payment, vendor: Vendor, observe: Observe) -> Delivery:
+    async def deliver(
+        self, lease: Lease, payment: Payment, vendor: Vendor, observe: Observe
+    ) -> Delivery:
         """Send an authorized payment's bytes, again if need be, and let the chain judge it.
 
-        Idempotent: the vendor answers the same payment with the same job. Raises ChainDown when
-        the chain could not be asked; nothing is lost, call it again.
+        Idempotent: the vendor answers the same payment with the same job. Sends nothing once the
+        payment's slot is closed. Raises LeaseLost with nothing sent, and ChainDown when the chain
+        could not be asked; nothing is lost, call it again.
         """
+        try:
+            run = await self.arm(lease, payment)
+        except SlotClosed as closed:
+            return Delivery(await self.judge.close_unsent(payment, observe), None, str(closed))
         sent = await self.send(payment, vendor)
-        run = await self._ledger.runs.get(payment.run_id)
         judged = await self.judge.judge(run, payment, observe, sent.problem)
         return replace(sent, payment=judged)
 
+    async def arm(self, lease: Lease, payment: Payment) -> Run:
+        """The payment's run, with its slot marked as one that only the chain may close.
+
+        It comes before the first send. Raises LeaseLost and SlotClosed: then nothing may be sent.
+        """
+        run = await self._ledger.runs.get(payment.run_id)
+        if payment.state is not PaymentState.AUTHORIZED:
+            return run
+        held = run.reservation(payment.slot)
+        if held is None:
+            raise SlotClosed(f"The slot of payment {payment.id} was closed before it was sent")
+        return run.with_reservation(await self._ledger.budget.arm(lease, run, held))
+
     async def send(self, payment: Payment, vendor: Vendor) -> Delivery:
-        """Send an authorized payment's bytes once, and ask no chain: `payment` is as it was."""
+        """Send an armed payment's bytes once, and ask no chain: `payment` is as it was."""
         seller = self._seller(payment, vendor)
         goods, problem = None, ""
         try:

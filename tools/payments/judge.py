@@ -140,6 +140,22 @@ class Judge:
         )
         return settled
 
+    async def close_unsent(self, payment: Payment, observe: Observe) -> Payment:
+        """Close an open payment whose slot is closed; give it as it is then.
+
+        Only an armed slot's payments are ever sent, and an armed slot is closed after its
+        payments: so this one was never sent, and nobody holds it who could settle it.
+        """
+        current = await self._ledger.payments.get(payment.id)
+        match current.state:
+            case PaymentState.RESERVED:
+                await self.release(current, "its slot was closed before", observe)
+                return await self._ledger.payments.get(payment.id)
+            case PaymentState.AUTHORIZED:
+                return await self._close_unpaid(current, "", "it was never sent", observe)
+            case _:
+                return current
+
     async def abandon(self, run: Run, slot: int, observe: Observe) -> None:
         """Release a slot in which nothing was ever signed; a signed one is left to the chain.
 

@@ -91,6 +91,7 @@ class Reconciler:
         """Close what the chain decides in every run that holds money or waits for a refund."""
         held = {run.id for run in await self._ledger.runs.with_open_money()}
         waiting = {p.run_id for p in await self._ledger.payments.awaiting_refund()}
+        waiting |= {p.run_id for p in await self._ledger.payments.open_ones()}
         busy = [run_id for run_id in sorted(held | waiting) if not await self._close(run_id)]
         still = [run.id for run in await self._ledger.runs.with_open_money()]
         return Closed(len(held | waiting), tuple(busy), tuple(still))
@@ -109,6 +110,9 @@ class Reconciler:
             run = await self._ledger.runs.get(run_id)
             for reservation in run.reservations:
                 await self._judge.abandon(run, reservation.slot, notes.append)
+            for payment in await self._ledger.payments.of_run(run_id):
+                if payment.state.open and run.reservation(payment.slot) is None:
+                    await self._judge.close_unsent(payment, notes.append)
             await self._refunds.confirm(run_id, notes.append)
         finally:
             head = await self._ledger.observations.append(run_id, head, notes, self._now())

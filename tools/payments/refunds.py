@@ -28,7 +28,8 @@ class Refunds:
             payment = await self._ledger.payments.find(payment_id)
             if payment is None or payment.state is not PaymentState.SETTLED:
                 continue
-            if await self._ledger.payments.claim_refund(payment, claim.tx_hash):
+            # In one spelling, so that one transaction cannot be claimed twice.
+            if await self._ledger.payments.claim_refund(payment, claim.tx_hash.lower()):
                 observe(
                     Note(
                         "refund_claimed",
@@ -62,11 +63,14 @@ class Refunds:
             (p.amount - p.refunded for p in await self._of_vendor(payment)),
             ZERO,
         )
+        amount = min(transfer.amount, paid)
+        # The budget first: an open claim is what brings everyone back here after a crash.
+        if not await self._ledger.budget.refund(payment.run_id, str(payment.refund_tx), amount):
+            run = await self._ledger.runs.get(payment.run_id)
+            if payment.refund_tx not in run.refunds:
+                return  # the payment's slot is not closed yet
         refunded = await self._ledger.payments.close(
-            payment,
-            PaymentState.REFUNDED,
-            now=self._now(),
-            refunded=min(transfer.amount, paid),
+            payment, PaymentState.REFUNDED, now=self._now(), refunded=amount
         )
         observe(
             Note(
