@@ -116,7 +116,7 @@ async def open_deps(settings: Settings, ledger: Ledger, http: httpx.AsyncClient)
         ledger=ledger,
         vendors=vendors,
         cashier=cashier,
-        refunds=Refunds(ledger, chain, now),
+        refunds=Refunds(ledger, chain, settings.network, now),
         reconciler=Reconciler(ledger, cashier.judge, chain, settings.network, wallet.address, now),
         chain=chain,
         wallet=wallet,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from domain.errors import Conflict
+from domain.errors import Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState
+from domain.payments import PaymentState, PurchaseKind
 from graph.deps import Desk
+from ledger.jobs import Job
 from ledger.runs import Run
+from tools.vendors.base import JobReport
 
 _FAILED = (PaymentState.REFUSED, PaymentState.EXPIRED, PaymentState.RELEASED)
 
@@ -28,11 +30,12 @@ def left_for(run: Run, slot: int | None) -> Usd:
 
 
 async def failures(desk: Desk) -> Counter[str]:
-    """How often each vendor failed this run: jobs that died, and purchases that came to nothing."""
+    """How often each vendor failed this run: jobs that died, and launches that came to nothing."""
     payments = await desk.ledger.payments.of_run(desk.run.id)
     jobs = await desk.ledger.jobs.of_run(desk.run.id)
-    return Counter(p.vendor_id for p in payments if p.state in _FAILED) + Counter(
-        job.vendor_id for job in jobs if job.status is JobStatus.FAILED
+    launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
+    return Counter(p.vendor_id for p in launches if p.state in _FAILED) + Counter(
+        job.vendor_id for job in jobs if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
     )
 
 
@@ -40,3 +43,23 @@ async def book_outcome(desk: Desk, job_id: str, vendor_id: str, *, completed: bo
     """Count an ended job in its vendor's record, at most once whatever crashes."""
     if await desk.ledger.jobs.book(job_id):
         await desk.ledger.vendors.record(vendor_id, completed=completed)
+
+
+async def stop_job(desk: Desk, job: Job) -> JobReport:
+    """Stop a job at its vendor; its report after the stop. A refund that is named is claimed.
+
+    The report counts, not the answer to the cancellation, which may be lost. Raises VendorError
+    while the job is not seen to end.
+    """
+    try:
+        cancelled = await desk.deps.vendors.cancel_job(job, job.vendor_job_id)
+        if cancelled.refund:
+            await desk.deps.refunds.claim(job, cancelled.refund, desk.observe)
+    except VendorError as error:
+        desk.note("cancel_refused", str(error), vendorId=job.vendor_id)
+    report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
+    if report.refund:
+        await desk.deps.refunds.claim(job, report.refund, desk.observe)
+    if not report.status.ended:
+        raise VendorError(job.vendor_id, "cancel-job", "its job still runs", "It is tried again")
+    return report

@@ -62,6 +62,14 @@ class Approvals:
             "Look at the run's status for what it asks now",
         )
 
+    async def reopen(self, approval: Approval, expires_at: datetime) -> bool:
+        """Ask an expired question again; False when it is not expired any more."""
+        return await self.documents.change(
+            approval.id,
+            {"state": ApprovalState.EXPIRED.value},
+            {"$set": {"state": ApprovalState.PENDING.value, "expiresAt": expires_at}},
+        )
+
     async def move(self, approval: Approval, before: ApprovalState, after: ApprovalState) -> bool:
         """From `before` to `after`; False when it was not in `before`."""
         return await self.documents.change(

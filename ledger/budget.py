@@ -32,15 +32,19 @@ class Budget:
         self._runs = runs
         self._documents = runs.documents
 
-    async def reserve(self, lease: Lease, run: Run, slot: int, amount: Usd) -> Reservation:
+    async def reserve(
+        self, lease: Lease, run: Run, slot: int, amount: Usd, allowance: str | None = None
+    ) -> Reservation:
         """Hold `amount` in `slot`; asked again, give what the slot holds.
 
-        run: as last read; what has changed since is noticed. Raises BudgetExceeded, LeaseLost,
+        run: as last read; what has changed since is noticed. allowance: where the amount counts
+        against the user's caps. Raises BudgetExceeded, LeaseLost,
         Conflict when the run has ended, and SlotClosed when the slot was used up before.
         """
         if amount.micros <= 0:
             raise BudgetExceeded(f"A reservation of {amount} makes no sense")
         for _ in range(LONGEST_RACE):
+            _check_lease(run, lease)
             if held := run.reservation(slot):
                 return held
             if slot < run.next_slot:
@@ -60,13 +64,14 @@ class Budget:
                         f"reservations.{slot}": {
                             "amount": amount.micros,
                             "shared": False,
-                            "armed": False,
+                            "allowance": allowance,
+                            "armed": [],
                             "version": 0,
                         }
                     },
                 },
             ):
-                return Reservation(slot, amount)
+                return Reservation(slot, amount, allowance=allowance)
             run = await self._runs.get(run.id)
         raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
 
@@ -103,33 +108,24 @@ class Budget:
             run = await self._runs.get(run.id)
         raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
 
-    async def note_allowance(self, lease: Lease, held: Reservation, allowance: str) -> Reservation:
-        """Note in the reservation where its amount counts against the user's caps."""
-        field = f"reservations.{held.slot}"
-        guard = {"fence": lease.fence, f"{field}.amount": held.amount.micros}
-        noted = {"$set": {f"{field}.allowance": allowance}}
-        if not await self._documents.change(lease.run_id, guard, noted):
-            raise SlotClosed(f"Slot {held.slot} of run {lease.run_id} is closed already")
-        return replace(held, allowance=allowance)
-
-    async def arm(self, lease: Lease, run: Run, held: Reservation) -> Reservation:
-        """Mark that an authorization for the slot is about to be sent.
+    async def arm(self, lease: Lease, run: Run, held: Reservation, payment_id: str) -> Reservation:
+        """Mark that an authorization of the slot is about to be sent.
 
         From then on only the chain closes the slot. Raises LeaseLost when another tick took over,
         and SlotClosed when the slot was closed: then nothing may be sent.
         """
         for _ in range(LONGEST_RACE):
-            if run.fence != lease.fence:
-                raise LeaseLost(f"Another tick took over run {run.id}")
-            if held.armed:
+            _check_lease(run, lease)
+            if payment_id in held.armed:
                 return held
             field = f"reservations.{held.slot}"
             if await self._documents.change(
                 run.id,
                 {"fence": lease.fence, f"{field}.version": held.version},
-                {"$set": {f"{field}.armed": True}, "$inc": {f"{field}.version": 1}},
+                {"$push": {f"{field}.armed": payment_id}, "$inc": {f"{field}.version": 1}},
             ):
-                return replace(held, armed=True, version=held.version + 1)
+                armed = (*held.armed, payment_id)
+                return replace(held, armed=armed, version=held.version + 1)
             run = await self._runs.get(run.id)
             current = run.reservation(held.slot)
             if current is None:
@@ -171,9 +167,13 @@ class Budget:
         )
 
 
-def _check(run: Run, lease: Lease, amount: Usd) -> None:
+def _check_lease(run: Run, lease: Lease) -> None:
     if run.fence != lease.fence:
         raise LeaseLost(f"Another tick took over run {run.id}")
+
+
+def _check(run: Run, lease: Lease, amount: Usd) -> None:
+    _check_lease(run, lease)
     if run.status.ended:
         raise Conflict(f"Run {run.id} is {run.status}", "Start a new run")
     if run.budget_remaining < amount:

@@ -106,6 +106,11 @@ class Payments:
         query = {"state": {"$in": paid}, "payer": payer, "network": network}
         return [_payment(document) for document in await self.documents.find(query)]
 
+    async def paid(self) -> list[Payment]:
+        """All payments that are spent, on every rail and network."""
+        paid = [PaymentState.SETTLED.value, PaymentState.REFUNDED.value]
+        return [_payment(d) for d in await self.documents.find({"state": {"$in": paid}})]
+
     async def open_ones(self) -> list[Payment]:
         """All payments that are reserved or authorized, of all runs."""
         states = [state.value for state in PaymentState if state.open]
@@ -118,11 +123,11 @@ class Payments:
         return [_payment(document) for document in found]
 
     async def claim_refund(self, payment: Payment, tx_hash: str) -> bool:
-        """Note a claimed refund; False when another is noted, or the transaction is used."""
+        """Note a claimed refund; False when one is confirmed, or another payment has this one."""
         try:
             return await self.documents.change(
                 payment.id,
-                {"refundTx": {"$in": [None, tx_hash]}},
+                {"state": {"$in": ["authorized", "settled"]}},
                 {"$set": {"refundTx": tx_hash}},
             )
         except DuplicateKey:

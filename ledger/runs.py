@@ -31,8 +31,8 @@ class Reservation:
     """True when more than one vendor may hold an authorization for the slot."""
     allowance: str | None = None
     """Where the amount counts against the user's caps, if there are any."""
-    armed: bool = False
-    """True once an authorization may have been sent: then only the chain closes the slot."""
+    armed: tuple[str, ...] = ()
+    """The payments that may have been sent: then only the chain closes the slot."""
     version: int = 0
     """Grows with each change, so that a decision made on an old one is not carried out."""
 
@@ -302,7 +302,7 @@ def _run(document: Document) -> Run:
                 Usd(held["amount"]),
                 held["shared"],
                 held.get("allowance"),
-                held["armed"],
+                tuple(held["armed"]),
                 held["version"],
             )
             for slot, held in sorted(document["reservations"].items(), key=lambda i: int(i[0]))

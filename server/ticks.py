@@ -84,6 +84,7 @@ class Ticker:
             raise
         finally:
             heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
             fields = {"phase": phase, **desk.journal_fields()}
             await asyncio.shield(self._release(desk, fields))
 

@@ -60,6 +60,9 @@ async def _ask(desk: Desk, purchase: Purchase) -> Approval:
         approvalId=approval.id,
         amountMicros=approval.amount.micros,
     )
+    if approval.state is ApprovalState.EXPIRED:
+        await desk.ledger.approvals.reopen(approval, until)
+        return await desk.ledger.approvals.ask(approval)
     waiting = approval.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
     if waiting and now >= approval.expires_at:
         await desk.ledger.approvals.move(approval, approval.state, ApprovalState.EXPIRED)
@@ -120,5 +123,5 @@ async def _follow(desk: Desk, approval: Approval, *, extending: bool) -> Command
             return rest(
                 Phase.ASSESS_BUDGET, "Approval expired, asking again", decision=None, open_slot=None
             )
-        case _:
-            return rest(Phase.MONITOR, "Job still running", decision=None)
+        case _:  # more time waits, and the job is followed meanwhile
+            return rest(Phase.MONITOR, "Job still running")

@@ -17,7 +17,7 @@ from ledger.payments import Payment
 
 async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
-    if job and job.status is not JobStatus.FAILED:
+    if job and (not job.status.ended or job.status is JobStatus.COMPLETED):
         return go(Phase.MONITOR)
     slot = state.get("open_slot")
     if slot is not None and desk.run.reservation(slot) is None:

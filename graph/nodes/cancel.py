@@ -6,23 +6,26 @@ from langgraph.types import Command
 
 from domain.errors import ChainDown, VendorError
 from domain.jobs import JobStatus, RunStatus
+from domain.payments import PaymentState, PurchaseKind
+from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from ledger.jobs import Job
-from tools.vendors.base import JobReport
+from graph.work import stop_job
+from ledger.jobs import Job, job_id
+from tools.vendors.base import Accepted
 
 MOST_TRIES = 5
 """Ticks that try to stop a job at a vendor that does not answer, before the run ends anyway."""
 
 
 async def cancel(state: AgentState, desk: Desk) -> Command[str]:
-    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    job = await _job(desk)
     why, ended = desk.run.cancel_requested, None
-    if job and not job.status.ended:
+    if job:
         tries = (state.get("sends") or 0) + 1
         try:
-            ended = await _stop(desk, job)
+            ended = await stop_job(desk, job)
         except VendorError as error:
             desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
             if tries < MOST_TRIES:
@@ -44,20 +47,19 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
     return rest(Phase.ENDED, "Run cancelled", cancel=False)
 
 
-async def _stop(desk: Desk, job: Job) -> JobReport:
-    """The vendor's report after the stop. Raises VendorError while the job is not seen to end."""
-    try:
-        cancelled = await desk.deps.vendors.cancel_job(job, job.vendor_job_id)
-        if cancelled.refund:
-            await desk.deps.refunds.claim(job, cancelled.refund, desk.observe)
-    except VendorError as error:
-        desk.note("cancel_refused", str(error), vendorId=job.vendor_id)
-    report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
-    if report.refund:
-        await desk.deps.refunds.claim(job, report.refund, desk.observe)
-    if not report.status.ended:
-        raise VendorError(job.vendor_id, "cancel-job", "its job still runs", "It is tried again")
-    return report
+async def _job(desk: Desk) -> Job | None:
+    """The run's job; where one was paid for and its vendor has not said which, it is asked."""
+    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    if job and not job.status.ended:
+        return job
+    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    for payment in await desk.ledger.payments.of_run(desk.run.id):
+        launch = payment.kind is PurchaseKind.LAUNCH
+        if launch and payment.state is PaymentState.SETTLED and job_id(payment.id) not in jobs:
+            delivery = await deliver(desk, payment)
+            if isinstance(delivery.goods, Accepted):
+                return await open_job(desk, payment, delivery.goods.vendor_job_id)
+    return None
 
 
 async def _close_books(desk: Desk) -> None:

@@ -63,15 +63,18 @@ def _conversation(state: AgentState) -> list[AnyMessage]:
 async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
     """The vendors that can run the job and do not hold an authorization for the slot already."""
     spec = spec_of(desk.run)
-    holders = set[str]()
-    if slot is not None:
-        holders = {p.vendor_id for p in await desk.ledger.payments.of_slot(desk.run.id, slot)}
-    return [
+    able = [
         vendor
         for vendor in await desk.ledger.vendors.all()
-        if vendor.can_run(spec.gpu_type)
-        and vendor.vendor_id not in (*spec.excluded_vendors, *holders)
+        if vendor.can_run(spec.gpu_type) and vendor.vendor_id not in spec.excluded_vendors
     ]
+    if slot is None:
+        return able
+    # A second vendor for a slot is paid with the same nonce, at an address of its own.
+    holders = await desk.ledger.payments.of_slot(desk.run.id, slot)
+    ids, addresses = {p.vendor_id for p in holders}, {p.pay_to.lower() for p in holders}
+    return [v for v in able if v.vendor_id not in ids and (v.pay_to or "").lower() not in addresses
+            and v.pay_to is not None]  # fmt: skip
 
 
 async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from langgraph.types import Command
 
-from domain.payments import PaymentState
+from domain.payments import PaymentState, PurchaseKind
 from domain.slices import price_of
+from graph.delivery import deliver
 from graph.deps import Desk
+from graph.purchases import is_extension
 from graph.routing import Phase, go, rest
 from ledger.jobs import Job
 from ledger.payments import Payment
 from tools.vendors.base import JobReport
+
+MOST_REFUSALS: Final = 3
+"""Purchases of more time that came to nothing, before a job is left to the time it has."""
 
 
 async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
@@ -18,8 +26,7 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
 
     As long as the outcome is unknown, each tick sends the same bytes again.
     """
-    vendor = await desk.ledger.vendors.get(payment.vendor_id)
-    delivery = await desk.deps.cashier.deliver(desk.lease, payment, vendor, desk.observe)
+    delivery = await deliver(desk, payment)
     job = await desk.ledger.jobs.find(payment.order["jobId"])
     if job is None:
         return go(Phase.ASSESS_BUDGET, payment_id=None)
@@ -39,8 +46,15 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
 
 
-async def next_slice(desk: Desk, job: Job, report: JobReport) -> Command[str] | None:
-    """What to do about the job's paid time: buy more in the next tick, or nothing (None)."""
+async def next_slice(
+    desk: Desk, job: Job, report: JobReport, pending: Mapping[str, Any] | None
+) -> Command[str] | None:
+    """What to do about the job's paid time: buy more in the next tick, or nothing (None).
+
+    pending: more time that was decided for and waits for approval.
+    """
+    if pending and is_extension(pending) and pending["job_id"] == job.id:
+        return rest(Phase.APPROVE, "Job still running", decision=dict(pending))
     if job.extension_id:
         return rest(Phase.LAUNCH, "Job still running", payment_id=job.extension_id, accepted=None)
     missing = job.needed_minutes - job.minutes
@@ -49,14 +63,19 @@ async def next_slice(desk: Desk, job: Job, report: JobReport) -> Command[str] | 
         return None
     if not slices.due(job.minutes, report.used_minutes, job.last_slice):
         return None
+    if await _refusals(desk, job) >= MOST_REFUSALS:
+        desk.note("extension_given_up", "the vendor does not sell more time", f"{job.id}:no_more")
+        return None
     launched = await desk.ledger.payments.get(job.payment_id)
     per_hour = launched.amount.scaled(60, launched.minutes)
     unused = max(0, round(job.minutes - report.used_minutes))
-    vendor = await desk.ledger.vendors.get(job.vendor_id)
+    known = {v.vendor_id: v.completed for v in await desk.ledger.vendors.all()}
+    if job.vendor_id not in known:
+        return None
     minutes = slices.minutes(
         missing,
         per_hour,
-        earned=vendor.completed + job.slices,
+        earned=known[job.vendor_id] + job.slices,
         at_risk=price_of(unused, paid=launched.amount, for_minutes=launched.minutes),
     )
     if minutes == 0:
@@ -69,3 +88,12 @@ async def next_slice(desk: Desk, job: Job, report: JobReport) -> Command[str] | 
         "slot": desk.run.next_slot,
     }
     return rest(Phase.APPROVE, "Job still running", decision=decision)
+
+
+async def _refusals(desk: Desk, job: Job) -> int:
+    """How often more time for this job was asked for in vain."""
+    in_vain = (PaymentState.REFUSED, PaymentState.EXPIRED, PaymentState.RELEASED)
+    return sum(
+        p.kind is PurchaseKind.EXTEND and p.order["jobId"] == job.id and p.state in in_vain
+        for p in await desk.ledger.payments.of_run(desk.run.id)
+    )

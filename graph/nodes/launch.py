@@ -6,12 +6,11 @@ from langgraph.types import Command
 
 from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
+from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.nodes.extend import deliver_extension
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import spec_of
-from ledger.jobs import Job, job_id
 from ledger.payments import Payment
 from tools.payments.cashier import Delivery
 from tools.vendors.base import Accepted
@@ -46,12 +45,11 @@ async def _deliver(state: AgentState, desk: Desk, payment: Payment) -> Delivery:
     if accepted:
         status = JobStatus(accepted["status"])
         return Delivery(payment, Accepted(accepted["vendor_job_id"], status, None, None))
-    vendor = await desk.ledger.vendors.get(payment.vendor_id)
-    return await desk.deps.cashier.deliver(desk.lease, payment, vendor, desk.observe)
+    return await deliver(desk, payment)
 
 
 async def _started(desk: Desk, payment: Payment, accepted: Accepted) -> Command[str]:
-    job = await _open_job(desk, payment, accepted.vendor_job_id)
+    job = await open_job(desk, payment, accepted.vendor_job_id)
     desk.note(
         "job_started",
         f"{payment.vendor_id} runs job {job.vendor_job_id}",
@@ -65,40 +63,13 @@ async def _started(desk: Desk, payment: Payment, accepted: Accepted) -> Command[
     )  # fmt: skip
 
 
-async def _open_job(
-    desk: Desk, payment: Payment, vendor_job_id: str, error: str | None = None
-) -> Job:
-    """The job that a payment bought; with `error`, one that was paid for and never ran."""
-    now, vendor = desk.deps.now(), await desk.ledger.vendors.get(payment.vendor_id)
-    job = Job(
-        id=job_id(payment.id),
-        run_id=desk.run.id,
-        vendor_id=payment.vendor_id,
-        endpoint=vendor.endpoint,
-        vendor_job_id=vendor_job_id,
-        payment_id=payment.id,
-        status=JobStatus.FAILED if error else JobStatus.RUNNING,
-        gpu_type=payment.gpu_type,
-        minutes=payment.minutes,
-        needed_minutes=max(payment.minutes, spec_of(desk.run).minutes),
-        last_slice=payment.minutes,
-        created_at=now,
-        updated_at=now,
-        progress_at=now,
-        error_message=error,
-    )
-    await desk.ledger.jobs.open(job)
-    await desk.ledger.runs.update(desk.lease, {"currentJobId": job.id})
-    return job
-
-
 async def _silent(desk: Desk, payment: Payment, delivery: Delivery, sends: int) -> Command[str]:
     """No job yet. An unsettled payment may be tried with another vendor in the same slot."""
     desk.note("launch_unanswered", f"No job from {payment.vendor_id} yet: {delivery.problem}")
     if payment.state is PaymentState.SETTLED:
         if sends >= GIVE_UP_AFTER:
             why = f"it was paid and gives no job: {delivery.problem}"
-            job = await _open_job(desk, payment, "", error=why)
+            job = await open_job(desk, payment, "", error=why)
             return _failed(payment, why, job.id)
         return rest(Phase.LAUNCH, "Job not started yet: paid, the vendor is silent", sends=sends)
     if sends >= desk.deps.limits.silent_sends:

@@ -12,12 +12,12 @@ from graph.deps import Desk
 from graph.nodes.extend import next_slice
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import book_outcome
+from graph.work import book_outcome, stop_job
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
 
-async def monitor(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
+async def monitor(state: AgentState, desk: Desk) -> Command[str]:
     job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
     if job is None:
         return go(Phase.ASSESS_BUDGET)
@@ -40,7 +40,7 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG00
         case JobStatus.FAILED | JobStatus.CANCELLED:
             return _failed(job, report.error_message or f"its job {report.status}")
         case _:
-            return await _still_running(desk, job, report)
+            return await _still_running(state, desk, job, report)
 
 
 async def _judge_open_payments(desk: Desk) -> None:
@@ -73,12 +73,15 @@ async def _write_down(desk: Desk, job: Job, report: JobReport) -> None:
     )
 
 
-async def _still_running(desk: Desk, job: Job, report: JobReport) -> Command[str]:
+async def _still_running(
+    state: AgentState, desk: Desk, job: Job, report: JobReport
+) -> Command[str]:
     still = desk.deps.now() - job.progress_at
     patience = timedelta(minutes=desk.deps.limits.stall_minutes)
     if report.progress <= job.progress and still > patience:
         return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
-    return await next_slice(desk, job, report) or rest(Phase.MONITOR, "Job still running")
+    decision = state.get("decision")
+    return await next_slice(desk, job, report, decision) or rest(Phase.MONITOR, "Job still running")
 
 
 async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
@@ -93,9 +96,7 @@ async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
 async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
     """Give a job up that does not end by itself, after telling its vendor to stop it."""
     try:
-        report = await desk.deps.vendors.cancel_job(job, job.vendor_job_id)
-        if report.refund:
-            await desk.deps.refunds.claim(job, report.refund, desk.observe)
+        await stop_job(desk, job)
     except VendorError as error:
         desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
     await desk.ledger.jobs.update(

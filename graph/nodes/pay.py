@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from langgraph.types import Command
 
@@ -18,10 +18,14 @@ from domain.errors import (
 )
 from domain.payments import PaymentState
 from graph.deps import Desk
+from graph.nodes.assess_budget import give_up
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from tools.vendors.base import Accepted
+
+CAPS: Final = ("max_user_day", "max_user_hour", "max_vendor_day")
+"""The owner's caps, which time lifts: no vendor is to blame for them."""
 
 
 async def pay(state: AgentState, desk: Desk) -> Command[str]:
@@ -37,6 +41,8 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
     except (BudgetExceeded, IllegalTransition, WalletEmpty, PolicyRefused, VendorError) as refusal:
         if extending:
             return _without_extension(desk, refusal)
+        if isinstance(refusal, PolicyRefused) and refusal.rule == "max_per_run":
+            return await give_up(desk, str(refusal))
         return _without_launch(desk, decision, refusal)
     except NotFound as gone:
         return _without_launch(desk, decision, gone)
@@ -54,6 +60,9 @@ def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception)
         case WalletEmpty():
             desk.note("payment_not_made", str(refusal))
             return rest(Phase.ASSESS_BUDGET, f"Waiting for funds: {refusal}", decision=None)
+        case PolicyRefused(rule=rule) if rule in CAPS:
+            desk.note("payment_not_made", str(refusal))
+            return rest(Phase.ASSESS_BUDGET, f"Waiting: {refusal}", decision=None)
         case BudgetExceeded() | IllegalTransition():
             desk.note("payment_not_made", str(refusal))
             return rest(Phase.ASSESS_BUDGET, f"Waiting: {refusal}", decision=None)

@@ -271,6 +271,7 @@ def _change(collection: str, update: Query) -> str:
         ("refund", "refunds" in update.get("$push", {})),
         ("reserve", "nextSlot" in added),
         ("share", any(field.endswith(".shared") for field in set_)),
+        ("arm", any(field.endswith(".armed") for field in set_)),
         ("acquire", "fence" in added),
         ("leave", "lease" in set_ and set_["lease"] is None),
         ("end", "endedAt" in set_),

@@ -62,7 +62,14 @@ def no_reservation_guard(stack: ExitStack) -> None:
     ) -> Reservation:
         update = {
             "$inc": {"budgetRemaining": -amount.micros, "nextSlot": 1},
-            "$set": {f"reservations.{slot}": {"amount": amount.micros, "shared": False}},
+            "$set": {
+                f"reservations.{slot}": {
+                    "amount": amount.micros,
+                    "shared": False,
+                    "armed": False,
+                    "version": 0,
+                }
+            },
         }
         await self._documents.change(run.id, {}, update)
         return Reservation(slot, amount)

@@ -141,10 +141,10 @@ async def test_a_decision_on_a_slot_that_was_shared_since_is_not_carried_out(
 async def test_a_slot_that_is_armed_meanwhile_is_not_released(ledger: Ledger) -> None:
     run, lease = await leased(ledger)
     held = await ledger.budget.reserve(lease, run, 0, ONE)
-    armed = await ledger.budget.arm(lease, await ledger.runs.get(run.id), held)
-    assert armed.armed
+    armed = await ledger.budget.arm(lease, await ledger.runs.get(run.id), held, "pay_a")
+    assert armed.armed == ("pay_a",)
     assert not await ledger.budget.release(run.id, held)
-    assert await ledger.budget.arm(lease, await ledger.runs.get(run.id), armed) == armed
+    assert await ledger.budget.arm(lease, await ledger.runs.get(run.id), armed, "pay_a") == armed
     assert await ledger.budget.post(run.id, armed, ONE)
 
 
@@ -154,7 +154,7 @@ async def test_a_released_slot_cannot_be_armed(ledger: Ledger) -> None:
     seen = await ledger.runs.get(run.id)
     await ledger.budget.release(run.id, held)
     with pytest.raises(SlotClosed):
-        await ledger.budget.arm(lease, seen, held)
+        await ledger.budget.arm(lease, seen, held, "pay_a")
 
 
 async def test_who_lost_the_lease_arms_nothing(ledger: Ledger) -> None:
@@ -164,7 +164,7 @@ async def test_who_lost_the_lease_arms_nothing(ledger: Ledger) -> None:
     await ledger.runs.release(lease, NOON)
     await ledger.runs.acquire(run.id, NOON, 60)
     with pytest.raises(LeaseLost):
-        await ledger.budget.arm(lease, seen, held)
+        await ledger.budget.arm(lease, seen, held, "pay_a")
 
 
 async def test_sharing_holds_the_larger_of_both_amounts(ledger: Ledger) -> None:

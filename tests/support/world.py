@@ -295,7 +295,7 @@ class World:
             ledger=ledger,
             vendors=vendors,
             cashier=cashier,
-            refunds=Refunds(ledger, chain, now),
+            refunds=Refunds(ledger, chain, LOCAL, now),
             reconciler=Reconciler(ledger, cashier.judge, chain, LOCAL, wallet.address, now),
             chain=chain,
             wallet=wallet,

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from domain.errors import PolicyRefused, SlotClosed, VendorError, VendorGarbage, WalletEmpty
 from domain.journal import Note
-from domain.money import Usd
+from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
+from ledger.allowances import Charge, allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.runs import Lease, Reservation, Run
@@ -112,15 +113,20 @@ class Cashier:
         held = await self._hold(lease, run, purchase)
         payment = await self._ledger.payments.open(self._reserved(run, purchase))
         if payment.state is PaymentState.RELEASED:
-            await self.judge.free(payment, held)
+            await self.judge.free(payment.run_id, held)
             raise SlotClosed(f"Payment {payment.id} was released before it was signed")
         if payment.state is not PaymentState.RESERVED:
             return Delivery(payment, None)
         try:
+            await self._check_slot(payment, held)
             answer = await self._seller(payment, purchase.vendor).request()
             if isinstance(answer, Fetched):
                 await self._abandon(payment, held, FREE, observe)
                 return Delivery(await self._ledger.payments.get(payment.id), answer)
+            if held.shared and (
+                not isinstance(answer, PaymentRequired402) or answer.challenge is None
+            ):
+                raise PolicyRefused("rail", "the slot may still settle on the chain")
             if not isinstance(answer, PaymentRequired402):
                 return Delivery(await self._book(payment, held, None, observe), answer)
             if answer.challenge is None:
@@ -174,7 +180,7 @@ class Cashier:
         held = run.reservation(payment.slot)
         if held is None:
             raise SlotClosed(f"The slot of payment {payment.id} was closed before it was sent")
-        return run.with_reservation(await self._ledger.budget.arm(lease, run, held))
+        return run.with_reservation(await self._ledger.budget.arm(lease, run, held, payment.id))
 
     async def send(self, payment: Payment, vendor: Vendor) -> Delivery:
         """Send an armed payment's bytes once, and ask no chain: `payment` is as it was."""
@@ -198,30 +204,30 @@ class Cashier:
         return seller_of(payment.kind, payment.order, vendor, self._vendors, self._fetcher)
 
     async def _hold(self, lease: Lease, run: Run, purchase: Purchase) -> Reservation:
-        """Hold the money in the run's budget, then against the owner's caps."""
-        budget, amount = self._ledger.budget, purchase.quoted
-        if run.reservation(purchase.slot):
-            held = await budget.share(lease, run, purchase.slot, amount)
+        """Hold the money in the run's budget and against the owner's caps."""
+        present, amount, now = run.reservation(purchase.slot), purchase.quoted, self._now()
+        before = present.amount if present else ZERO
+        self.policy.check_run(run.spent + run.reserved - before, max(before, amount))
+        caps, charge = self.policy.caps, self._charge(run, purchase)
+        day = present.allowance if present else None
+        if caps.any:
+            day = day or allowance_id(run.user_id, now)
+            await self._ledger.allowances.check(caps, day, charge, now)
+        if present:
+            held = await self._ledger.budget.share(lease, run, purchase.slot, amount)
         else:
-            self.policy.check_run(run.spent + run.reserved, amount)
-            held = await budget.reserve(lease, run, purchase.slot, amount)
-        caps = self.policy.caps
-        if not caps.any:
-            return held
-        try:
-            allowance = await self._ledger.allowances.hold(
-                caps,
-                run.user_id,
-                purchase.vendor.vendor_id,
-                f"{run.id}:{held.slot}",
-                held.amount,
-                self._now(),
-            )
-        except PolicyRefused:
-            if not held.shared:
-                await budget.release(run.id, held)
-            raise
-        return await budget.note_allowance(lease, held, allowance)
+            held = await self._ledger.budget.reserve(lease, run, purchase.slot, amount, day)
+        if caps.any and day is not None:
+            try:
+                await self._ledger.allowances.hold(caps, day, charge, now)
+            except PolicyRefused:
+                if not held.shared:
+                    await self.judge.close_slot(run.id, held, ZERO)
+                raise
+        return held
+
+    def _charge(self, run: Run, purchase: Purchase) -> Charge:
+        return Charge(f"{run.id}:{purchase.slot}", purchase.vendor.vendor_id, purchase.quoted)
 
     def _reserved(self, run: Run, purchase: Purchase) -> Payment:
         return Payment(
@@ -251,6 +257,18 @@ class Cashier:
             else:
                 return terms
         raise refusals[0]
+
+    async def _check_slot(self, payment: Payment, held: Reservation) -> None:
+        """Raise PolicyRefused when the slot was begun with another wallet, network or token.
+
+        One nonce settles once for one payer and one token: only those may share a slot.
+        """
+        if not held.shared:
+            return
+        ours = (self._wallet.address, self.policy.network.caip2, self.policy.network.usdc)
+        for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot):
+            if other.nonce and (other.payer, other.network, other.asset) != ours:
+                raise PolicyRefused("slot", "it was begun with another wallet, network or token")
 
     async def _check_funds(self, amount: Usd) -> None:
         """Raise WalletEmpty when the wallet cannot pay `amount` as things are now."""
@@ -300,7 +318,7 @@ class Cashier:
             rail=Rail.NONE,
             tx_id=tx_id or LOCAL_TX_PREFIX + payment.id.removeprefix("pay_"),
         )
-        await self.judge.close_slot(payment.run_id, held, booked.amount)
+        await self.judge.close_slot(payment.run_id, held, booked.amount, booked.vendor_id)
         observe(
             Note(
                 "payment_booked",
@@ -317,7 +335,7 @@ class Cashier:
     ) -> None:
         """Give up a payment that was not signed, and its money unless a rival still needs it."""
         if await self.judge.release(payment, why, observe):
-            await self.judge.free(payment, held)
+            await self.judge.free(payment.run_id, held)
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:

@@ -73,14 +73,21 @@ class Judge:
                 said = word if other.id == payment.id else ""
                 closed = await self._close_unpaid(other, said, verdict.why, observe)
                 judged = closed if other.id == payment.id else judged
-        await self.close_slot(run.id, held, verdict.spent)
+        await self.close_slot(
+            run.id, held, verdict.spent, verdict.winner.vendor_id if verdict.winner else None
+        )
         return judged
 
-    async def close_slot(self, run_id: str, held: Reservation, spent: Usd) -> None:
-        """Count what the slot spent against the caps, then close it in the run's budget."""
-        if held.allowance is not None:
-            await self._ledger.allowances.settle(held.allowance, f"{run_id}:{held.slot}", spent)
-        await self._ledger.budget.post(run_id, held, spent)
+    async def close_slot(
+        self, run_id: str, held: Reservation, spent: Usd, vendor_id: str | None = None
+    ) -> None:
+        """Close a slot in the run's budget, and count what it spent against the caps.
+
+        A slot that has changed since it was read stays open, to be judged anew.
+        """
+        if await self._ledger.budget.post(run_id, held, spent) and held.allowance is not None:
+            slot = f"{run_id}:{held.slot}"
+            await self._ledger.allowances.settle(held.allowance, slot, spent, vendor_id)
 
     async def judge_open(self, run: Run, observe: Observe) -> None:
         """Judge each slot of `run` that holds money. Raises ChainDown."""
@@ -99,7 +106,7 @@ class Judge:
         signed = [p for p in slot if p.state is PaymentState.AUTHORIZED]
         if not signed:
             return _Verdict(None, ZERO, "nothing that was signed can settle any more")
-        if any(p.network != self._network.caip2 for p in signed):
+        if {(p.network, p.payer) for p in signed} != {(self._network.caip2, signed[0].payer)}:
             return None
         fate = await self._chain.authorization(
             signed[0].payer, signed[0].nonce, from_block=min(p.from_block for p in signed)
@@ -168,10 +175,7 @@ class Judge:
         for payment in payments:
             if payment.state is PaymentState.RESERVED:
                 await self.release(payment, "abandoned before it was signed", observe)
-        if not payments:
-            await self.close_slot(run.id, held, ZERO)
-        else:
-            await self.free(payments[0], held)
+        await self.free(run.id, held)
 
     async def release(self, payment: Payment, why: str, observe: Observe) -> bool:
         """Close an unsigned payment; False when another writer was faster."""
@@ -191,11 +195,12 @@ class Judge:
         )
         return True
 
-    async def free(self, payment: Payment, held: Reservation) -> None:
+    async def free(self, run_id: str, held: Reservation) -> None:
         """Release a slot's money when none of its payments can move any more."""
-        slot = await self._ledger.payments.of_slot(payment.run_id, payment.slot)
-        if not any(p.state.open or p.state in _PAID for p in slot):
-            await self.close_slot(payment.run_id, held, ZERO)
+        slot = await self._ledger.payments.of_slot(run_id, held.slot)
+        closed = {p.id for p in slot if not p.state.open and p.state not in _PAID}
+        if closed.issuperset(held.armed) and len(closed) == len(slot):
+            await self.close_slot(run_id, held, ZERO)
 
     async def _close_unpaid(
         self, payment: Payment, word: str, why: str, observe: Observe

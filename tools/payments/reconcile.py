@@ -5,12 +5,12 @@ Idempotent, and safe beside running ticks: a run that a tick works on is left to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from domain.errors import LeaseHeld
+from domain.errors import DependencyDown, LeaseHeld, RenterError
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
@@ -23,6 +23,8 @@ from tools.payments.judge import Judge
 from tools.payments.refunds import Refunds
 
 LEASE_SECONDS: Final = 60.0
+LONGEST_WINDOW: Final = 1_900_000
+"""Blocks that are searched for transfers on a public chain: 44 days of Base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Closed:
     runs: int
     busy: tuple[str, ...]
     still_open: tuple[str, ...]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ class Report:
     missing: tuple[str, ...]
     """Payments that the ledger calls settled and the chain does not show."""
     unbalanced: tuple[str, ...] = field(default=())
-    """Runs whose budget is not the sum of its parts."""
+    """Runs whose budget is not the sum of its parts, or not what their payments say."""
+    problems: tuple[str, ...] = field(default=())
+    """Runs that could not be closed, and why."""
 
     @property
     def ok(self) -> bool:
@@ -76,7 +81,7 @@ class Reconciler:
     ) -> None:
         self._ledger = ledger
         self._judge = judge
-        self._refunds = Refunds(ledger, chain, now)
+        self._refunds = Refunds(ledger, chain, network, now)
         self._chain = chain
         self._network = network
         self._payer = payer
@@ -88,13 +93,25 @@ class Reconciler:
         return await self._compare(closed)
 
     async def close_open(self) -> Closed:
-        """Close what the chain decides in every run that holds money or waits for a refund."""
-        held = {run.id for run in await self._ledger.runs.with_open_money()}
-        waiting = {p.run_id for p in await self._ledger.payments.awaiting_refund()}
-        waiting |= {p.run_id for p in await self._ledger.payments.open_ones()}
-        busy = [run_id for run_id in sorted(held | waiting) if not await self._close(run_id)]
+        """Close what the chain decides in every run that holds money or waits for a refund.
+
+        One run's trouble is reported, and keeps no other from being closed. Raises StoreDown, and
+        ChainDown when nobody can be asked.
+        """
+        wanted = {run.id for run in await self._ledger.runs.with_open_money()}
+        wanted |= {p.run_id for p in await self._ledger.payments.awaiting_refund()}
+        wanted |= {p.run_id for p in await self._ledger.payments.open_ones()}
+        busy, problems = [], []
+        for run_id in sorted(wanted):
+            try:
+                if not await self._close(run_id):
+                    busy.append(run_id)
+            except DependencyDown:
+                raise
+            except RenterError as error:
+                problems.append(f"{run_id}: {error}")
         still = [run.id for run in await self._ledger.runs.with_open_money()]
-        return Closed(len(held | waiting), tuple(busy), tuple(still))
+        return Closed(len(wanted), tuple(busy), tuple(still), tuple(problems))
 
     async def _close(self, run_id: str) -> bool:
         """Close the slots of one run under its lease; False when a tick holds it."""
@@ -108,6 +125,8 @@ class Reconciler:
         try:
             await self._judge.judge_open(run, notes.append)
             run = await self._ledger.runs.get(run_id)
+            if run.fence != lease.fence:
+                return False
             for reservation in run.reservations:
                 await self._judge.abandon(run, reservation.slot, notes.append)
             for payment in await self._ledger.payments.of_run(run_id):
@@ -121,26 +140,63 @@ class Reconciler:
         return True
 
     async def _compare(self, closed: Closed) -> Report:
-        payments = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
-        start = 0 if self._network.is_local else min((p.from_block for p in payments), default=-1)
-        out: list[Transfer] = []
-        if start >= 0:
-            out = await self._chain.transfers(sender=self._payer, recipient=None, from_block=start)
-        by_payment = {(p.tx_id, p.pay_to.lower(), p.amount): p for p in payments}
+        start = await self._window()
+        mine = [
+            p
+            for p in await self._ledger.payments.paid_by(self._payer, self._network.caip2)
+            if p.from_block >= start
+        ]
+        unbooked = {
+            (p.pay_to.lower(), p.amount)
+            for p in await self._ledger.payments.open_ones()
+            if p.payer == self._payer
+        }
+        out = await self._chain.transfers(sender=self._payer, recipient=None, from_block=start)
+        by_payment = {(p.tx_id, p.pay_to.lower(), p.amount): p for p in mine}
         seen = {(t.tx_hash, t.recipient.lower(), t.amount) for t in out}
-        refunded = sum((p.refunded for p in payments), ZERO)
+        extra = [t for t in out if (t.tx_hash, t.recipient.lower(), t.amount) not in by_payment]
+        # One that is about to be booked by the tick, or the next reconcile, is no mystery.
+        unknown = tuple(t for t in extra if (t.recipient.lower(), t.amount) not in unbooked)
+        booked = [t for t in out if t not in extra or t in unknown]
         return Report(
             runs=closed.runs,
             busy=closed.busy,
             still_open=closed.still_open,
-            ledger_total=sum((p.amount for p in payments), ZERO) - refunded,
-            chain_total=sum((t.amount for t in out), ZERO) - await self._came_back(payments),
-            unknown_transfers=tuple(
-                t for t in out if (t.tx_hash, t.recipient.lower(), t.amount) not in by_payment
-            ),
+            ledger_total=sum((p.amount - p.refunded for p in mine), ZERO),
+            chain_total=sum((t.amount for t in booked), ZERO) - await self._came_back(mine),
+            unknown_transfers=unknown,
             missing=tuple(p.id for key, p in by_payment.items() if key not in seen),
-            unbalanced=tuple(run.id for run in await self._ledger.runs.all() if not _sound(run)),
+            unbalanced=await self._unbalanced(),
+            problems=closed.problems,
         )
+
+    async def _window(self) -> int:
+        """The first block that is compared: all of a local chain, else what can be searched."""
+        if self._network.is_local:
+            return 0
+        head = await self._chain.head()
+        oldest = max(0, head.number - LONGEST_WINDOW)
+        payments = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
+        return max(oldest, min((p.from_block for p in payments), default=head.number))
+
+    async def _unbalanced(self) -> tuple[str, ...]:
+        """Runs whose books are wrong, looked at twice: a tick may be in the middle of one."""
+        suspects = await self._suspects(await self._ledger.runs.all())
+        again = [run for run in [await self._ledger.runs.get(s) for s in suspects] if run]
+        return await self._suspects(again)
+
+    async def _suspects(self, runs: Sequence[Run]) -> tuple[str, ...]:
+        spent: dict[tuple[str, int], Usd] = {}
+        for p in await self._ledger.payments.paid():
+            key = (p.run_id, p.slot)
+            spent[key] = spent.get(key, ZERO) + p.amount - p.refunded
+        wrong = []
+        for run in runs:
+            held = {r.slot for r in run.reservations}
+            closed = sum((u for (r, n), u in spent.items() if r == run.id and n not in held), ZERO)
+            if not _sound(run) or run.spent != closed:
+                wrong.append(run.id)
+        return tuple(wrong)
 
     async def _came_back(self, payments: list[Payment]) -> Usd:
         """What the chain shows as refunded for these payments."""
@@ -150,7 +206,7 @@ class Reconciler:
                 transfer = await self._chain.transfer_in(
                     payment.refund_tx, sender=payment.pay_to, recipient=payment.payer
                 )
-                total += transfer.amount if transfer else ZERO
+                total += min(transfer.amount, payment.refunded) if transfer else ZERO
         return total
 
 

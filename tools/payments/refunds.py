@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from domain.journal import Note
 from domain.money import ZERO
+from domain.networks import Network
 from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.ledger import Ledger
@@ -15,18 +17,30 @@ from tools.payments.chain import Chain
 from tools.payments.judge import Observe, facts
 from tools.vendors.base import ClaimedRefund
 
+_REFUNDABLE: Final = (PaymentState.AUTHORIZED, PaymentState.SETTLED)
+"""A vendor may pay back before the chain has shown us its own payment."""
+
 
 class Refunds:
-    def __init__(self, ledger: Ledger, chain: Chain, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, chain: Chain, network: Network, now: Callable[[], datetime]
+    ) -> None:
         self._ledger = ledger
         self._chain = chain
+        self._network = network
         self._now = now
 
     async def claim(self, job: Job, claim: ClaimedRefund, observe: Observe) -> None:
-        """Note what a vendor says it paid back for a job. Changes no budget."""
+        """Note what a vendor says it paid back for a job. Changes no budget.
+
+        A later claim takes the place of an earlier one that the chain has not confirmed.
+        """
+        run = await self._ledger.runs.get(job.run_id)
         for payment_id in (*reversed(job.extensions), job.payment_id):
             payment = await self._ledger.payments.find(payment_id)
-            if payment is None or payment.state is not PaymentState.SETTLED:
+            if payment is None or not payment.on_chain or payment.state not in _REFUNDABLE:
+                continue
+            if payment.refund_tx in run.refunds:
                 continue
             # In one spelling, so that one transaction cannot be claimed twice.
             if await self._ledger.payments.claim_refund(payment, claim.tx_hash.lower()):
@@ -54,6 +68,8 @@ class Refunds:
                 await self._ledger.budget.refund(run_id, str(payment.refund_tx), payment.refunded)
 
     async def _confirm(self, payment: Payment, observe: Observe) -> None:
+        if not payment.on_chain or payment.network != self._network.caip2:
+            return
         transfer = await self._chain.transfer_in(
             str(payment.refund_tx), sender=payment.pay_to, recipient=payment.payer
         )

@@ -1,0 +1,52 @@
+"""Sending a payment, and opening the job that it bought: for launch, extend and cancel."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from domain.errors import NotFound
+from domain.jobs import JobStatus
+from graph.deps import Desk
+from graph.work import spec_of
+from ledger.jobs import Job, job_id
+from ledger.payments import Payment
+from tools.payments.cashier import Delivery
+
+
+async def deliver(desk: Desk, payment: Payment) -> Delivery:
+    """Send the payment, and let the chain judge it; with its vendor struck off, only the latter."""
+    try:
+        vendor = await desk.ledger.vendors.get(payment.vendor_id)
+    except NotFound as gone:
+        judged = await desk.deps.cashier.judge.judge(desk.run, payment, desk.observe, str(gone))
+        return Delivery(judged, None, str(gone))
+    return await desk.deps.cashier.deliver(desk.lease, payment, vendor, desk.observe)
+
+
+async def open_job(
+    desk: Desk, payment: Payment, vendor_job_id: str, error: str | None = None
+) -> Job:
+    """The job that a payment bought; with `error`, one that was paid for and never ran."""
+    now, endpoint = desk.deps.now(), ""
+    with suppress(NotFound):
+        endpoint = (await desk.ledger.vendors.get(payment.vendor_id)).endpoint
+    job = Job(
+        id=job_id(payment.id),
+        run_id=desk.run.id,
+        vendor_id=payment.vendor_id,
+        endpoint=endpoint,
+        vendor_job_id=vendor_job_id,
+        payment_id=payment.id,
+        status=JobStatus.FAILED if error else JobStatus.RUNNING,
+        gpu_type=payment.gpu_type,
+        minutes=payment.minutes,
+        needed_minutes=max(payment.minutes, spec_of(desk.run).minutes),
+        last_slice=payment.minutes,
+        created_at=now,
+        updated_at=now,
+        progress_at=now,
+        error_message=error,
+    )
+    await desk.ledger.jobs.open(job)
+    await desk.ledger.runs.update(desk.lease, {"currentJobId": job.id})
+    return job
