@@ -63,6 +63,9 @@ async def test_each_planted_bug_is_caught(stage: Stage, bug: str) -> None:
         # A reconcile that lost its lease released a slot just shared with a rival vendor.
         "recover vendor.silent_before_settling@*/submit-job*0 crash@1/runs.share#1:before "
         "do.advance-320@4 do.reconcile@4 pause@2/runs.close#1:before+1 do.settle-held@5",
+        # A reconcile that stood still took a slot that was opened meanwhile for a closed one.
+        "recover vendor.silent_before_settling@*/submit-job*0 crash@1/http.submit-job#5:before "
+        "do.advance-320@4 do.reconcile@4 pause@2/runs.get#2:after+2 do.settle-held@5",
         # A tick that lost its lease signed for a slot that a cancel had released.
         "simple pause@1/payments.insert#1:before+1 do.cancel@0",
         # The answer to cancel-job was lost, and with it the refund that it told of.

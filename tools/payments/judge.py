@@ -150,10 +150,14 @@ class Judge:
     async def close_unsent(self, payment: Payment, observe: Observe) -> Payment:
         """Close an open payment whose slot is closed; give it as it is then.
 
-        Only an armed slot's payments are ever sent, and an armed slot is closed after its
-        payments: so this one was never sent, and nobody holds it who could settle it.
+        Only an armed slot's payments are ever sent, and whoever closes an armed slot closes its
+        payments first. So one that is open after its slot was seen closed was never sent, and
+        nobody holds it who could settle it. The order of the two reads is the proof.
         """
+        run = await self._ledger.runs.get(payment.run_id)
         current = await self._ledger.payments.get(payment.id)
+        if run.reservation(payment.slot) is not None or payment.slot >= run.next_slot:
+            return current
         match current.state:
             case PaymentState.RESERVED:
                 await self.release(current, "its slot was closed before", observe)
