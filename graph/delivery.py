@@ -10,7 +10,7 @@ from graph.deps import Desk
 from graph.work import spec_of
 from ledger.jobs import Job, job_id
 from ledger.payments import Payment
-from tools.payments.cashier import Delivery
+from tools.payments.purchase import Delivery
 
 
 async def deliver(desk: Desk, payment: Payment) -> Delivery:

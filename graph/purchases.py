@@ -9,7 +9,7 @@ from domain.payments import PurchaseKind
 from domain.slices import price_of
 from graph.deps import Desk
 from graph.work import spec_of
-from tools.payments.cashier import Purchase
+from tools.payments.purchase import Purchase
 from tools.payments.sellers import extension_order, launch_order
 
 MINUTES_PER_EPOCH: Final = 20

@@ -33,9 +33,10 @@ from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.runs import FETCH, Lease, Run
-from tools.payments.cashier import FREE, Cashier, Purchase
+from tools.payments.cashier import FREE, Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
 from tools.payments.judge import facts
+from tools.payments.purchase import Purchase
 
 SLOT: Final = 0
 USER: Final = "pay"

@@ -18,7 +18,7 @@ from graph.deps import Desk
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from tools.payments.cashier import Purchase
+from tools.payments.purchase import Purchase
 
 
 async def approve(state: AgentState, desk: Desk) -> Command[str]:

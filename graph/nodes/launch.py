@@ -12,7 +12,7 @@ from graph.nodes.extend import deliver_extension
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from ledger.payments import Payment
-from tools.payments.cashier import Delivery
+from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted
 
 GIVE_UP_AFTER = 3

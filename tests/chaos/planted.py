@@ -28,8 +28,9 @@ from ledger.payments import Payment, Payments
 from ledger.runs import Lease, Reservation, Run
 from tools.payments import cashier
 from tools.payments.authorization import sign_payment
-from tools.payments.cashier import Cashier, Delivery
+from tools.payments.cashier import Cashier
 from tools.payments.judge import Observe
+from tools.payments.purchase import Delivery
 from tools.vendors.base import PaymentHeader, PaymentRequired402
 
 Bug = Callable[[ExitStack], None]

@@ -10,15 +10,15 @@ the same bytes, and only the chain (judge.py) says paid or not paid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from domain.errors import PolicyRefused, SlotClosed, VendorError, VendorGarbage, WalletEmpty
 from domain.journal import Note
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
+from domain.payments import PaymentState, PaymentTerms, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
 from ledger.allowances import Charge, allowance_id
@@ -30,48 +30,14 @@ from tools.payments.chain import Chain
 from tools.payments.challenge import Challenge
 from tools.payments.fetch import Fetched, Fetcher
 from tools.payments.judge import Judge, Observe, facts
-from tools.payments.sellers import Goods, Seller, seller_of
+from tools.payments.purchase import Delivery, Purchase
+from tools.payments.sellers import Seller, seller_of
 from tools.payments.wallets import Wallet
 from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
 FREE: Final = "no payment was asked"
 """Why the payment for a URL was released that gave its goods for nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Purchase:
-    """One thing to buy, at a price that its vendor is bound to."""
-
-    slot: int
-    kind: PurchaseKind
-    vendor: Vendor
-    quoted: Usd
-    minutes: int
-    gpu_type: str
-    order: Mapping[str, Any]
-    """What is asked of the vendor, as sellers.py writes it."""
-    expires_at: datetime | None = None
-    """When the vendor's price ends."""
-    any_payee: bool = False
-    """True only for a URL that a person ordered: who its first challenge names is paid."""
-
-    @property
-    def what(self) -> str:
-        if self.kind is PurchaseKind.FETCH:
-            return f"{self.order['method']} {self.order['url']}, at most {self.quoted}"
-        return f"{self.minutes} minutes of {self.gpu_type} (quoted {self.quoted})"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What came of sending a payment. `payment` is as the chain left it."""
-
-    payment: Payment
-    goods: Goods | None
-    """What the vendor gave for it; None as long as it has given nothing."""
-    problem: str = ""
-    """The vendor's word, or its silence, where it gave nothing."""
 
 
 class Cashier:

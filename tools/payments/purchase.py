@@ -1,0 +1,49 @@
+"""One thing to buy, and what came of sending its payment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from domain.money import Usd
+from domain.payments import PurchaseKind
+from domain.quotes import Vendor
+from ledger.payments import Payment
+from tools.payments.sellers import Goods
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One thing to buy, at a price that its vendor is bound to."""
+
+    slot: int
+    kind: PurchaseKind
+    vendor: Vendor
+    quoted: Usd
+    minutes: int
+    gpu_type: str
+    order: Mapping[str, Any]
+    """What is asked of the vendor, as sellers.py writes it."""
+    expires_at: datetime | None = None
+    """When the vendor's price ends."""
+    any_payee: bool = False
+    """True only for a URL that a person ordered: who its first challenge names is paid."""
+
+    @property
+    def what(self) -> str:
+        if self.kind is PurchaseKind.FETCH:
+            return f"{self.order['method']} {self.order['url']}, at most {self.quoted}"
+        return f"{self.minutes} minutes of {self.gpu_type} (quoted {self.quoted})"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of sending a payment. `payment` is as the chain left it."""
+
+    payment: Payment
+    goods: Goods | None
+    """What the vendor gave for it; None as long as it has given nothing."""
+    problem: str = ""
+    """The vendor's word, or its silence, where it gave nothing."""
