@@ -10,6 +10,7 @@ from typing import Final
 
 from domain.errors import RenterError
 from graph.wiring import Services
+from tools.payments.reconcile import Closed
 
 LOG: Final = logging.getLogger(__name__)
 CLOSING_DEADLINE_S: Final = 10.0
@@ -22,12 +23,13 @@ async def reconciled(services: Services) -> AsyncIterator[None]:
 
     A chain or store that is away stops nobody: it is logged, and ticks close what they meet.
     """
+    closed = Closed(0, (), ())
     try:
         async with asyncio.timeout(CLOSING_DEADLINE_S):
-            await services.deps.reconciler.close_open()
+            closed = await services.deps.reconciler.close_open()
     except (RenterError, TimeoutError) as error:
         LOG.warning("reconcile: what is open was not closed at start: %s", error)
-    comparing = asyncio.create_task(_compare(services))
+    comparing = asyncio.create_task(_compare(services, closed))
     try:
         yield
     finally:
@@ -35,9 +37,9 @@ async def reconciled(services: Services) -> AsyncIterator[None]:
         await asyncio.gather(comparing, return_exceptions=True)
 
 
-async def _compare(services: Services) -> None:
+async def _compare(services: Services, closed: Closed) -> None:
     try:
-        report = await services.deps.reconciler.reconcile()
+        report = await services.deps.reconciler.compare(closed)
     except RenterError as error:
         LOG.warning("reconcile: the ledger was not compared with the chain: %s", error)
         return

@@ -90,7 +90,7 @@ class Reconciler:
     async def reconcile(self) -> Report:
         """Close what can be closed, then compare. Raises ChainDown, StoreDown."""
         closed = await self.close_open()
-        return await self._compare(closed)
+        return await self.compare(closed)
 
     async def close_open(self) -> Closed:
         """Close what the chain decides in every run that holds money or waits for a refund.
@@ -139,7 +139,8 @@ class Reconciler:
             await self._ledger.runs.release(lease, self._now(), journal)
         return True
 
-    async def _compare(self, closed: Closed) -> Report:
+    async def compare(self, closed: Closed) -> Report:
+        """Hold the ledger against the chain's transfers; changes nothing. Raises as above."""
         start = await self._window()
         mine = [
             p
