@@ -55,7 +55,8 @@ class Ticker:
             raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
         desk = Desk(deps, run, lease)
         phase = run.phase
-        heartbeat = asyncio.create_task(self._keep(desk))
+        done = asyncio.Event()
+        heartbeat = asyncio.create_task(self._keep(desk, done))
         try:
             if run.status.ended:
                 await self._close_books(desk)
@@ -83,15 +84,16 @@ class Ticker:
             await self._note_failure(desk, f"Unexpected: {type(error).__name__}")
             raise
         finally:
+            done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
-            await asyncio.gather(heartbeat, return_exceptions=True)
+            await asyncio.wait([heartbeat])
             fields = {"phase": phase, **desk.journal_fields()}
             await asyncio.shield(self._release(desk, fields))
 
-    async def _keep(self, desk: Desk) -> None:
+    async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
         """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
         seconds, runs = desk.deps.limits.lease_seconds, desk.ledger.runs
-        while True:
+        while not done.is_set():
             await asyncio.sleep(seconds / 3)
             try:
                 desk.lease = await runs.renew(desk.lease, desk.deps.now(), seconds)

@@ -60,6 +60,7 @@ def _print(report: Report, network: Network) -> None:
     table.add_row("Outcome still unknown", _listed(report.still_open))
     table.add_row("Settled in the ledger, not on the chain", _listed(report.missing))
     table.add_row("Budget is not the sum of its parts", _listed(report.unbalanced))
+    table.add_row("Could not be closed", _listed(report.problems))
     unknown = [f"{t.amount} to {t.recipient} in {t.tx_hash}" for t in report.unknown_transfers]
     table.add_row("On the chain, not in the ledger", _listed(unknown))
     console = Console(highlight=False)
@@ -96,4 +97,5 @@ def _as_json(report: Report) -> dict[str, Any]:
         ],
         "missing": list(report.missing),
         "unbalanced": list(report.unbalanced),
+        "problems": list(report.problems),
     }

@@ -60,6 +60,7 @@ def no_reservation_guard(stack: ExitStack) -> None:
         run: Run,
         slot: int,
         amount: Usd,
+        allowance: str | None = None,
     ) -> Reservation:
         update = {
             "$inc": {"budgetRemaining": -amount.micros, "nextSlot": 1},
@@ -67,7 +68,8 @@ def no_reservation_guard(stack: ExitStack) -> None:
                 f"reservations.{slot}": {
                     "amount": amount.micros,
                     "shared": False,
-                    "armed": False,
+                    "allowance": allowance,
+                    "armed": [],
                     "version": 0,
                 }
             },
