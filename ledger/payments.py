@@ -1,7 +1,7 @@
 """Payments: one document for each signed authorization, or each charge outside x402.
 
-The document decides between signing and releasing: `authorize` and `close(RELEASED)` both start
-from `reserved`, so one of them wins and the other sees that it lost.
+The document decides between signing and releasing: `close(AUTHORIZED)` and `close(RELEASED)`
+both start from `reserved`, so one of them wins and the other sees that it lost.
 """
 
 from __future__ import annotations
@@ -138,15 +138,6 @@ class Payments:
         if await self.documents.insert(_document(payment)):
             return payment
         return await self.get(payment.id)
-
-    async def authorize(self, payment: Payment, header_name: str, header: str) -> Payment:
-        """Persist the signed authorization: reserved → authorized. Only then may it be sent.
-
-        Raises IllegalTransition when the payment is no longer reserved; it must not be sent then.
-        """
-        return await self.close(
-            payment, PaymentState.AUTHORIZED, header_name=header_name, header=header
-        )
 
     async def close(
         self, payment: Payment, state: PaymentState, *, now: datetime | None = None, **fields: Any

@@ -26,6 +26,12 @@ async def ledger(database: FreshDatabase) -> AsyncIterator[Ledger]:
         yield opened
 
 
+async def authorize(ledger: Ledger, payment: Payment) -> Payment:
+    return await ledger.payments.close(
+        payment, PaymentState.AUTHORIZED, header_name="PAYMENT-SIGNATURE", header="e30="
+    )
+
+
 async def test_what_is_stored_of_a_payment_comes_back_the_same(ledger: Ledger) -> None:
     payment = a_payment(
         kind=PurchaseKind.EXTEND,
@@ -47,7 +53,7 @@ async def test_what_is_stored_of_a_payment_comes_back_the_same(ledger: Ledger) -
 
 async def test_opening_a_payment_again_gives_the_stored_one(ledger: Ledger) -> None:
     first = await ledger.payments.open(a_payment())
-    signed = await ledger.payments.authorize(first, "PAYMENT-SIGNATURE", "e30=")
+    signed = await authorize(ledger, first)
     again = await ledger.payments.open(a_payment(amount=Usd.parse(99)))
     assert again == signed
 
@@ -75,7 +81,7 @@ async def test_a_move_that_the_design_does_not_have_is_refused(ledger: Ledger) -
 
 async def test_the_apis_word_follows_the_state(ledger: Ledger, database: FreshDatabase) -> None:
     payment = await ledger.payments.open(a_payment())
-    payment = await ledger.payments.authorize(payment, "PAYMENT-SIGNATURE", "e30=")
+    payment = await authorize(ledger, payment)
     await ledger.payments.close(payment, S.EXPIRED, now=NOON, reason="unused")
     document = await database.db["payments"].find_one({"_id": payment.id})
     assert document is not None
@@ -111,7 +117,7 @@ async def test_an_authorization_that_came_too_late_is_not_stored(ledger: Ledger)
     payment = await ledger.payments.open(a_payment())
     await ledger.payments.close(payment, S.RELEASED)
     with pytest.raises(IllegalTransition):
-        await ledger.payments.authorize(payment, "PAYMENT-SIGNATURE", "e30=")
+        await authorize(ledger, payment)
     assert (await ledger.payments.get(payment.id)).header == ""
 
 

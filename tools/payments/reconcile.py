@@ -141,12 +141,9 @@ class Reconciler:
 
     async def compare(self, closed: Closed) -> Report:
         """Hold the ledger against the chain's transfers; changes nothing. Raises as above."""
-        start = await self._window()
-        mine = [
-            p
-            for p in await self._ledger.payments.paid_by(self._payer, self._network.caip2)
-            if p.from_block >= start
-        ]
+        all_mine = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
+        start = await self._window(all_mine)
+        mine = [p for p in all_mine if p.from_block >= start]
         unbooked = {
             (p.pay_to.lower(), p.amount)
             for p in await self._ledger.payments.open_ones()
@@ -171,20 +168,18 @@ class Reconciler:
             problems=closed.problems,
         )
 
-    async def _window(self) -> int:
+    async def _window(self, payments: Sequence[Payment]) -> int:
         """The first block that is compared: all of a local chain, else what can be searched."""
         if self._network.is_local:
             return 0
         head = await self._chain.head()
         oldest = max(0, head.number - LONGEST_WINDOW)
-        payments = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
         return max(oldest, min((p.from_block for p in payments), default=head.number))
 
     async def _unbalanced(self) -> tuple[str, ...]:
         """Runs whose books are wrong, looked at twice: a tick may be in the middle of one."""
         suspects = await self._suspects(await self._ledger.runs.all())
-        again = [run for run in [await self._ledger.runs.get(s) for s in suspects] if run]
-        return await self._suspects(again)
+        return await self._suspects([await self._ledger.runs.get(run_id) for run_id in suspects])
 
     async def _suspects(self, runs: Sequence[Run]) -> tuple[str, ...]:
         spent: dict[tuple[str, int], Usd] = {}

@@ -33,9 +33,6 @@ class Fields:
             raise self._wrong(name, "an identifier")
         return value
 
-    def optional_identifier(self, name: str) -> str | None:
-        return None if self.data.get(name) is None else self.identifier(name)
-
     def text(self, name: str, limit: int) -> str | None:
         """An optional text as one harmless line; None when missing."""
         value = self.data.get(name)
