@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from domain.errors import Conflict, VendorError
+from domain.errors import ChainDown, Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
@@ -37,6 +39,15 @@ async def failures(desk: Desk) -> Counter[str]:
     return Counter(p.vendor_id for p in launches if p.state in _FAILED) + Counter(
         job.vendor_id for job in jobs if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
     )
+
+
+@contextmanager
+def chain_permitting(desk: Desk) -> Iterator[None]:
+    """Closing of books that can wait: a chain that does not answer is noted, and asked later."""
+    try:
+        yield
+    except ChainDown as error:
+        desk.note("chain_unreachable", str(error))
 
 
 async def book_outcome(desk: Desk, job_id: str, vendor_id: str, *, completed: bool) -> None:

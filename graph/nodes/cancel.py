@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
-from domain.errors import ChainDown, VendorError
+from domain.errors import VendorError
 from domain.jobs import JobStatus, RunStatus
 from domain.payments import PaymentState, PurchaseKind
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import stop_job
+from graph.work import chain_permitting, stop_job
 from ledger.jobs import Job, job_id
 from tools.vendors.base import Accepted
 
@@ -67,8 +67,6 @@ async def _close_books(desk: Desk) -> None:
     for held in desk.run.reservations:
         await desk.deps.cashier.judge.abandon(desk.run, held.slot, desk.observe)
     await desk.reread()
-    try:
+    with chain_permitting(desk):
         await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-    except ChainDown as error:
-        desk.note("chain_unreachable", str(error))

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from langgraph.types import Command
 
-from domain.errors import ChainDown, VendorError
+from domain.errors import VendorError
 from domain.jobs import JobStatus, RunStatus
 from graph.deps import Desk
 from graph.nodes.extend import next_slice
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import book_outcome, stop_job
+from graph.work import book_outcome, chain_permitting, stop_job
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
@@ -47,10 +47,8 @@ async def _judge_open_payments(desk: Desk) -> None:
     """A job may start before its payment is seen on the chain: look again until it is closed."""
     if not desk.run.reservations:
         return
-    try:
+    with chain_permitting(desk):
         await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
-    except ChainDown as error:
-        desk.note("chain_unreachable", str(error))
     await desk.reread()
 
 

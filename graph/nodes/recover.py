@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
-from domain.errors import ChainDown
 from graph.deps import Desk
 from graph.routing import Phase, rest
 from graph.state import AgentState
-from graph.work import book_outcome
+from graph.work import book_outcome, chain_permitting
 
 
 async def recover(state: AgentState, desk: Desk) -> Command[str]:
@@ -16,7 +15,8 @@ async def recover(state: AgentState, desk: Desk) -> Command[str]:
     vendor, why = failure.get("vendor_id", "a vendor"), failure.get("why", "it failed")
     if failure.get("job_id"):
         await book_outcome(desk, failure["job_id"], vendor, completed=False)
-    await _collect(desk)
+    with chain_permitting(desk):  # later refunds are booked by later ticks
+        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     run = await desk.reread()
     desk.note(
         "recovery",
@@ -30,11 +30,3 @@ async def recover(state: AgentState, desk: Desk) -> Command[str]:
         "Job failed" if failure.get("job_id") else f"Vendor failed: {why}",
         failure=None, decision=None, payment_id=None, accepted=None, sends=0, open_slot=None,
     )  # fmt: skip
-
-
-async def _collect(desk: Desk) -> None:
-    """Book refunds that are on the chain already; later ones are booked by later ticks."""
-    try:
-        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-    except ChainDown as error:
-        desk.note("chain_unreachable", str(error))
