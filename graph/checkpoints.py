@@ -7,8 +7,11 @@ would grow without end. After each tick only the newest checkpoint of its thread
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.mongodb import MongoDBSaver
 from pymongo import ASCENDING, MongoClient
 from pymongo.errors import PyMongoError
@@ -20,17 +23,39 @@ CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
 
 
+class RunSaver(MongoDBSaver):
+    """Saves checkpoints, and of a step's pending writes only interrupts, answers and errors.
+
+    The others would let LangGraph go on within a step that had ended unsaved. A run never does:
+    each invocation enters at START, and each node looks in the ledger for what it had done.
+    """
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        if any(channel in WRITES_IDX_MAP for channel, _ in writes):
+            super().put_writes(config, writes, task_id, task_path)
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        if any(channel in WRITES_IDX_MAP for channel, _ in writes):
+            await super().aput_writes(config, writes, task_id, task_path)
+
+
 class Checkpoints:
     """The saver of one database. It is synchronous, so it has a client of its own."""
 
-    def __init__(self, client: MongoClient[dict[str, Any]], database: str, store: Store) -> None:
-        self._client = client
-        self.saver = MongoDBSaver(
-            client,
-            db_name=database,
-            checkpoint_collection_name=CHECKPOINTS,
-            writes_collection_name=WRITES,
-        )
+    def __init__(self, saver: RunSaver, store: Store) -> None:
+        self.saver = saver
         self._checkpoints = store.documents(CHECKPOINTS)
         self._writes = store.documents(WRITES)
 
@@ -49,9 +74,14 @@ class Checkpoints:
                 **options,
             )
             try:
-                opened = cls(client, database, store)
+                saver = RunSaver(
+                    client,
+                    db_name=database,
+                    checkpoint_collection_name=CHECKPOINTS,
+                    writes_collection_name=WRITES,
+                )
                 # One child a checkpoint: of two invocations that raced, the second cannot save.
-                opened.saver.checkpoint_collection.create_index(
+                saver.checkpoint_collection.create_index(
                     [
                         ("thread_id", ASCENDING),
                         ("checkpoint_ns", ASCENDING),
@@ -65,7 +95,7 @@ class Checkpoints:
                     f"MongoDB did not answer ({type(error).__name__})",
                     "Check that it runs and that MONGODB_URI is right",
                 ) from error
-            return opened
+            return cls(saver, store)
 
         return await asyncio.to_thread(connect)
 
@@ -77,4 +107,4 @@ class Checkpoints:
             await self._writes.delete_all(older)
 
     def close(self) -> None:
-        self._client.close()
+        self.saver.close()

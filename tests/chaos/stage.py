@@ -12,7 +12,6 @@ from typing import Any, Final, Self
 from domain.errors import LeaseHeld, RenterError
 from domain.money import Usd
 from ledger.ledger import Ledger
-from ledger.store import Store
 from tests.chaos.case import Case, CrashAt, Do, NetFault, PauseAt, VendorFault
 from tests.chaos.effects import Crash, Hook, Life, Meddle, Moment
 from tests.chaos.evm import on_evm
@@ -20,6 +19,7 @@ from tests.chaos.promises import Evidence, VendorBooks, check_end, check_now
 from tests.chaos.record import Record
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.wire import FAULTS, LATE_S, Wire
+from tests.support.connections import Connections
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, Process, World
 
@@ -51,18 +51,17 @@ class Stage:
     """A database for many cases, one at a time."""
 
     database: FreshDatabase
-    store: Store
+    connections: Connections
     ledger: Ledger
     artifacts: Path
 
     @classmethod
     @asynccontextmanager
     async def open(cls, database: FreshDatabase, artifacts: Path) -> AsyncIterator[Self]:
-        store = Store.open(database.uri, database.name)
-        try:
-            yield cls(database, store, Ledger.over(store), artifacts)
-        finally:
-            await store.close()
+        async with Connections.open(database) as connections:
+            ledger = Ledger.over(connections.store)
+            await ledger.ensure_indexes()
+            yield cls(database, connections, ledger, artifacts)
 
     async def play(self, case: Case, plant: Plant | None = None) -> Outcome:
         """Play a case to its end and check the promises all along."""
@@ -114,6 +113,7 @@ class Play:
         async with (
             World.open(
                 self.stage.database,
+                connections=self.stage.connections,
                 artifacts=self.stage.artifacts,
                 limits=self.scenario.limits,
                 outside=on_evm if self.case.evm else None,

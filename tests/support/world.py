@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
@@ -36,7 +37,7 @@ from domain.networks import LOCAL
 from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from domain.quotes import Vendor
-from graph.build import build_graph
+from graph.build import Graph, build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk, Limits
 from graph.planner import Planner, RankingPlanner
@@ -58,6 +59,7 @@ from mock_vendor.service import VendorService
 from mock_vendor.settings import VendorProfile, VendorSettings, seeded_vendors
 from mock_vendor.treasury import MemoryTreasury, Treasury
 from server.ticks import Ticked, Ticker
+from tests.support.connections import Connections
 from tests.support.stack import FreshDatabase
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain, ChainReader
@@ -144,6 +146,12 @@ def _with_epochs(request: httpx.Request, epochs: int) -> httpx.Request:
     )
 
 
+@cache
+def _compiled() -> Graph:
+    """The graph without its saver: compiling takes 10 ms, and it holds no state."""
+    return build_graph(tick_desk, None)
+
+
 async def _silence(_: float) -> None:
     raise Silence
 
@@ -203,6 +211,7 @@ class World:
     planner: Planner
     artifacts: Path
     listeners: Sequence[CommandListener] = ()
+    connections: Connections | None = None
     process: Process = field(init=False)
 
     @classmethod
@@ -221,6 +230,7 @@ class World:
         listeners: Sequence[CommandListener] = (),
         artifacts: Path | None = None,
         outside: Callable[[Clock], Outside] | None = None,
+        connections: Connections | None = None,
         **vendor_settings: Any,
     ) -> AsyncIterator[World]:
         """A world with `vendors` in the registry: FastGPU and ReliableGPU if none are named.
@@ -228,7 +238,8 @@ class World:
         failing: the vendor whose jobs die part-way. epochs: of each job, instead of
         what the agent asks for.
         listeners: on both connections to MongoDB. outside: makes another chain than the memory
-        chain. Further arguments are VendorSettings.
+        chain. connections: open ones, with indexes made, for all processes to share. Further
+        arguments are VendorSettings.
         """
         clock, folder = Clock(), TemporaryDirectory(prefix="artifacts-")
         money = (outside or in_memory)(clock)
@@ -255,11 +266,13 @@ class World:
             planner=planner or RankingPlanner(),
             artifacts=artifacts or Path(folder.name),
             listeners=listeners,
+            connections=connections,
         )
         try:
             async with world.another_process(wrap) as process:
                 world.process = process
-                await process.deps.ledger.ensure_indexes()
+                if connections is None:
+                    await process.deps.ledger.ensure_indexes()
                 for profile in served:
                     await world.register(profile)
                 yield world
@@ -270,20 +283,21 @@ class World:
     @asynccontextmanager
     async def another_process(self, wrap: Wraps | None = None) -> AsyncIterator[Process]:
         """One more process of the agent, on the same database, or the next one after a crash."""
-        wrap, options = wrap or Wraps(), {"event_listeners": list(self.listeners)}
-        uri, name = self.database.uri, self.database.name
-        connection = Store.open(uri, name, **options)
-        store = wrap.store(connection)
-        checkpoints = await Checkpoints.open(uri, name, store, **options)
-        transport = wrap.http(self.transport)
-        try:
-            async with httpx.AsyncClient(transport=transport, follow_redirects=False) as http:
-                deps = self._deps(wrap, Ledger.over(store), http)
-                graph = build_graph(tick_desk, wrap.saver(checkpoints.saver))
-                yield Process(Services(Settings(), deps, checkpoints, graph))
-        finally:
-            checkpoints.close()
-            await connection.close()
+        wrap = wrap or Wraps()
+        async with AsyncExitStack() as stack:
+            open_ = self.connections
+            if open_ is None:
+                open_ = await stack.enter_async_context(
+                    Connections.open(self.database, self.listeners)
+                )
+            store = wrap.store(open_.store)
+            transport = wrap.http(self.transport)
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, follow_redirects=False)
+            )
+            graph = _compiled().copy({"checkpointer": wrap.saver(open_.saver)})
+            deps = self._deps(wrap, Ledger.over(store), http)
+            yield Process(Services(Settings(), deps, Checkpoints(open_.saver, store), graph))
 
     def _deps(self, wrap: Wraps, ledger: Ledger, http: httpx.AsyncClient) -> Deps:
         wallet = wrap.wallet(LocalWallet(SecretStr(dev_key("agent"))))
