@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import queue
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -51,6 +52,10 @@ MACHINE: Final = "machine"
 KILLS: Final = "kills"
 BATCH: Final = 10
 """Histories in a batch of the machine's."""
+MACHINE_SHARE: Final = 1 / 3
+"""Of the machine's histories, which are short, to the other cases."""
+TURNS: Final = {"lies": 0.5, "history": 0.5, "stale2": 0.5, "evm": 0.75}
+"""Cases a round of the campaigns whose cases take long; the others have one."""
 
 
 @dataclass(slots=True)
@@ -153,6 +158,7 @@ def _play_all(seed: int, only: list[str], arguments: argparse.Namespace, tally: 
     ]
     for worker in workers:
         worker.start()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     began = time.monotonic()
     told = began
     try:
@@ -233,17 +239,21 @@ async def _play_streams(draw: Draw, only: list[str], results: Any, stop: Any) ->
     """Play the campaigns in turn, one case each, until told to stop."""
     async with AsyncStage() as stage:
         streams = {name: CAMPAIGNS[name](draw) for name in only if name in CAMPAIGNS}
-        batch, counts = 0, Counter[str]()
+        batch, rounds, counts = 0, 0, Counter[str]()
         upcoming = {name: next(stream) for name, stream in streams.items()}
         while (upcoming or MACHINE in only) and not stop.is_set():
-            if MACHINE in only and batch * BATCH <= sum(counts.values()) / 10:
+            due = not upcoming or batch * BATCH <= counts.total() * MACHINE_SHARE
+            if MACHINE in only and due:
                 batch += 1
                 uri = stage.database.uri
                 for played in await asyncio.to_thread(
                     _histories, uri, f"{draw.seed * 1000 + draw.part}{batch:04}"
                 ):
                     results.put(played)
+            rounds += 1
             for name in list(upcoming):
+                if counts[name] >= rounds * TURNS.get(name, 1):
+                    continue
                 outcome = await _played(stage, upcoming[name])
                 counts[name] += 1
                 crashes = len(outcome.moments) - 2

@@ -156,8 +156,7 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    ticks = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+def main(ticks: int = 1_000) -> None:
     with tempfile.TemporaryDirectory() as folder, embedded_mongo(Path(folder)) as uri:
         measured = asyncio.run(measure(uri, ticks))
     print(table(measured))
@@ -166,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)

@@ -1,7 +1,7 @@
-"""Checkpoints in MongoDB: opening the saver, and pruning what is behind a run.
+"""Checkpoints in MongoDB: one for each run, its newest.
 
-The saver stores the whole state at each step and never forgets; a run that is ticked for days
-would grow without end. After each tick only the newest checkpoint of its thread is kept.
+LangGraph's saver stores the whole state at each step and never forgets; a run that is ticked for
+days would grow without end. Here each checkpoint takes its parent's place, in one guarded write.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import WRITES_IDX_MAP
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
 from langgraph.checkpoint.mongodb import MongoDBSaver
+from langgraph.checkpoint.mongodb.utils import dumps_metadata
 from pymongo import ASCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
-from domain.errors import StoreDown
+from domain.errors import LeaseLost, StoreDown
 from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Store
 
 CHECKPOINTS: Final = "checkpoints"
@@ -24,11 +32,49 @@ WRITES: Final = "checkpoint_writes"
 
 
 class RunSaver(MongoDBSaver):
-    """Saves checkpoints, and of a step's pending writes only interrupts, answers and errors.
+    """LangGraph's saver, in its own layout, that keeps only what a run goes on from.
 
-    The others would let LangGraph go on within a step that had ended unsaved. A run never does:
-    each invocation enters at START, and each node looks in the ledger for what it had done.
+    A checkpoint replaces its parent. Of two invocations that raced, the second finds its parent
+    gone and raises LeaseLost.
+
+    Of a step's pending writes only interrupts, answers and errors are stored. The others would let
+    LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
+    at START, and each node looks in the ledger for what it had done.
     """
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        parent = get_checkpoint_id(config)
+        if not parent:
+            return super().put(config, checkpoint, metadata, new_versions)
+        position = config["configurable"]
+        thread = {
+            "thread_id": position["thread_id"],
+            "checkpoint_ns": position["checkpoint_ns"],
+        }
+        type_, serialized = self.serde.dumps_typed(checkpoint)
+        replaced = self.checkpoint_collection.update_one(
+            {**thread, "checkpoint_id": parent},
+            {
+                "$set": {
+                    "checkpoint_id": checkpoint["id"],
+                    "parent_checkpoint_id": parent,
+                    "type": type_,
+                    "checkpoint": serialized,
+                    "metadata": dumps_metadata(
+                        self.serde, get_checkpoint_metadata(config, metadata)
+                    ),
+                }
+            },
+        )
+        if not replaced.matched_count:
+            raise LeaseLost(f"Another tick went on with run {position['thread_id']}")
+        return RunnableConfig(configurable={**thread, "checkpoint_id": checkpoint["id"]})
 
     def put_writes(
         self,
@@ -56,7 +102,6 @@ class Checkpoints:
 
     def __init__(self, saver: RunSaver, store: Store) -> None:
         self.saver = saver
-        self._checkpoints = store.documents(CHECKPOINTS)
         self._writes = store.documents(WRITES)
 
     @classmethod
@@ -99,12 +144,9 @@ class Checkpoints:
 
         return await asyncio.to_thread(connect)
 
-    async def prune(self, thread_id: str, newest: str, *, writes: bool) -> None:
-        """Delete the thread's checkpoints before `newest`, and their pending writes if asked."""
-        older = {"thread_id": thread_id, "checkpoint_id": {"$lt": newest}}
-        await self._checkpoints.delete_all(older)
-        if writes:
-            await self._writes.delete_all(older)
+    async def prune(self, thread_id: str, newest: str) -> None:
+        """Delete the pending writes of the thread's checkpoints before `newest`."""
+        await self._writes.delete_all({"thread_id": thread_id, "checkpoint_id": {"$lt": newest}})
 
     def close(self) -> None:
         self.saver.close()

@@ -1,0 +1,123 @@
+"""Ten thousand open runs, of which 1% fall due each second: can one worker keep up?
+
+    python -m bench.open_runs [runs] [seconds]
+
+Tells how late the ticks are, how busy the worker and MongoDB are, and how large the worker is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient
+
+from bench.report import Table, write
+from bench.stand import Document, stand
+from bench.throughput import cpu_seconds
+from graph.settings import Settings
+from graph.wiring import now, open_services
+from server.ticks import Ticker
+from server.worker import Worker, working
+
+RUNS: Final = 10_000
+SECONDS: Final = 60.0
+SHARE: Final = 0.01
+"""Of the open runs, due each second."""
+
+
+class Lateness:
+    """Ticks, with how long after its due moment each began."""
+
+    def __init__(self, tick: Any, due_at: dict[str, float]) -> None:
+        self._tick = tick
+        self._due_at = due_at
+        self.seconds: list[float] = []
+
+    async def __call__(self, run_id: str, **options: Any) -> object:
+        due = self._due_at.pop(run_id, None)
+        if due is not None:
+            self.seconds.append(now().timestamp() - due)
+        return await self._tick(run_id, **options)
+
+
+def _work(settings: Settings, due_at: dict[str, float], seconds: float, results: Any) -> None:
+    async def work() -> None:
+        async with open_services(settings) as services:
+            late = Lateness(Ticker(services).tick, due_at)
+            cpu, began = time.process_time(), time.monotonic()
+            async with working(Worker(services, tick=late), grace_s=10):
+                await asyncio.sleep(seconds)
+            took = time.monotonic() - began
+            results.put(
+                {
+                    "late_s": late.seconds,
+                    "cores": (time.process_time() - cpu) / took,
+                    "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                    "took_s": took,
+                }
+            )
+
+    asyncio.run(work())
+
+
+async def measure(runs: int, seconds: float) -> dict[str, Any]:
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    async with stand() as here:
+        first = await here.started()
+        await here.to_light_vendor()
+        run_ids = await here.copies(first, runs, spread_s=1 / SHARE)
+        async with AsyncMongoClient[Document](here.uri, tz_aware=True) as client:
+            stored = client[here.settings.mongodb_db_name]["runs"].find(
+                {"_id": {"$in": run_ids}}, {"dueAt": 1}
+            )
+            due_at = {d["_id"]: d["dueAt"].timestamp() async for d in stored}
+        mongo, began = cpu_seconds([here.mongodb_pid]), time.monotonic()
+        worker = context.Process(target=_work, args=(here.settings, due_at, seconds, results))
+        worker.start()
+        measured: dict[str, Any] = await asyncio.to_thread(results.get)
+        worker.join()
+        cores = (cpu_seconds([here.mongodb_pid]) - mongo) / (time.monotonic() - began)
+    return {
+        **told(measured.pop("late_s")), **measured, "runs": runs, "mongodb_cores": cores,
+        "machine_cores": os.cpu_count(),
+    }  # fmt: skip
+
+
+def told(late_s: Sequence[float]) -> dict[str, Any]:
+    """The lateness in figures, of the runs that were ticked for the first time."""
+    cuts = statistics.quantiles(late_s, n=20) if len(late_s) > 1 else [*late_s] * 19
+    return {"first_ticks": len(late_s), "late_median_s": cuts[9], "late_p95_s": cuts[18]}
+
+
+def table(m: dict[str, Any]) -> Table:
+    rows = Table(
+        f"{m['runs']:,} open runs, {SHARE:.0%} falling due each second, one worker, "
+        f"{m['took_s']:.0f} s",
+        ["first ticks", "a second", "late: median", "late: 95%", "worker", "its cores",
+         "MongoDB's cores"],
+    )  # fmt: skip
+    rows.row(
+        f"{m['first_ticks']:,}", f"{m['first_ticks'] / m['took_s']:.0f}",
+        f"{m['late_median_s']:.1f} s", f"{m['late_p95_s']:.1f} s", f"{m['mib']:.0f} MiB",
+        f"{m['cores']:.2f}", f"{m['mongodb_cores']:.2f}",
+    )  # fmt: skip
+    return rows
+
+
+def main(runs: int = RUNS, seconds: float = SECONDS) -> None:
+    measured = asyncio.run(measure(runs, seconds))
+    write("open_runs", measured, [table(measured)])
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    main(int(given[0]) if given else RUNS, float(given[1]) if len(given) > 1 else SECONDS)

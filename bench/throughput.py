@@ -1,0 +1,161 @@
+"""How many ticks a second: 1, 8, 64 and 256 runs at once, in one process and in four.
+
+    python -m bench.throughput [seconds]
+
+Beside each figure stands how busy a core the agent's processes and MongoDB's kept: where one of
+them is at 100%, it is the limit (the embedded MongoDB and a Python process use one core each).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+from bench.report import Table, write
+from bench.stand import Stand, stand
+from graph.settings import Settings
+from graph.wiring import Services, open_services
+from server.ticks import Ticker
+
+AT_ONCE: Final = (1, 8, 64, 256)
+PROCESSES: Final = (1, 4)
+SECONDS: Final = 10.0
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """The processor time that the processes, and the children they have now, have used."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    total = 0
+    for pid in [p for root in pids for p in (root, *_children(root))]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / ticks
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [c for child in map(int, listed) for c in (child, *_children(child))]
+
+
+async def tick_away(services: Services, run_ids: Sequence[str], seconds: float) -> int:
+    """Ticks of all runs, overlapping, for so long."""
+    ticker, until = Ticker(services), time.monotonic() + seconds
+
+    async def one(run_id: str) -> int:
+        n = 0
+        while time.monotonic() < until:
+            await ticker.tick(run_id)
+            n += 1
+        return n
+
+    return sum(await asyncio.gather(*map(one, run_ids)))
+
+
+async def measure_one(here: Stand, run_ids: Sequence[str], seconds: float) -> dict[str, Any]:
+    """With all runs in this process."""
+    us, mongo = time.process_time(), cpu_seconds([here.mongodb_pid])
+    began = time.monotonic()
+    ticks = await tick_away(here.services, run_ids, seconds)
+    took = time.monotonic() - began
+    return {
+        "ticks_per_s": ticks / took,
+        "agent_cores": (time.process_time() - us) / took,
+        "mongodb_cores": (cpu_seconds([here.mongodb_pid]) - mongo) / took,
+    }
+
+
+async def measure_many(
+    here: Stand, run_ids: Sequence[str], seconds: float, processes: int
+) -> dict[str, Any]:
+    """With the runs shared out among processes of their own."""
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Barrier(processes + 1), context.Event()
+    counts: Any = context.Queue()
+    shares: list[list[str]] = [[] for _ in range(processes)]
+    for share, run_id in zip(cycle(shares), run_ids, strict=False):
+        share.append(run_id)
+    workers = [
+        context.Process(target=_worker, args=(here.settings, share, seconds, ready, go, counts))
+        for share in shares
+    ]
+    for worker in workers:
+        worker.start()
+    await asyncio.to_thread(ready.wait)
+    pids = [worker.pid for worker in workers if worker.pid]
+    agents, mongo = cpu_seconds(pids), cpu_seconds([here.mongodb_pid])
+    began = time.monotonic()
+    go.set()
+    ticks = sum([await asyncio.to_thread(counts.get) for _ in workers])
+    took = time.monotonic() - began
+    measured = {
+        "ticks_per_s": ticks / took,
+        "agent_cores": (cpu_seconds(pids) - agents) / took,
+        "mongodb_cores": (cpu_seconds([here.mongodb_pid]) - mongo) / took,
+    }
+    await asyncio.to_thread(ready.wait)
+    for worker in workers:
+        worker.join()
+    return measured
+
+
+def _worker(
+    settings: Settings, run_ids: list[str], seconds: float, ready: Any, go: Any, counts: Any
+) -> None:
+    async def work() -> None:
+        async with open_services(settings) as services:
+            await asyncio.to_thread(ready.wait)
+            await asyncio.to_thread(go.wait)
+            counts.put(await tick_away(services, run_ids, seconds) if run_ids else 0)
+            await asyncio.to_thread(ready.wait)  # alive until its time has been read
+
+    asyncio.run(work())
+
+
+async def measure(seconds: float) -> list[dict[str, Any]]:
+    measured = []
+    async with stand() as here:
+        first = await here.started()
+        await here.to_light_vendor()
+        run_ids = await here.copies(first, max(AT_ONCE))
+        for processes in PROCESSES:
+            for at_once in AT_ONCE:
+                chosen = run_ids[:at_once]
+                if processes == 1:
+                    figures = await measure_one(here, chosen, seconds)
+                elif at_once < processes:
+                    continue
+                else:
+                    figures = await measure_many(here, chosen, seconds, processes)
+                measured.append({"processes": processes, "at_once": at_once, **figures})
+    return measured
+
+
+def table(measured: list[dict[str, Any]]) -> Table:
+    rows = Table(
+        "Monitor ticks a second",
+        ["processes", "runs at once", "ticks/s", "× of one", "agent's cores", "MongoDB's cores"],
+    )
+    one = measured[0]["ticks_per_s"]
+    for m in measured:
+        rows.row(
+            str(m["processes"]), str(m["at_once"]), f"{m['ticks_per_s']:.0f}",
+            f"{m['ticks_per_s'] / one:.1f}", f"{m['agent_cores']:.2f}",
+            f"{m['mongodb_cores']:.2f}",
+        )  # fmt: skip
+    return rows
+
+
+def main(seconds: float = SECONDS) -> None:
+    measured = asyncio.run(measure(seconds))
+    write("throughput", {"throughput": measured}, [table(measured)])
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS)

@@ -1,0 +1,174 @@
+"""What a tick takes, in time: against the floor, as a run grows old, and part by part.
+
+    python -m bench.ticks [ticks]
+
+The floor is what no agent can do without: the vendor's status, one read and one write, by hand
+with httpx and pymongo. Floor and tick take turns, so that both meet the same machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpx
+from pymongo import AsyncMongoClient, WriteConcern
+
+from bench.report import Table, write
+from bench.stand import GOAL, Document, Stand, stand
+from domain.money import Usd
+from graph.settings import LOCAL_VENDOR_SECRET
+from graph.wiring import new_run_id, now
+from server.ticks import Ticker
+from tools.wire.observer import Step
+
+PAIRS: Final = 200
+"""Floor and tick in turn."""
+OLD: Final = 2_000
+"""Ticks until a run counts as old."""
+PAYMENTS: Final = 10
+
+
+async def timed(work: Callable[[], Awaitable[Any]]) -> float:
+    """Milliseconds."""
+    began = time.perf_counter()
+    await work()
+    return (time.perf_counter() - began) * 1e3
+
+
+class Floor:
+    """The vendor's status, one read and one write."""
+
+    def __init__(self, http: httpx.AsyncClient, client: AsyncMongoClient[Document], stand: Stand):
+        self._http = http
+        self._db = client.get_database(
+            stand.settings.mongodb_db_name, write_concern=WriteConcern(w="majority", j=True)
+        )
+
+    async def aim(self, run_id: str, light_url: str = "") -> None:
+        run = await self._db["runs"].find_one({"_id": run_id})
+        assert run
+        self._job_id = run["currentJobId"]
+        job = await self._db["jobs"].find_one({"_id": self._job_id})
+        assert job
+        vendor = await self._db["vendors"].find_one({"_id": job["vendorId"]})
+        assert vendor
+        self._url = f"{light_url or vendor['endpoint']}/job-status"
+        self._query = {"vendorJobId": job["vendorJobId"]}
+        self._headers = {"x-vendor-id": job["vendorId"]}
+
+    async def once(self) -> None:
+        answer = await self._http.get(self._url, params=self._query, headers=self._headers)
+        answer.raise_for_status()
+        job = await self._db["jobs"].find_one({"_id": self._job_id})
+        assert job
+        await self._db["jobs"].update_one(
+            {"_id": self._job_id}, {"$set": {"updatedAt": now(), "seenProgress": 0.5}}
+        )
+
+
+async def against_floor(here: Stand, floor: Floor, run_id: str, pairs: int) -> dict[str, float]:
+    """Medians in ms, and their ratio."""
+    ticker = Ticker(here.services)
+    floors, ticks = [], []
+    for _ in range(pairs):
+        floors.append(await timed(floor.once))
+        ticks.append(await timed(lambda: ticker.tick(run_id)))
+    low, high = statistics.median(floors), statistics.median(ticks)
+    return {"floor_ms": low, "tick_ms": high, "ratio": high / low, "pairs": pairs}
+
+
+async def growing_old(here: Stand, run_id: str, ticks: int) -> dict[str, float]:
+    """The median tick in the first and the last tenth of a run's ticks."""
+    ticker = Ticker(here.services)
+    series = [await timed(lambda: ticker.tick(run_id)) for _ in range(ticks)]
+    tenth = max(1, ticks // 10)
+    first, last = statistics.median(series[:tenth]), statistics.median(series[-tenth:])
+    return {"ticks": ticks, "first_ms": first, "last_ms": last, "ratio": last / first}
+
+
+class Stopwatch:
+    """Adds up the milliseconds of each kind of step, its own steps within not counted."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = defaultdict(list)
+        self._inner: list[float] = []
+
+    @contextmanager
+    def __call__(self, step: Step) -> Iterator[None]:
+        self._inner.append(0.0)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = (time.perf_counter() - began) * 1e3
+            own = took - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += took
+            self.spent[f"{step.kind}: {step.name}"].append(own)
+
+
+async def by_part(here: Stand, payments: int) -> dict[str, float]:
+    """Milliseconds a start takes in each part: from a goal to a paid and running job."""
+    watch, services = Stopwatch(), here.services
+    with services.deps.observer.listening(watch):
+        for _ in range(payments):
+            run = await services.deps.ledger.runs.create(
+                new_run_id(), "bench", GOAL, Usd.parse(5), now()
+            )
+            await Ticker(services).tick(run.id)
+    return {part: sum(ms) / payments for part, ms in sorted(watch.spent.items())}
+
+
+async def measure(ticks: int, pairs: int, payments: int) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {LOCAL_VENDOR_SECRET}"}
+    async with (
+        stand() as here,
+        httpx.AsyncClient(headers=headers, trust_env=False) as http,
+        AsyncMongoClient[Document](here.uri, tz_aware=True) as client,
+    ):
+        floor, run_id = Floor(http, client, here), await here.started()
+        parts = await by_part(here, payments)
+        await floor.aim(run_id)
+        mock = await against_floor(here, floor, run_id, pairs)
+        await here.to_light_vendor()
+        await floor.aim(run_id)
+        light = await against_floor(here, floor, run_id, pairs)
+        old = await growing_old(here, run_id, ticks)
+    return {"mock vendor": mock, "light vendor": light, "growing old": old, "payment": parts}
+
+
+def tables(measured: dict[str, Any]) -> list[Table]:
+    against = Table("A monitor tick against the floor (medians)", ["vendor", "floor", "tick", "×"])
+    for vendor in ("mock vendor", "light vendor"):
+        figures = measured[vendor]
+        against.row(
+            vendor, f"{figures['floor_ms']:.1f} ms", f"{figures['tick_ms']:.1f} ms",
+            f"{figures['ratio']:.2f}",
+        )  # fmt: skip
+    old = measured["growing old"]
+    age = Table(
+        f"A run grows old: {old['ticks']:,} ticks (medians)",
+        ["first tenth", "last tenth", "×"],
+    )
+    age.row(f"{old['first_ms']:.1f} ms", f"{old['last_ms']:.1f} ms", f"{old['ratio']:.2f}")
+    parts = Table("From a goal to a paid, running job, part by part", ["part", "own time"])
+    for part, ms in sorted(measured["payment"].items(), key=lambda item: -item[1]):
+        parts.row(part, f"{ms:.1f} ms")
+    parts.row("together", f"{sum(measured['payment'].values()):.1f} ms")
+    return [against, age, parts]
+
+
+def main(ticks: int = OLD, pairs: int = PAIRS, payments: int = PAYMENTS) -> None:
+    measured = asyncio.run(measure(ticks, pairs, payments))
+    write("ticks", measured, tables(measured))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else OLD)
