@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -53,6 +54,8 @@ class JobSpec:
     excluded_vendors: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
     """Names of the fields that the goal did not say."""
+    deadline: datetime | None = None
+    """When the job must be done, if the goal says so."""
 
     @property
     def hours(self) -> float:

@@ -13,43 +13,39 @@ leave out are those that `gpu-renter serve` runs on the same DATA_DIR.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
-from domain.errors import ConfigError, InvalidInput
-from domain.goals import check_goal, read_goal
-from domain.money import Usd
+from domain.errors import ConfigError, RenterError
+from domain.goals import ASK_FOR_JOB
+from domain.intents import Intent, Wants, read_intent
 from graph.build import build_graph
 from graph.checkpoints import Checkpoints
-from graph.deps import Desk
+from graph.deps import Deps, Desk
+from graph.reader import GoalReader
 from graph.running import completion, read_services
 from graph.settings import Settings
 from graph.state import AgentState
-from graph.wiring import Services, now, open_services
+from graph.talk import reply
+from graph.transcripts import Transcripts, session_of
+from graph.wiring import Services, open_services
+from graph.wishes import Wish, begin, understand
+from ledger.drafts import Utterance
+from ledger.runs import Run
 from ledger.store import Store
 
 STUDIO_USER: Final = "studio"
-MOST_MESSAGES: Final = 30
-"""Of a chat, kept in the state; the journal has it all."""
-ASK_FOR_BUDGET: Final = (
-    "I can do that. How much may I spend on it at most? Tell me an amount, like $5."
-)
-ASK_FOR_GOAL: Final = (
-    "What shall I run, and for how much at most? For example: "
-    "Fine-tune a 7B model on an A100 for 2 hours, under $5."
-)
-
-_AMOUNT: Final = re.compile(
-    r"\$\s?\d[\d,]*(?:\.\d+)?|\b\d[\d,]*(?:\.\d+)?\s?(?:usdc|usd|dollars?)\b", re.I
-)
+OVER: Final = "Run already {}. Open a new thread for another run."
+TICKS: Final = (Wants.GO_ON, Wants.OTHER)
+"""What is no question about the run: it is taken one step further."""
 
 
 class Office:
@@ -87,29 +83,53 @@ class Office:
             await asyncio.shield(released)
 
     async def open_run(self, state: AgentState, config: RunnableConfig) -> Command[str]:
-        """Find the thread's run, or make it from the input, or ask for what is missing."""
+        """Find the thread's run, or make it from the chat, or ask for what is missing.
+
+        A question about a run that there is, is answered from the ledger; so are its owner's words
+        that change it. Anything else said to a running run is one tick.
+        """
         run_id = str(config["configurable"]["thread_id"])
         deps = (await self.services()).deps
         run = await deps.ledger.runs.find(run_id)
+        message = _last_said(state)
         if run is None:
-            wish = _wish(state)
+            wish = await _wish(deps.reader, state, deps.now())
             if isinstance(wish, str):
-                return Command(goto=END, update={"messages": [AIMessage(wish)], "message": wish})
-            goal, budget = wish
-            user_id = state.get("user_id") or STUDIO_USER
-            await deps.ledger.runs.create(run_id, user_id, goal, budget, now())
+                return await self._answered(run_id, state, wish)
+            await begin(deps, run_id, state.get("user_id") or STUDIO_USER, wish)
+        elif message and (intent := read_intent(str(message.text))).wants not in TICKS:
+            said = await self._reply(deps, run, intent, str(message.id or message.text))
+            if said or run.status.ended:
+                return await self._answered(run_id, state, said or OVER.format(run.status))
         elif run.status.ended:
-            said = f"Run already {run.status}. Open a new thread for another run."
-            return Command(goto=END, update={"messages": [AIMessage(said)], "message": said})
-        cancel = bool(run and run.cancel_requested)
-        return Command(goto="agent", update={"run_id": run_id, "cancel": cancel})
+            return await self._answered(run_id, state, OVER.format(run.status))
+        run = await deps.ledger.runs.get(run_id)
+        return Command(
+            goto="agent", update={"run_id": run_id, "cancel": bool(run.cancel_requested)}
+        )
 
+    async def _reply(self, deps: Deps, run: Run, intent: Intent, message_id: str) -> str:
+        """The answer; empty where the next tick gives it."""
+        try:
+            said = await reply(deps, run, intent, message_id)
+        except RenterError as problem:
+            return str(problem)
+        return "" if intent.wants is Wants.STOP else said.text
 
-async def answer(state: AgentState) -> dict[str, Any]:
-    """Say the tick's message in the chat; forget what was said long ago."""
-    old = state["messages"][: -MOST_MESSAGES + 1]
-    forgotten = [RemoveMessage(id=message.id) for message in old if message.id]
-    return {"messages": [*forgotten, AIMessage(state["message"])]}
+    async def answer(self, state: AgentState) -> dict[str, Any]:
+        """Say the tick's message in the chat."""
+        return {"messages": await self._said(state["run_id"], state, state["message"])}
+
+    async def _answered(self, run_id: str, state: AgentState, said: str) -> Command[str]:
+        messages = await self._said(run_id, state, said)
+        return Command(goto=END, update={"messages": messages, "message": said})
+
+    async def _said(self, run_id: str, state: AgentState, said: str) -> list[AIMessage]:
+        """The agent's words, which the transcript has after the person's."""
+        heard, answer = _last_said(state), AIMessage(said)
+        transcripts = Transcripts.beside((await self.services()).checkpoints.saver)
+        await transcripts.add(session_of("", run_id), [*([heard] if heard else []), answer])
+        return [answer]
 
 
 def studio_settings() -> Settings:
@@ -148,47 +168,37 @@ async def checkpointer() -> AsyncIterator[MongoDBSaver]:
         await store.close()
 
 
-def _wish(state: AgentState) -> tuple[str, Usd] | str:
-    """The goal and the budget, from the input's fields or from the chat; else a question."""
-    said = _said(state.get("messages") or [])
-    written = state.get("budget") or next((a for a in map(_amount, reversed(said)) if a), "")
-    goal = state.get("goal") or " ".join(text for text in said if not _is_amount(text))
-    if not goal.strip():
-        return ASK_FOR_GOAL
-    if not written:
-        return ASK_FOR_BUDGET
-    try:
-        budget = Usd.parse(written, "budget")
-        goal = check_goal(goal)
-        read_goal(goal)
-    except InvalidInput as problem:
-        return f"I cannot use that: {problem}"
-    return (goal, budget) if budget else "A budget of $0 buys nothing. How much may I spend?"
+async def _wish(reader: GoalReader, state: AgentState, at: datetime) -> Wish | str:
+    """The goal and the budget, from the chat and the input's fields; else a question.
+
+    A thread's messages have no times: a deadline counts from now.
+    """
+    texts = [str(m.text) for m in state.get("messages") or [] if isinstance(m, HumanMessage)]
+    if state.get("goal"):
+        texts = [str(state["goal"])]
+    if state.get("budget"):
+        texts.append(_dollars(str(state["budget"])))
+    said = [Utterance(text, at) for text in texts if text.strip()]
+    return await understand(reader, said) if said else ASK_FOR_JOB
 
 
-def _said(messages: Sequence[AnyMessage]) -> list[str]:
-    return [str(message.text) for message in messages if isinstance(message, HumanMessage)]
+def _dollars(written: str) -> str:
+    """The budget field, which may be a bare number, as an answer to "How much?"."""
+    return f"${written}" if written.strip()[:1].isdigit() else written
 
 
-def _amount(text: str) -> str:
-    """The amount of money in a message, or a message that is nothing but an amount."""
-    found = _AMOUNT.search(text)
-    return found[0] if found else text.strip() if _is_amount(text) else ""
-
-
-def _is_amount(text: str) -> bool:
-    try:
-        Usd.parse(text)
-    except InvalidInput:
-        return False
-    return True
+def _last_said(state: AgentState) -> HumanMessage | None:
+    """The message that this invocation brought, if it brought one."""
+    messages = state.get("messages") or []
+    last = messages[-1] if messages else None
+    return last if isinstance(last, HumanMessage) else None
 
 
 def _build(office: Office) -> Any:
     builder = StateGraph(AgentState)
     builder.add_node("desk", office.open_run, destinations=("agent", END))
     builder.add_node("agent", build_graph(office.desk, None))
-    builder.add_node("answer", answer)
+    builder.add_node("answer", office.answer)
     builder.add_edge(START, "desk")
     builder.add_edge("agent", "answer")
     builder.add_edge("answer", END)

@@ -9,6 +9,7 @@ All of it is in the run document, so each step is one guarded update and needs n
     post      the slot is as it was read   → spent + settled, the rest back, slot closed
     release   the slot is as it was read   → all back, slot closed
     refund    the transaction is new       → spent − amount, budgetRemaining + amount
+    raise     the request is new           → budgetTotal + amount, budgetRemaining + amount
 
 A slot number is used once: `nextSlot` only grows. So a slot's nonce is used once too.
 """
@@ -16,15 +17,18 @@ A slot number is used once: `nextSlot` only grows. So a slot's nonce is used onc
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from domain.errors import BudgetExceeded, Conflict, LeaseLost, SlotClosed
 from domain.jobs import RunStatus
-from domain.money import ZERO, Usd
-from ledger.runs import Lease, Reservation, Run, Runs
+from domain.money import LARGEST, ZERO, Usd
+from ledger.runs import FETCH, Lease, Reservation, Run, Runs
 
 LONGEST_RACE: Final = 8
 """Rounds of re-reading before giving up; each lost round means that another writer moved on."""
+MOST_RAISES: Final = 1_000
+"""Of one run's budget: a bound on its document."""
 
 
 class Budget:
@@ -165,6 +169,47 @@ class Budget:
                 "$push": {"refunds": tx_hash},
             },
         )
+
+    async def raise_total(
+        self, run_id: str, key: str, amount: Usd, now: datetime, *, seen: Usd | None = None
+    ) -> Run:
+        """Let a run spend `amount` more, once per `key`; the run as it is then. Needs no lease.
+
+        Only for words of the run's owner. seen: the total that the amount was reckoned from,
+        where it was. Raises NotFound, BudgetExceeded for an amount that makes no sense, and
+        Conflict when the run has ended, is being cancelled, or has another total by now.
+        """
+        if amount.micros <= 0:
+            raise BudgetExceeded(f"A budget cannot be raised by {amount}", "Name more than $0")
+        raised = await self._documents.change(
+            run_id,
+            {
+                "status": RunStatus.RUNNING.value,
+                "phase": {"$ne": FETCH},
+                "cancelRequested": "",
+                "raises": {"$ne": key},
+                f"raises.{MOST_RAISES - 1}": {"$exists": False},
+                "budgetTotal": {
+                    "$lte": LARGEST - amount.micros,
+                    **({"$eq": seen.micros} if seen is not None else {}),
+                },
+            },
+            {
+                "$inc": {"budgetTotal": amount.micros, "budgetRemaining": amount.micros},
+                "$push": {"raises": key},
+                "$set": {"updatedAt": now},
+            },
+        )
+        run = await self._runs.get(run_id)
+        if raised or await self._documents.find({"_id": run_id, "raises": key}, fields={"_id": 1}):
+            return run
+        if run.status.ended or run.phase == FETCH:
+            raise Conflict(f"Run {run_id} is {run.status}", "Start a new run")
+        if run.cancel_requested:
+            raise Conflict(f"Run {run_id} is being cancelled", "Start a new run")
+        if seen is not None and run.budget_total != seen:
+            raise Conflict(f"The budget of run {run_id} has just changed", "Look at it again")
+        raise BudgetExceeded(f"The budget of run {run_id} cannot grow by {amount}")
 
 
 def _check_lease(run: Run, lease: Lease) -> None:

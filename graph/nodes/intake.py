@@ -1,25 +1,30 @@
-"""intake: turn the goal into a job spec, once."""
+"""intake: turn the goal into a job spec, once, and say what was understood and what was guessed."""
 
 from __future__ import annotations
 
 from langgraph.types import Command
 
-from domain.goals import read_goal
 from graph.deps import Desk
 from graph.routing import Phase, go
 from graph.state import AgentState
+from graph.wishes import spec_of_reading, understood
+from graph.work import spec_of
+from ledger.drafts import Utterance
 
 
 async def intake(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
-    if desk.run.spec is None:
-        spec = read_goal(desk.run.goal)
+    facts = {}
+    if desk.run.spec is None:  # a run that a conversation started has its spec already
+        heard = await desk.deps.reader.read([Utterance(desk.run.goal, desk.run.created_at)])
+        spec = await spec_of_reading(desk.deps, heard.reading)
         await desk.ledger.runs.set_spec(desk.lease, spec)
-        guessed = f" (guessed: {', '.join(spec.guessed)})" if spec.guessed else ""
-        desk.note(
-            "job_spec",
-            f"Understood: {spec.job_type} on {spec.gpu_count} × {spec.gpu_type} "
-            f"for {spec.hours:g} h, within {desk.run.budget_total}{guessed}",
-            key="job_spec",
-        )
         await desk.reread()
+        facts = {"reader": heard.reader, "fallback": bool(heard.fallback)}
+        facts |= {"fallbackReason": heard.fallback} if heard.fallback else {}
+    desk.note(
+        "job_spec",
+        f"Understood: {understood(spec_of(desk.run), desk.run.budget_total)}",
+        key="job_spec",
+        **facts,
+    )
     return go(Phase.ASSESS_BUDGET)

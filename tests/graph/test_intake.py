@@ -16,7 +16,7 @@ async def test_the_goal_is_understood_and_what_was_guessed_is_said(database: Fre
         spec = (await world.run(run)).spec
         assert spec == JobSpec("fine-tune", "A100", 30, preference=Preference.CHEAPEST)
         [told] = await world.told(run, "job_spec")
-        assert told == "Understood: fine-tune on 1 × A100 for 0.5 h, within $5.00"
+        assert told == "Understood: fine-tune on 1 × A100 for 0.5 h, within $5.00, cheapest first"
 
 
 async def test_a_spec_once_made_is_kept(database: FreshDatabase) -> None:

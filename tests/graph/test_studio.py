@@ -18,11 +18,14 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph_sdk import get_client
 
+from domain.goals import ASK_FOR_BUDGET, ASK_FOR_JOB
 from domain.money import Usd
 from domain.quotes import Vendor
+from graph.reader import RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
-from graph.studio import ASK_FOR_BUDGET, ASK_FOR_GOAL, _wish, studio_settings
+from graph.studio import _wish, studio_settings
+from graph.wishes import Wish
 from mock_vendor.accounts import dev_address
 from tests.conftest import ROOT
 from tests.support.builders import NOON, check_books, open_ledger
@@ -48,29 +51,31 @@ def chat(*texts: str) -> AgentState:
         (["Train on an A100 for $9", "$4"], "Train on an A100 for $9", "4"),
     ],
 )
-def test_a_run_is_read_out_of_a_chat(said: list[str], goal: str, dollars: str) -> None:
-    assert _wish(chat(*said)) == (goal, Usd.parse(dollars))
+async def test_a_run_is_read_out_of_a_chat(said: list[str], goal: str, dollars: str) -> None:
+    wish = await _wish(RuleReader(), chat(*said), NOON)
+    assert isinstance(wish, Wish)
+    assert (wish.goal, wish.budget) == (goal, Usd.parse(dollars))
 
 
-def test_a_run_is_read_out_of_the_inputs_fields() -> None:
-    assert _wish(AgentState(messages=[], goal="Train on an A100", budget="5")) == (
-        "Train on an A100",
-        Usd.parse(5),
-    )
+async def test_a_run_is_read_out_of_the_inputs_fields() -> None:
+    state = AgentState(messages=[], goal="Train on an A100", budget="5")
+    wish = await _wish(RuleReader(), state, NOON)
+    assert isinstance(wish, Wish)
+    assert (wish.goal, wish.budget) == ("Train on an A100", Usd.parse(5))
 
 
 @pytest.mark.parametrize(
     ("said", "question"),
     [
         (["Fine-tune a 7B model on an A100 for 2 hours"], ASK_FOR_BUDGET),
-        (["$5"], ASK_FOR_GOAL),
-        ([], ASK_FOR_GOAL),
+        (["$5"], ASK_FOR_JOB),
+        ([], ASK_FOR_JOB),
         (["Train for 100 days, $5"], "I cannot use that: "),
         (["Train on an A100 for $0"], "A budget of $0"),
     ],
 )
-def test_what_is_missing_is_asked_for(said: list[str], question: str) -> None:
-    wish = _wish(chat(*said))
+async def test_what_is_missing_is_asked_for(said: list[str], question: str) -> None:
+    wish = await _wish(RuleReader(), chat(*said), NOON)
     assert isinstance(wish, str)
     assert wish.startswith(question)
 
@@ -173,6 +178,12 @@ async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
 
         async with studio(tmp_path, port, env), AsyncExitStack() as opened:
             client = await opened.enter_async_context(get_client(url=f"http://127.0.0.1:{port}"))
+            told = await say(client, thread, "How is it going?")
+            assert told.startswith("Your run is running. The job at gpu_vendor_1 is running, 0%")
+            assert "Of $5.00 I have spent $0.93; $4.07 is left." in told
+            assert "I may spend $2.00 more, $7.00 in all" in await say(
+                client, thread, "You may spend 2 more"
+            )
             said = [""]
             while said[-1] != "Job completed":
                 assert len(said) < 8, said

@@ -1,0 +1,43 @@
+"""A goal in plain words, read without a model.
+
+text       the words: what is usable, and numbers in digits or words
+amounts    money: a limit, a rate, something past, or unclear
+gpus       which, and how many
+durations  how long, and "within 6 hours"
+deadlines  by when
+wishes     the kind of job, what matters most, whom to leave out
+reading    all of it together
+"""
+
+from domain.goals.amounts import Budget, read_answer, read_budget
+from domain.goals.durations import LONGEST_JOB_HOURS
+from domain.goals.gpus import DEFAULT_GPU, GPU_TYPES
+from domain.goals.reading import (
+    ASK_FOR_BUDGET,
+    ASK_FOR_JOB,
+    DEFAULT_MINUTES,
+    Reading,
+    read,
+    read_goal,
+    with_budget,
+)
+from domain.goals.text import LONGEST_GOAL, check_goal, plain
+
+__all__ = [
+    "ASK_FOR_BUDGET",
+    "ASK_FOR_JOB",
+    "DEFAULT_GPU",
+    "DEFAULT_MINUTES",
+    "GPU_TYPES",
+    "LONGEST_GOAL",
+    "LONGEST_JOB_HOURS",
+    "Budget",
+    "Reading",
+    "check_goal",
+    "plain",
+    "read",
+    "read_answer",
+    "read_budget",
+    "read_goal",
+    "with_budget",
+]

@@ -1,0 +1,216 @@
+"""By when the job must be done.
+
+Times of day are in the time zone of `now`, unless the text names another. A day without a time
+means its end (23:59), "before" a day its beginning; morning is 09:00, noon 12:00, afternoon 17:00,
+evening 20:00, night 23:59. A time without a day is the next such time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from typing import Final
+
+END: Final = time(23, 59)
+_I: Final = re.IGNORECASE
+_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_MONTHS: Final = (
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+)
+_PARTS: Final = {
+    "morning": time(9), "noon": time(12), "lunch": time(12), "lunchtime": time(12),
+    "midday": time(12), "afternoon": time(17), "evening": time(20), "night": END,
+}  # fmt: skip
+_ZONES: Final = {
+    "utc": 0, "gmt": 0, "z": 0, "bst": 1, "cet": 1, "cest": 2, "eet": 2, "est": -5, "edt": -4,
+    "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7, "ist": 5.5, "jst": 9,
+}  # fmt: skip
+_MONTH: Final = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
+
+_CUE: Final = re.compile(
+    r"\b(?:by|before|until|till|no later than|not later than|due(?: on| by)?|latest|"
+    r"deadline(?:\s+is|\s*:)?(?:\s+by)?)\s+|\bdeadline:\s*", _I,
+)  # fmt: skip
+_UNCUED: Final = re.compile(r"\b(?:tonight|today|end of (?:the )?day|eod)\b(?!')", _I)
+_STARTS: Final = re.compile(r"\b(?:start\w*|begin\w*|from|since|as of|launch\w*)\s+(?:it\s+)?$", _I)
+_TOKEN: Final = re.compile(
+    r"(?P<fill>,|\b(?:on|at|the|of|in|latest|around|about|this|coming)\b)|"
+    r"(?P<iso>[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?"
+    r"(?:\s?Z|[+-][0-9]{2}:?[0-9]{2})?)(?![\w-])|"
+    r"(?P<ampm>[0-9]{1,2}(?::[0-9]{2})?\s?[ap]\.?m\b\.?)|(?P<clock>[0-9]{1,2}:[0-9]{2})(?![\d:])|"
+    r"(?P<oclock>[0-9]{1,2})\s?o'?clock\b|"
+    r"\b(?P<near>today|tonight|tomorrow)\b|\b(?P<midnight>midnight)\b|"
+    r"\b(?P<close>eod|cob|end of (?:the )?(?:day|week|month)|(?:the )?weekend)\b|"
+    rf"\b(?P<part>{'|'.join(_PARTS)})\b|"
+    rf"\b(?P<next>next\s+)?(?P<day>{'|'.join(d[:3] for d in _DAYS)})(?:[a-z]*day)?\b|"
+    rf"\b(?P<month>{_MONTH})\s+(?P<date>[0-9]{{1,2}})(?:st|nd|rd|th)?\b|"
+    rf"\b(?P<date2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?!\w)|"
+    rf"\b(?P<zone>{'|'.join(_ZONES)})\b", _I,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """at is None when none is said, or when `doubt` says why it cannot be one."""
+
+    at: datetime | None
+    doubt: str = ""
+
+
+@dataclass(slots=True)
+class _Parts:
+    day: datetime | None = None
+    time: time | None = None
+    exact: datetime | None = None
+    zone: tzinfo | None = None
+    midnight: bool = False
+    found: bool = False
+
+
+def read_deadline(text: str, now: datetime, within: timedelta | None = None) -> Deadline:
+    """The deadline in the text. now: aware. within: the span that the text gives until then."""
+    places = [(m.end(), m[0].lower().startswith("before")) for m in _CUE.finditer(text)]
+    places += [
+        (m.start(), False) for m in _UNCUED.finditer(text) if not _STARTS.search(text[: m.start()])
+    ]
+    for place, before in places:
+        parts = _parts(text, place, now)
+        if not parts.found:
+            continue
+        at = _moment(parts, now, before)
+        if at is None:
+            continue
+        if at <= now:
+            return Deadline(None, f"{at:%Y-%m-%d %H:%M} is over already")
+        return Deadline(at)
+    return Deadline(now + within) if within else Deadline(None)
+
+
+def _parts(text: str, place: int, now: datetime) -> _Parts:
+    parts = _Parts()
+    rest = text[place:]
+    if zone := re.match(
+        rf".{{0,40}}?\b[0-9]+(?::[0-9]+)?\s?(?:[ap]m)?\s?({'|'.join(_ZONES)})\b", rest, _I
+    ):
+        now = now.astimezone(_zone(zone[1]))
+        parts.zone = now.tzinfo
+    while found := re.compile(r"\s*").match(rest) and _TOKEN.match(rest.lstrip()):
+        _take(parts, found, now)
+        rest = rest.lstrip()[found.end() :]
+    return parts
+
+
+def _take(parts: _Parts, found: re.Match[str], now: datetime) -> None:
+    said = {name: value for name, value in found.groupdict().items() if value}
+    if "fill" in said or "zone" in said:
+        return
+    parts.found = True
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if "iso" in said:
+        _take_iso(parts, said["iso"], now)
+    elif "ampm" in said:
+        parts.time = _half_day(said["ampm"]) or parts.time
+    elif "clock" in said or "oclock" in said:
+        parts.time = _time(*said.get("clock", said.get("oclock", "")).split(":")) or parts.time
+    elif "near" in said:
+        near = said["near"].lower()
+        parts.day = today + timedelta(days=near == "tomorrow")
+        parts.time = parts.time or (END if near == "tonight" else None)
+    elif "midnight" in said:
+        parts.midnight = True
+    elif "close" in said:
+        parts.day, parts.time = _close(said["close"].lower(), today)
+    elif "part" in said:
+        parts.time = _PARTS[said["part"].lower()]
+    elif "day" in said:
+        ahead = (_weekday(said["day"]) - today.weekday()) % 7
+        parts.day = today + timedelta(days=ahead + (7 if "next" in said and ahead == 0 else 0))
+    else:
+        parts.day = _dated(
+            said.get("month") or said["month2"], said.get("date") or said["date2"], today
+        )
+
+
+def _take_iso(parts: _Parts, written: str, now: datetime) -> None:
+    try:
+        at = datetime.fromisoformat(written.replace(" Z", "Z"))
+    except ValueError:
+        return
+    if at.tzinfo:
+        parts.exact = at
+    elif len(written) > len("2026-01-01"):
+        parts.exact = at.replace(tzinfo=now.tzinfo)
+    else:
+        parts.day = at.replace(tzinfo=now.tzinfo)
+
+
+def _moment(parts: _Parts, now: datetime, before: bool) -> datetime | None:
+    if parts.exact:
+        return parts.exact
+    if parts.zone:
+        now = now.astimezone(parts.zone)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if parts.midnight:
+        return (parts.day or today) + timedelta(days=1)
+    if parts.day is None:
+        if parts.time is None:
+            return None
+        at = today.replace(hour=parts.time.hour, minute=parts.time.minute)
+        return at if at > now else at + timedelta(days=1)
+    if parts.time is None and before:
+        return parts.day if parts.day > now else parts.day + timedelta(days=7)
+    clock = parts.time or END
+    return parts.day.replace(hour=clock.hour, minute=clock.minute)
+
+
+def _half_day(written: str) -> time | None:
+    found = re.match(r"([0-9]+)(?::([0-9]+))?\s?([ap])", written, _I)
+    assert found is not None, "the token has this form"
+    hour = int(found[1])
+    if not 1 <= hour <= 12:
+        return None
+    return _time(str(hour % 12 + (12 if found[3].lower() == "p" else 0)), found[2] or "0")
+
+
+def _time(hour: str, minute: str = "0") -> time | None:
+    return time(int(hour), int(minute)) if int(hour) < 24 and int(minute) < 60 else None
+
+
+def _close(said: str, today: datetime) -> tuple[datetime, time | None]:
+    if "weekend" in said:
+        return today + timedelta(days=(5 - today.weekday()) % 7), time(0)
+    if "week" in said:
+        return today + timedelta(days=6 - today.weekday()), END
+    if "month" in said:
+        first = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+        return first - timedelta(days=1), END
+    return today, END
+
+
+def _weekday(said: str) -> int:
+    return [day[:3] for day in _DAYS].index(said[:3].lower())
+
+
+def _dated(month: str, date: str, today: datetime) -> datetime | None:
+    try:
+        day = today.replace(month=_MONTHS.index(month[:3].lower()) + 1, day=int(date))
+        return day if day >= today else day.replace(year=day.year + 1)
+    except ValueError:
+        return None
+
+
+def _zone(name: str) -> tzinfo:
+    hours = _ZONES[name.lower()]
+    return timezone(timedelta(hours=hours)) if hours else UTC

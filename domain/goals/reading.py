@@ -1,0 +1,161 @@
+"""What a goal says, put together; what it leaves open; and the job spec that follows from it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from domain.goals.amounts import amounts, budget_of
+from domain.goals.deadlines import Deadline, read_deadline
+from domain.goals.durations import read_durations
+from domain.goals.gpus import DEFAULT_GPU, read_gpus
+from domain.goals.text import plain
+from domain.goals.wishes import read_excluded, read_job_type, read_preference
+from domain.jobs import MINUTES_PER_HOUR, JobSpec, Preference
+from domain.money import Usd
+
+DEFAULT_MINUTES: Final = 60
+DEFAULT_JOB: Final = "training"
+
+ASK_FOR_JOB: Final = (
+    "What shall I run, and on which GPU? For example: Fine-tune a 7B model on an A100 for 2 hours."
+)
+ASK_FOR_BUDGET: Final = (
+    "I can do that. How much may I spend on it at most? Tell me an amount, like $5."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was said. None, or empty, is what was not."""
+
+    job_type: str | None = None
+    gpu_type: str | None = None
+    gpu_count: int | None = None
+    minutes: int | None = None
+    budget: Usd | None = None
+    deadline: datetime | None = None
+    preference: Preference | None = None
+    excluded_vendors: tuple[str, ...] = ()
+    by_memory: int | None = None
+    """Gigabytes, when the GPU type was taken for its memory."""
+    doubts: dict[str, str] = field(default_factory=dict)
+    """For a field that was said unclearly: the question that settles it."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What must be asked before a run can start, in the order of asking."""
+        open_ = []
+        if self.job_type is None and self.gpu_type is None:
+            open_.append("jobType")
+        if self.budget is None:
+            open_.append("budgetTotal")
+        if "deadline" in self.doubts:
+            open_.append("deadline")
+        return tuple(open_)
+
+    @property
+    def question(self) -> str:
+        """The one question to ask next; empty when nothing is missing."""
+        if not self.missing:
+            return ""
+        first = self.missing[0]
+        usual = {"jobType": ASK_FOR_JOB, "budgetTotal": ASK_FOR_BUDGET}
+        return self.doubts.get(first) or usual[first]
+
+    def spec(self) -> JobSpec:
+        """The job spec; what was not said is guessed, and named in `guessed`."""
+        said = (
+            ("gpuType", self.gpu_type),
+            ("maxHours", self.minutes),
+            ("jobType", self.job_type),
+        )
+        return JobSpec(
+            job_type=self.job_type or DEFAULT_JOB,
+            gpu_type=self.gpu_type or DEFAULT_GPU,
+            minutes=self.minutes or DEFAULT_MINUTES,
+            gpu_count=self.gpu_count or 1,
+            preference=self.preference,
+            excluded_vendors=self.excluded_vendors,
+            guessed=tuple(name for name, value in said if value is None),
+            deadline=self.deadline,
+        )
+
+    def then(self, later: Reading) -> Reading:
+        """What is known when `later` was said after this: what it says counts, the rest stays."""
+        doubts = {**self.doubts, **later.doubts}
+        for name, value in (("budgetTotal", later.budget), ("deadline", later.deadline)):
+            if value is not None:
+                doubts.pop(name, None)
+        return Reading(
+            job_type=later.job_type or self.job_type,
+            gpu_type=later.gpu_type or self.gpu_type,
+            gpu_count=later.gpu_count or self.gpu_count,
+            minutes=later.minutes or self.minutes,
+            budget=None if "budgetTotal" in later.doubts else later.budget or self.budget,
+            deadline=None if "deadline" in later.doubts else later.deadline or self.deadline,
+            preference=later.preference or self.preference,
+            excluded_vendors=tuple(
+                dict.fromkeys((*self.excluded_vendors, *later.excluded_vendors))
+            ),
+            by_memory=later.by_memory if later.gpu_type else self.by_memory,
+            doubts=doubts,
+        )
+
+
+def read(goal: str, now: datetime | None = None) -> Reading:
+    """What `goal` says, by rules alone.
+
+    now: aware, in the speaker's time zone; without it no deadline is read. Raises InvalidInput for
+    a job length that cannot be rented.
+    """
+    text = plain(goal)
+    money = amounts(text)
+    budget = budget_of(money)
+    durations = read_durations(text, [(a.start, a.end) for a in money])
+    gpus = read_gpus(text)
+    deadline = read_deadline(text, now, durations.within) if now else Deadline(None)
+    doubts = {}
+    if budget.doubts:
+        doubts["budgetTotal"] = budget_question(budget.doubts)
+    if deadline.doubt:
+        doubts["deadline"] = f"{deadline.doubt}. By when must it be done?"
+    minutes = durations.minutes
+    if minutes and durations.gpu_hours:
+        minutes = -(-minutes // (gpus.count or 1))
+    return Reading(
+        job_type=read_job_type(text),
+        gpu_type=gpus.type,
+        gpu_count=gpus.count,
+        minutes=minutes,
+        budget=budget.amount,
+        deadline=deadline.at,
+        preference=read_preference(text),
+        excluded_vendors=read_excluded(text),
+        by_memory=gpus.by_memory,
+        doubts=doubts,
+    )
+
+
+def read_goal(goal: str, now: datetime | None = None) -> JobSpec:
+    """What `goal` asks for. What it does not say is guessed and named in `guessed`."""
+    return read(goal, now).spec()
+
+
+def with_budget(reading: Reading, budget: Usd) -> Reading:
+    """The reading, with a budget that was given apart from the goal: it counts."""
+    doubts = {name: why for name, why in reading.doubts.items() if name != "budgetTotal"}
+    return replace(reading, budget=budget, doubts=doubts)
+
+
+def budget_question(doubts: tuple[str, ...]) -> str:
+    if not any(re.search(r"[1-9]|[a-z]{3,} ?(?:dollars?|bucks?|cents?)", d, re.I) for d in doubts):
+        return f"A budget of {doubts[0][:40]} buys nothing. How much may I spend on it at most?"
+    named = " and ".join(written[:40] for written in doubts[:3])
+    return f"You named {named}. How much may I spend at most, in US dollars? Tell me one amount."
+
+
+def hours(minutes: int) -> str:
+    return f"{minutes / MINUTES_PER_HOUR:g} h"

@@ -1,0 +1,81 @@
+"""A goal as text: what is usable, and numbers in it, in digits or in words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from decimal import Decimal
+from typing import Final
+
+from domain.errors import InvalidInput
+
+LONGEST_GOAL: Final = 4_000
+"""Characters."""
+
+_ONES: Final = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+)  # fmt: skip
+_TENS: Final = (
+    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+)  # fmt: skip
+_SCALES: Final = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 1_000_000}
+_WORD: Final = "|".join(sorted((*_ONES, *_TENS, *_SCALES), key=len, reverse=True))
+
+DIGITS: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+IN_WORDS: Final = (
+    rf"(?:an?\s+(?=dozen|hundred|thousand|million))?\b(?:{_WORD})"
+    rf"(?:(?:\s+and\s+|[\s-]+)(?:{_WORD})){{0,8}}\b(?:\s+and\s+a\s+half)?"
+)
+NUMBER: Final = rf"(?:{DIGITS}|{IN_WORDS})"
+
+
+def check_goal(goal: object) -> str:
+    """The goal, stripped of space and control characters. Raises InvalidInput."""
+    if not isinstance(goal, str):
+        raise InvalidInput("goal", "it is not text", 'Say what to do, like "Fine-tune on an A100"')
+    if len(goal) > LONGEST_GOAL:
+        raise InvalidInput("goal", f"it is longer than {LONGEST_GOAL:,} characters", "Shorten it")
+    clean = "".join(c if c.isprintable() else " " for c in goal).strip()
+    if not clean:
+        raise InvalidInput("goal", "it is empty", 'Say what to do, like "Fine-tune on an A100"')
+    return clean
+
+
+def plain(text: str) -> str:
+    """The text as the readers take it: one form for each character, straight quotes, one space."""
+    folded = unicodedata.normalize("NFKC", text[:LONGEST_GOAL]).translate(_QUOTES)
+    return re.sub(r"\s+", " ", folded).strip()
+
+
+_QUOTES: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
+
+
+def number(written: str) -> Decimal | None:
+    """The value of what NUMBER matched; None for words that make no number, like "two five"."""
+    words = re.sub(r"\s+and\s+a\s+half$", "", written, flags=re.I).lower()
+    half = Decimal("0.5") if words != written.lower() else Decimal(0)
+    if re.fullmatch(DIGITS, words):
+        return Decimal(words.replace(",", "")) + half
+    total, part, last = 0, 0, ""
+    for word in re.split(r"[\s-]+(?:and\s+)?", words):
+        if word in _SCALES:
+            if last == "scale" and part == 0:
+                return None
+            scale, part = _SCALES[word], part or 1
+            total, part, last = (
+                (total, part * scale, "scale")
+                if scale <= 100
+                else (total + part * scale, 0, "scale")
+            )
+        elif word in _TENS:
+            if last in ("ones", "tens"):
+                return None
+            part, last = part + 10 * (_TENS.index(word) + 2), "tens"
+        elif word in _ONES:
+            value = _ONES.index(word)
+            if last == "ones" or (last == "tens" and not 1 <= value <= 9):
+                return None
+            part, last = part + value, "ones"
+    return Decimal(total + part) + half

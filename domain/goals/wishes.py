@@ -1,0 +1,126 @@
+"""What kind of job, what matters most, and whom to leave out."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from domain.goals.gpus import GPU_TYPES, canonical
+from domain.jobs import Preference
+
+_I: Final = re.IGNORECASE
+JOB_TYPES: Final = ("fine-tune", "training", "inference", "evaluation", "rendering")
+
+_JOBS: Final = (
+    ("fine-tune", r"(?<!my )(?<!our )(?<!a )fine[\s-]?tun(?:e|ing)\b|fine[\s-]?tun(?:e|ing)|"
+                  r"q?lora\b|sft\b"),
+    ("inference", r"inferenc|\bserv(?:e|ing)\b|\bgenerat(?:e|ing)\b|\btranscri|\bembed(?:s|"
+                  r"ding)?\b|"
+                  r"\bhost(?:ing)?\b"),
+    ("evaluation", r"\bevaluat|\beval\b|\bbenchmark"),
+    ("rendering", r"\brender"),
+    ("training", r"\btrain(?:s|ed|ing)?\b|\bpre-?train"),
+)  # fmt: skip
+_PREFERENCES: Final = (
+    (Preference.CHEAPEST, r"\bcheap(?:est|er|ly)?\b|lowest (?:price|cost)|low[\s-]cost|save money|"
+                          r"\binexpensive|\beconomical|least expensive|best price|"
+                          r"as little as possible"),
+    (Preference.RELIABLE, r"\breliab(?:le|ly|ility)\b|\bsafest\b|most stable|\bdependable|"
+                          r"trustworth|"
+                          r"(?:must not|can't|cannot|may not) fail|rock[\s-]solid"),
+    (Preference.FASTEST, r"\bfastest\b|as fast as|\basap\b|as (?:soon|quickly) as possible|"
+                         r"\bquickest\b|"
+                         r"\burgent|\bhurry\b|sooner the better|soonest"),
+)  # fmt: skip
+_DENIED: Final = re.compile(
+    r"(?:\b(?:not|no|never|without|don't care about|doesn't (?:have to|need to) be|than))\s+"
+    r"(?:the\s+|a\s+|be\s+|any\s+|necessarily\s+)?$", _I,
+)  # fmt: skip
+
+_STRONG: Final = (
+    r"avoid(?:ing)?|exclud(?:e|ing)|except(?:\s+for)?|skip(?:ping)?|stay(?:ing)? away from|"
+    r"anything but|any(?:one|body) but|other than|don't (?:use|want|rent from|go with|pick|choose)|"
+    r"do not (?:use|rent from|go with)|never (?:use|from)|nothing from|leave out|but not|"
+    r"not (?:from|with|at|on)|(?:any\w*|every\w*|each|all|vendors?|providers?) but"
+)
+_NO: Final = re.compile(rf"\b(?P<strong>{_STRONG})\s+|\b(?:no|not|without|never)\s+", _I)
+_KNOWN_ID: Final = r"gpu_vendor_\w+"
+_NUMBERED: Final = r"vendors?\s+#?(?P<number>[0-9]{1,4})\b"
+_NAMED: Final = (
+    r"""vendors?\s+(?:named\s+|called\s+)?["']?(?P<named>[A-Za-z][\w.-]*\w|[A-Z])["']?"""
+)
+_PROPER: Final = r"(?P<proper>[A-Za-z][\w.-]*\w)"
+_COUNTED: Final = r"[\s-]*(?:[x×]|h\b|hrs?\b|hours?|min|days?|gpus?|cards?|[a-z]+[0-9])|[.,][0-9]"
+_MORE: Final = re.compile(r"\s*(?:,\s*(?:and\s+|or\s+)?|\b(?:and|or|nor)\b)\s*(?:not\s+)?", _I)
+_NO_NAMES: Final = frozenset(
+    (
+        "lock", "lock-in", "lockin", "in", "with", "that", "who", "which", "can", "is", "has",
+        "above", "over", "preference", "preferences", "at", "on", "from", "for",
+    )
+)  # fmt: skip
+
+
+def read_job_type(text: str) -> str | None:
+    """The kind of job that is named first."""
+    found = [
+        (match.start(), order, kind)
+        for order, (kind, words) in enumerate(_JOBS)
+        if (match := re.search(words, text, _I))
+    ]
+    return min(found)[2] if found else None
+
+
+def read_preference(text: str) -> Preference | None:
+    """What matters most: the wish that is named first, unless it is denied."""
+    found = [
+        (match.start(), preference)
+        for preference, words in _PREFERENCES
+        for match in re.finditer(words, text, _I)
+        if not _DENIED.search(text[: match.start()])
+    ]
+    return min(found)[1] if found else None
+
+
+def read_excluded(text: str) -> tuple[str, ...]:
+    """Vendors to leave out, as written; "vendor 1" is gpu_vendor_1."""
+    out: list[str] = []
+    for refusal in _NO.finditer(text):
+        place = refusal.end()
+        only_known = refusal["strong"] is None
+        inherited = False
+        while name := _vendor(text, place, only_known=only_known, numbered=inherited):
+            out.append(name[0])
+            more = _MORE.match(text, name[1])
+            if not more:
+                break
+            place, inherited = more.end(), name[2]
+    return tuple(dict.fromkeys(out))
+
+
+def _vendor(
+    text: str, place: int, *, only_known: bool, numbered: bool
+) -> tuple[str, int, bool] | None:
+    """(vendor, where it ends, whether a bare number may follow), if one is named at `place`."""
+    the = re.compile(r"(?:the\s+|vendor\s+(?=gpu_vendor_))?", _I).match(text, place)
+    place = the.end() if the else place
+    if found := re.compile(_KNOWN_ID, _I).match(text, place):
+        return found[0].lower(), found.end(), False
+    if found := re.compile(_NUMBERED, _I).match(text, place):
+        return f"gpu_vendor_{found['number']}", found.end(), True
+    if numbered and (
+        found := re.compile(rf"#?([0-9]{{1,4}})\b(?!{_COUNTED})", _I).match(text, place)
+    ):
+        return f"gpu_vendor_{found[1]}", found.end(), True
+    if found := re.compile(_NAMED, _I).match(text, place):
+        name = found["named"]
+        if name.lower() in _NO_NAMES or (only_known and name.islower() and "_" not in name):
+            return None
+        return name, found.end(), False
+    if found := re.compile(_PROPER).match(text, place):
+        name = found["proper"]
+        gpu = canonical(name) in GPU_TYPES or name.lower() in ("gpu", "gpus")
+        looks_named = name != name.lower() or "_" in name or name.lower().endswith("gpu")
+        known = re.search(r"(?:gpu|cloud|compute)$", name, _I) or "_" in name
+        if not gpu and looks_named and (known or not only_known):
+            return name, found.end(), False
+    return None

@@ -1,0 +1,121 @@
+"""What a message about a run wants, read from its words.
+
+Words that move money or end a run count only where they are the whole message: "stop", "approve",
+"you may spend 2 more". Everything else is a question, and a question changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from domain.goals.amounts import read_answer
+from domain.goals.text import NUMBER, plain
+from domain.money import Usd
+
+
+class Wants(StrEnum):
+    STATUS = "status"
+    """How is it going?"""
+    SPENT = "spent"
+    """What did you spend, and why?"""
+    STOP = "stop"
+    RAISE = "raise"
+    """You may spend 2 more."""
+    APPROVE = "approve"
+    REJECT = "reject"
+    GO_ON = "go_on"
+    OTHER = "other"
+
+
+QUESTIONS: Final = (Wants.STATUS, Wants.SPENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """amount: of RAISE, None where it is not clear. total: the amount is the new budget itself.
+
+    approval_id: of APPROVE and REJECT, where one was named.
+    """
+
+    wants: Wants
+    amount: Usd | None = None
+    total: bool = False
+    approval_id: str = ""
+
+
+_I: Final = re.IGNORECASE
+_ANSWER: Final = re.compile(
+    r"(?:yes,? )?(?:i )?(?P<what>approve|reject)d?(?: (?:it|this|that|(?:the|this) payment))?"
+    r"(?:,? (?P<id>apr_[0-9a-f]{8,64}))?", _I,
+)  # fmt: skip
+_STOP: Final = re.compile(
+    r"(?:please )?(?:stop|cancel|abort|end)(?: (?:it|this|that|everything|now|please|(?:the |"
+    r"this |my )?"
+    r"(?:run|job)))*", _I,
+)  # fmt: skip
+_MONEY: Final = rf"(?:up to )?(?P<a>(?:us)?\$? ?(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?)?)"
+_MAY: Final = (
+    r"(?:ok(?:ay)?,? )?(?:you (?:may|can)(?: now| also)?|please|go ahead and|feel free to)? ?"
+)
+_END: Final = r"(?: (?:on it|on this|for it|for this|if you need it|if needed|please))?"
+_RAISES: Final = tuple(
+    re.compile(pattern, _I)
+    for pattern in (
+        rf"{_MAY}(?:spend|use|take|have) (?:another|an? (?:extra|"
+        rf"additional)) {_MONEY}(?: more)?{_END}",
+        rf"{_MAY}(?:spend|use|take|have) {_MONEY} (?:more|extra|on top|in addition)(?: usdc?|"
+        rf" dollars?|"
+        rf" bucks?)?{_END}",
+        rf"{_MAY}add (?:another )?{_MONEY}(?: (?:to (?:the|my|your|its) budget|more))?{_END}",
+        rf"{_MAY}(?:raise|increase|extend|bump) (?:the |my |your |its )?(?:budget|"
+        rf"limit) by {_MONEY}{_END}",
+    )
+)
+_RAISE_TO: Final = re.compile(
+    rf"{_MAY}(?:raise|increase|set|bump) (?:the |my |your |its )?(?:budget|"
+    rf"limit) to {_MONEY}{_END}",
+    _I,
+)
+_RAISE_BY_WHAT: Final = re.compile(
+    rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|(?:raise|increase) (?:the |my |"
+    rf"your )?"
+    r"(?:budget|limit))(?: money)?", _I,
+)  # fmt: skip
+_GO_ON: Final = re.compile(
+    r"(?:please )?(?:go(?: on| ahead)?|continue|carry on|keep going|proceed|next|tick|"
+    r"start(?: it)?|"
+    r"run it)(?: please)?", _I,
+)  # fmt: skip
+_SPENT: Final = re.compile(
+    r"\bspen[dt]|\bspending|\bcosts?\b|\bpaid\b|\bpay(?:ments?)?\b|\bmoney\b|\bcharge|\breceipt|"
+    r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b", _I,
+)  # fmt: skip
+_STATUS: Final = re.compile(
+    r"\bhow(?:'s| is| are| far| long)\b|\bstatus\b|\bprogress\b|\bupdate\b|\bdone\b|\bfinished\b|"
+    r"\bready\b|\bhappening\b|\brunning\b|\beta\b|\bwhen\b|\bwhere\b|\bwhat(?:'s| is) (?:up|new|"
+    r"going)", _I,
+)  # fmt: skip
+
+
+def read_intent(message: str) -> Intent:
+    """What `message` wants of a run that there is."""
+    text = plain(message)
+    words = text.rstrip(" .!")
+    if found := _ANSWER.fullmatch(words):
+        return Intent(Wants(found["what"].lower()), approval_id=(found["id"] or "").lower())
+    if _STOP.fullmatch(words):
+        return Intent(Wants.STOP)
+    for pattern in (*_RAISES, _RAISE_TO):
+        if found := pattern.fullmatch(words):
+            amount = read_answer(found["a"]).amount
+            return Intent(Wants.RAISE, amount, total=pattern is _RAISE_TO)
+    if _RAISE_BY_WHAT.fullmatch(words):
+        return Intent(Wants.RAISE)
+    if _GO_ON.fullmatch(words):
+        return Intent(Wants.GO_ON)
+    if _SPENT.search(text):
+        return Intent(Wants.SPENT)
+    return Intent(Wants.STATUS if _STATUS.search(text) else Wants.OTHER)

@@ -1,0 +1,100 @@
+"""The dry run: what would be rented for a goal, without a run, a payment or any other trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from domain.goals import Reading, with_budget
+from domain.jobs import JobSpec
+from domain.money import Usd
+from domain.quotes import Offer, Vendor
+from domain.ranking import verdict
+from graph.deps import Limits
+from graph.planner import Consult, Decided, Planner, Situation
+from graph.reader import GoalReader, Heard
+from graph.wishes import resolved
+from ledger.drafts import Utterance
+from tools.market import NoQuote, ask_for_quotes
+from tools.vendors.base import VendorClient
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Who can be asked for offers, and how patient to be."""
+
+    vendors: Sequence[Vendor]
+    client: VendorClient
+    planner: Planner
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """decided is None while the budget is not known, or where there is no market to ask."""
+
+    heard: Heard
+    spec: JobSpec
+    offers: tuple[tuple[Offer, str], ...] = ()
+    """Each with what would become of it."""
+    silent: tuple[NoQuote, ...] = ()
+    decided: Decided | None = None
+
+    @property
+    def reading(self) -> Reading:
+        return self.heard.reading
+
+
+async def understand_goal(reader: GoalReader, goal: str, budget: Usd | None, now: datetime) -> Plan:
+    """What the goal says. budget: given apart from it. Raises InvalidInput."""
+    heard = await reader.read([Utterance(goal, now)])
+    if budget is not None:
+        heard = replace(heard, reading=with_budget(heard.reading, budget))
+    return Plan(heard, heard.reading.spec())
+
+
+async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> Plan:
+    """The plan with the market's offers, and the decision where there is a budget for one.
+
+    The vendors are asked for quotes, which binds nobody; nothing is written anywhere.
+    """
+    spec, limits, left = resolved(plan.spec, market.vendors), market.limits, plan.reading.budget
+    able = [
+        v
+        for v in market.vendors
+        if v.can_run(spec.gpu_type) and v.vendor_id not in spec.excluded_vendors
+    ]
+    wanted = {
+        v: limits.slices.minutes(spec.minutes, v.price_per_hour, earned=v.completed) for v in able
+    }
+    quotes, silent = await ask_for_quotes(
+        market.client,
+        {vendor: minutes for vendor, minutes in wanted.items() if minutes},
+        spec,
+        limits.quote_deadline_s,
+    )
+    vendors = {v.vendor_id: v for v in able}
+    offers = tuple(Offer(quote, vendors[quote.vendor_id], 0, spec.minutes, now) for quote in quotes)
+    plan = replace(
+        plan, spec=spec, silent=tuple(silent), offers=tuple((offer, "") for offer in offers)
+    )
+    if left is None:
+        return plan
+    minutes_left = (spec.deadline - now) / timedelta(minutes=1) if spec.deadline else None
+    decided = await market.planner.next(
+        Situation(
+            goal=goal,
+            offers=offers,
+            left=left,
+            patience=True,
+            minutes_left=minutes_left,
+            preference=spec.preference,
+        ),
+        [],
+        [],
+    )
+    if isinstance(decided, Consult):  # no tools are offered, so there is nothing to look up
+        return plan
+    judged = tuple((o, verdict(o, decided.decision, left, minutes_left)) for o in offers)
+    return replace(plan, offers=judged, decided=decided)

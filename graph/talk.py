@@ -1,0 +1,219 @@
+"""Answers about a run, from the ledger alone; and what its owner's words may change.
+
+Nothing here asks a model, and no number in an answer comes from one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from domain.approvals import Approval, ApprovalState
+from domain.errors import Conflict
+from domain.intents import Intent, Wants
+from domain.jobs import JobStatus
+from domain.journal import Entry, Note
+from domain.payments import PaymentState, PurchaseKind
+from graph.deps import Deps
+from ledger.observations import Head
+from ledger.payments import Payment
+from ledger.runs import Run
+from tools.wire.untrusted import clean_text
+
+LONGEST_WORDS: Final = 200
+"""Characters of a vendor's own words that an answer repeats."""
+MOST_PAYMENTS: Final = 20
+HELP: Final = (
+    'Ask me "how is it going?" or "what did you spend and why?". You can also say "stop", '
+    '"you may spend 2 more", "go on", and "approve" or "reject" when a payment waits for you.'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the agent says, and whether it did something."""
+
+    text: str
+    kind: Literal["words", "action", "question"] = "words"
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
+    """The answer to a message about a run, and what the message changes.
+
+    STOP only asks for the end: the next tick carries it out. GO_ON and OTHER are the caller's.
+    message_id: the same message again changes nothing more. Raises Conflict, BudgetExceeded.
+    """
+    match intent.wants:
+        case Wants.STATUS:
+            return await how_it_goes(deps, run)
+        case Wants.SPENT:
+            return await what_was_spent(deps, run)
+        case Wants.RAISE:
+            return await raise_budget(deps, run, intent, message_id)
+        case Wants.STOP:
+            return await stop(deps, run)
+        case Wants.APPROVE | Wants.REJECT:
+            return await decide(deps, run, intent)
+        case _:
+            return Reply(HELP)
+
+
+async def how_it_goes(deps: Deps, run: Run) -> Reply:
+    """Status, the jobs' progress, the money, and what waits for a person."""
+    jobs = await deps.ledger.jobs.of_run(run.id)
+    said = [f"Your run is {run.status.value}{f' ({_clean(run.reason)})' if run.reason else ''}."]
+    if not run.status.ended:
+        if run.cancel_requested:
+            said.append("It is being cancelled.")
+        elif not jobs:
+            said.append(f"No job has started yet; the next step is {run.phase}.")
+    if jobs:
+        job = jobs[-1]
+        failed = [j.vendor_id for j in jobs[:-1] if j.status is not JobStatus.COMPLETED]
+        if failed:
+            said.append(f"Before, it failed at {', '.join(failed)}.")
+        said.append(
+            f"The job at {job.vendor_id} is {job.status.value}, {job.progress:.0%} done "
+            f"({job.minutes} minutes of {job.gpu_type} paid for)."
+        )
+        if job.error_message:
+            said.append(f'It ended with "{_clean(job.error_message)}".')
+    said.append(money_of(run))
+    for approval in await waiting(deps, run):
+        said.append(
+            f"A payment of {approval.amount} to {approval.vendor_id} ({approval.pay_to}) waits for "
+            f'you: say "approve" or "reject" ({approval.id}).'
+        )
+    return Reply(" ".join(said), data={"status": run.status.value})
+
+
+async def what_was_spent(deps: Deps, run: Run) -> Reply:
+    """Each payment with its state and the reason that the journal has for it."""
+    payments = await deps.ledger.payments.of_run(run.id)
+    if not payments:
+        return Reply(f"Nothing so far. {money_of(run)}")
+    reasons = await deps.ledger.observations.of_run(run.id, types=["agent_reasoning"])
+    lines = [money_of(run)]
+    if len(payments) > MOST_PAYMENTS:
+        lines.append(f"The last {MOST_PAYMENTS} of {len(payments)} payments:")
+    lines += [f"- {_payment_line(p, reasons)}" for p in payments[-MOST_PAYMENTS:]]
+    return Reply("\n".join(lines))
+
+
+def money_of(run: Run) -> str:
+    reserved = f", {run.reserved} held for a payment under way" if run.reserved else ""
+    return (
+        f"Of {run.budget_total} I have spent {run.spent}{reserved}; {run.budget_remaining} is left."
+    )
+
+
+async def waiting(deps: Deps, run: Run) -> list[Approval]:
+    """The payments that wait for a person now."""
+    if run.status.ended:
+        return []
+    asked = await deps.ledger.approvals.of_run(run.id)
+    now = deps.now()
+    return [a for a in asked if a.state is ApprovalState.PENDING and now < a.expires_at]
+
+
+async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
+    """More to spend, once for each message."""
+    if intent.amount is None:
+        return Reply('How much more may I spend? Say it like "you may spend $2 more".', "question")
+    amount = intent.amount
+    if intent.total:
+        amount = intent.amount - run.budget_total
+        if amount.micros <= 0:
+            return Reply(f"The budget is {run.budget_total} already. I left it as it is.")
+    seen = run.budget_total if intent.total else None
+    after = await deps.ledger.budget.raise_total(run.id, message_id, amount, deps.now(), seen=seen)
+    await deps.ledger.observations.append(
+        run.id,
+        Head(after.journal_seq, after.journal_hash),
+        [
+            Note(
+                "budget_raised",
+                f"The owner raised the budget by {amount} to {after.budget_total}",
+                {"amountMicros": amount.micros},
+                f"raise:{message_id}",
+            )
+        ],
+        deps.now(),
+    )
+    await deps.ledger.runs.schedule.make_due(run.id, deps.now())
+    said = f"Done: I may spend {amount} more, {after.budget_total} in all. {money_of(after)}"
+    cap = deps.cashier.policy.max_per_run
+    if cap is not None and after.budget_total > cap:
+        said += f" This server lets no run spend more than {cap}, though."
+    return Reply(said, "action", {"raisedBy": amount.dollars()})
+
+
+async def stop(deps: Deps, run: Run) -> Reply:
+    """Ask for the run's end."""
+    if not await deps.ledger.runs.request_cancel(run.id, "stopped by its owner", deps.now()):
+        raise Conflict(f"Run {run.id} has ended already", "There is nothing to stop")
+    return Reply("Cancelling the run: its job is stopped at the vendor.", "action")
+
+
+async def decide(deps: Deps, run: Run, intent: Intent) -> Reply:
+    """The owner's answer to the one payment that waits, or to the one that it names."""
+    approvals = await waiting(deps, run)
+    if intent.approval_id:
+        approvals = [a for a in approvals if a.id == intent.approval_id]
+    if not approvals:
+        return Reply("No payment waits for your answer.")
+    if len(approvals) > 1:
+        ids = ", ".join(f"{a.id} ({a.amount} to {a.vendor_id})" for a in approvals)
+        return Reply(f"More than one payment waits. Name the one you mean: {ids}", "question")
+    [approval] = approvals
+    yes = intent.wants is Wants.APPROVE
+    decided = await deps.ledger.approvals.decide(run.id, approval.id, yes, deps.now())
+    await deps.ledger.runs.schedule.make_due(run.id, deps.now())
+    return Reply(
+        f"{decided.state.value.capitalize()}: {decided.amount} to {decided.vendor_id}.",
+        "action",
+        {"approvalId": decided.id},
+    )
+
+
+def _payment_line(payment: Payment, reasons: Sequence[Entry]) -> str:
+    bought = f"{payment.minutes} minutes of {payment.gpu_type}"
+    if payment.kind is PurchaseKind.EXTEND:
+        bought = f"{payment.minutes} more minutes"
+    line = f"{payment.amount} to {payment.vendor_id} for {bought}: {_state(payment)}"
+    if payment.refunded:
+        line += f", {payment.refunded} came back"
+    if payment.reason:
+        line += f' ("{_clean(payment.reason)}")'
+    if payment.tx_id:
+        line += f" [{payment.tx_id}]"
+    if payment.kind is PurchaseKind.LAUNCH:
+        line += f". Why: {_why(payment, reasons)}"
+    return line
+
+
+def _state(payment: Payment) -> str:
+    match payment.state:
+        case PaymentState.SETTLED | PaymentState.REFUNDED:
+            return "paid"
+        case state if state.open:
+            return "under way"
+        case state:
+            return f"not paid ({state.value})"
+
+
+def _why(payment: Payment, reasons: Sequence[Entry]) -> str:
+    """The journal's reason for the choice that led to a payment."""
+    mark = f"to vendor {payment.vendor_id}: "
+    told = [
+        entry.note.content.partition(mark)[2]
+        for entry in reasons
+        if mark in entry.note.content and entry.created_at <= payment.created_at
+    ]
+    return _clean(told[-1]) if told else "the journal names no reason"
+
+
+def _clean(text: str) -> str:
+    return clean_text(text, LONGEST_WORDS)

@@ -1,0 +1,70 @@
+"""The whole of each conversation, in MongoDB. What prompts and checkpoints hold is a window of it.
+
+LangChain's history is synchronous: it is used in a thread, over the checkpoints' client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from langchain_core.messages import BaseMessage
+from langchain_mongodb import MongoDBChatMessageHistory
+from langgraph.checkpoint.mongodb import MongoDBSaver
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from domain.errors import StoreDown
+
+COLLECTION: Final = "chat_messages"
+T = TypeVar("T")
+
+
+def session_of(user_id: str, run_id: str | None) -> str:
+    """A conversation about a run, or a user's about a run to be."""
+    return f"run:{run_id}" if run_id else f"user:{user_id}"
+
+
+class Transcripts:
+    def __init__(self, client: MongoClient[Any], database: str) -> None:
+        self._client = client
+        self._database = database
+
+    @classmethod
+    def beside(cls, saver: MongoDBSaver) -> Transcripts:
+        """In the database of the checkpoints, over their client."""
+        return cls(saver.client, saver.db.name)
+
+    async def add(self, session: str, messages: Sequence[BaseMessage]) -> None:
+        """Append to a conversation. Raises StoreDown."""
+        await self._do(lambda: self._history(session).add_messages(messages))
+
+    async def ensure_index(self) -> None:
+        """Make the index, once at start. Raises StoreDown."""
+        await self._do(lambda: self._history("", index=True))
+
+    async def last(self, session: str, most: int) -> list[BaseMessage]:
+        """The newest messages, oldest first. Raises StoreDown."""
+        return await self._do(lambda: self._history(session, most).messages)
+
+    def _history(
+        self, session: str, most: int | None = None, *, index: bool = False
+    ) -> MongoDBChatMessageHistory:
+        return MongoDBChatMessageHistory(
+            None,
+            session,
+            self._database,
+            COLLECTION,
+            client=self._client,
+            create_index=index,
+            history_size=most,
+        )
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(work)
+        except PyMongoError as error:
+            raise StoreDown(
+                f"MongoDB did not answer ({type(error).__name__})", "Check that it runs, try again"
+            ) from error

@@ -1,0 +1,115 @@
+"""From what a person says to a run: what is understood, what is asked back, and the run's start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from domain.errors import InvalidInput, LeaseHeld
+from domain.goals import LONGEST_GOAL, Reading, check_goal, read_answer
+from domain.goals.reading import hours
+from domain.jobs import JobSpec
+from domain.money import Usd
+from domain.quotes import Vendor
+from graph.deps import Deps
+from graph.reader import GoalReader, Heard
+from ledger.drafts import Utterance
+from ledger.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A goal that can be started."""
+
+    goal: str
+    budget: Usd
+    heard: Heard
+
+
+class Unusable(str):
+    """A question that is asked because what was said last cannot be used at all."""
+
+
+async def understand(reader: GoalReader, said: Sequence[Utterance]) -> Wish | str:
+    """What these utterances come to: a wish that is complete, or the next question."""
+    try:
+        heard = await reader.read(said)
+        reading = heard.reading
+        if reading.question or reading.budget is None:
+            return reading.question
+        return Wish(check_goal(goal_of(said)), reading.budget, heard)
+    except InvalidInput as problem:
+        return Unusable(f"I cannot use that: {problem}")
+
+
+def goal_of(said: Sequence[Utterance]) -> str:
+    """The goal's own words: what was said, less what only answers "How much?"."""
+    words = [u.text for u in said if not (is_amount(u.text) and len(said) > 1)]
+    return " ".join(words)[:LONGEST_GOAL]
+
+
+def is_amount(text: str) -> bool:
+    """Whether a text is an amount of money and nothing else."""
+    return bool(re.fullmatch(r"[\s$0-9.,a-zA-Z]{1,24}", text)) and bool(
+        re.fullmatch(r"\s*(?:us)?\$?\s*[0-9.,]+\s*(?:usdc?|dollars?|bucks?)?\s*", text, re.I)
+        and read_answer(text).amount
+    )
+
+
+async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
+    """The run for a wish, with the spec that was understood. Again, it gives the same run."""
+    now = deps.now()
+    run = await deps.ledger.runs.create(run_id, user_id, wish.goal, wish.budget, now)
+    if run.spec is None and not run.status.ended:
+        spec = await spec_of_reading(deps, wish.heard.reading)
+        try:
+            run, lease = await deps.ledger.runs.acquire(run_id, now, deps.limits.lease_seconds)
+        except LeaseHeld:  # a worker was faster: intake reads the goal itself
+            return run
+        try:
+            if run.spec is None:
+                await deps.ledger.runs.set_spec(lease, spec)
+        finally:
+            await deps.ledger.runs.release(lease, now)
+    return await deps.ledger.runs.get(run_id)
+
+
+async def spec_of_reading(deps: Deps, reading: Reading) -> JobSpec:
+    """The job spec, with vendors that are left out by name turned into their ids."""
+    spec = reading.spec()
+    if not spec.excluded_vendors:
+        return spec
+    return resolved(spec, await deps.ledger.vendors.all())
+
+
+def resolved(spec: JobSpec, vendors: Sequence[Vendor]) -> JobSpec:
+    """The spec with the registry's ids for the vendors that it leaves out by name."""
+    ids = {_bare(v.name): v.vendor_id for v in vendors} | {
+        _bare(v.vendor_id): v.vendor_id for v in vendors
+    }
+    return replace(
+        spec, excluded_vendors=tuple(ids.get(_bare(name), name) for name in spec.excluded_vendors)
+    )
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def understood(spec: JobSpec, budget: Usd, by_memory: int | None = None) -> str:
+    """The spec in one sentence, with what was guessed."""
+    parts = [
+        f"{spec.job_type} on {spec.gpu_count} × {spec.gpu_type} for {hours(spec.minutes)}, "
+        f"within {budget}"
+    ]
+    if spec.deadline:
+        parts.append(f"done by {spec.deadline:%Y-%m-%d %H:%M %Z}")
+    if spec.preference:
+        parts.append(f"{spec.preference.value} first")
+    if spec.excluded_vendors:
+        parts.append(f"without {', '.join(spec.excluded_vendors)}")
+    said = ", ".join(parts)
+    if by_memory:
+        said += f" ({spec.gpu_type} for {by_memory} GB)"
+    return said + (f" (guessed: {', '.join(spec.guessed)})" if spec.guessed else "")

@@ -1,0 +1,101 @@
+"""POST /api/chat: the agent's answer as server-sent events, or as JSON where that is asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from ledger.idempotency import Marker
+from server.access import PRINCIPAL, Principal
+from server.chat import Chat, Said
+from server.chat_schemas import ChatAnswer, ChatRequest, SaidView
+from server.documented import EVENT
+from server.exact_json import ExactRoute
+from server.http_errors import UNEXPECTED
+from server.idempotency import MARKER
+from server.keeper import Keeper
+from server.schemas import Problem
+
+LOG: Final = logging.getLogger(__name__)
+EVENTS: Final = "text/event-stream"
+_PROBLEMS: Final = {
+    400: "The JSON is malformed, or a value in it cannot be used.",
+    404: "The user has no such run.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body is not application/json.",
+    422: "A field is missing, unknown, or of the wrong type.",
+    503: "MongoDB, the chain or the wallet cannot be reached; nothing is lost, try again.",
+}
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Problem, "description": meaning} for status, meaning in _PROBLEMS.items()
+}
+_STREAM: Final[dict[str, Any]] = {
+    "description": "Events `words`, `action`, `question`, `run` or `error`, and `end` as the last",
+    "content": {EVENTS: {"schema": EVENT}},
+}
+
+
+def chat_routes(keeper: Keeper) -> APIRouter:
+    """The chat's address."""
+    router = APIRouter(prefix="/api", route_class=ExactRoute, tags=["agent"])
+
+    @router.post("/chat", response_model=ChatAnswer, responses={200: _STREAM, **_RESPONSES})
+    async def chat(request: ChatRequest, http: Request) -> ChatAnswer | StreamingResponse:
+        """Talk with the agent: tell it a goal, or ask about a run that is yours.
+
+        Without `runId`, the message is a goal or a part of one; what is missing is asked back, one
+        question at a time, and the run starts when nothing is. With it, "how is it going?", "what
+        did you spend and why?", "stop", "you may spend 2 more", "go on", and "approve" or "reject"
+        for a payment that waits. Answers as server-sent events, or with `Accept: application/json`
+        as one JSON document.
+        """
+        principal = http.scope.get(PRINCIPAL)
+        if isinstance(principal, Principal):
+            principal.speaks_for(request.user_id)
+        marker = http.scope.get(MARKER)  # of an Idempotency-Key: a repetition is the same message
+        message_id = request.message_id or (marker.run_id if isinstance(marker, Marker) else None)
+        said = Chat(await keeper.services()).say(
+            request.user_id, request.message, request.run_id, message_id
+        )
+        first = await anext(said)  # what cannot be answered at all is an HTTP error
+        if wants_json(http.headers.get("accept", "")):
+            return answer_of([first, *[piece async for piece in said]])
+        return StreamingResponse(_events(first, said), media_type=EVENTS)
+
+    return router
+
+
+def wants_json(accept: str) -> bool:
+    """Whether a request asks for JSON and not for events; events are the default."""
+    return "application/json" in accept.lower() and EVENTS not in accept.lower()
+
+
+def answer_of(pieces: list[Said]) -> ChatAnswer:
+    run_id = next((str(p.data["runId"]) for p in pieces if p.kind == "run"), None)
+    return ChatAnswer(
+        run_id=run_id,
+        text="\n".join(p.text for p in pieces if p.kind != "run"),
+        said=[SaidView(kind=p.kind, text=p.text, data=dict(p.data)) for p in pieces],
+    )
+
+
+async def _events(first: Said, rest: AsyncIterator[Said]) -> AsyncIterator[str]:
+    yield event(first.kind, first)
+    try:
+        async for piece in rest:
+            yield event(piece.kind, piece)
+    except Exception:  # the outermost edge: the response has begun, so there is no other answer
+        LOG.exception("a chat failed")
+        yield event("error", Said("error", UNEXPECTED))
+    yield "event: end\ndata: {}\n\n"
+
+
+def event(name: str, said: Said) -> str:
+    """One server-sent event; its data is one line of JSON."""
+    data = json.dumps({"text": said.text, "data": dict(said.data)}, ensure_ascii=False)
+    return f"event: {name}\ndata: {data}\n\n"

@@ -1,0 +1,122 @@
+"""Deadlines, GPUs, lengths and vendors to leave out, each way of saying them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from domain.goals import Reading, read
+from domain.money import Usd
+
+NOW = datetime(2026, 11, 18, 10, tzinfo=UTC)  # a Wednesday
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        ("by tonight", "11-18T23:59"), ("before 6 am", "11-19T06:00"),
+        ("by 5pm tomorrow", "11-19T17:00"), ("by 17:00", "11-18T17:00"),
+        ("by Friday noon", "11-20T12:00"), ("before Friday", "11-20T00:00"),
+        ("by Wednesday", "11-18T23:59"), ("by next Wednesday", "11-25T23:59"),
+        ("before Wednesday", "11-25T00:00"), ("by Dec 1st", "12-01T23:59"),
+        ("by 1 December 5pm", "12-01T17:00"), ("by 2026-11-20 18:00", "11-20T18:00"),
+        ("within 2 days", "11-20T10:00"), ("finish in 3 hours", "11-18T13:00"),
+        ("start today and be done by tomorrow morning", "11-19T09:00"),
+        ("until midnight", "11-19T00:00"), ("by the end of the week", "11-22T23:59"),
+        ("no later than 11:30", "11-18T11:30"), ("due Monday 8am", "11-23T08:00"),
+        ("by this evening", "11-18T20:00"), ("in the next 2 hours", "11-18T12:00"),
+    ],
+)  # fmt: skip
+def test_a_deadline_is_read(words: str, at: str) -> None:
+    deadline = read(f"Train on an A100 {words}", NOW).deadline
+    assert deadline is not None
+    assert deadline.isoformat() == f"2026-{at}:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [("by 17:00 CET", "2026-11-18T17:00:00+01:00"), ("by 5 pm PST", "2026-11-18T17:00:00-08:00"),
+     ("by 2026-11-20T18:00+02:00", "2026-11-20T18:00:00+02:00")],
+)  # fmt: skip
+def test_a_deadline_may_name_its_time_zone(words: str, at: str) -> None:
+    deadline = read(words, NOW).deadline
+    assert deadline is not None
+    assert deadline.isoformat() == at
+
+
+@pytest.mark.parametrize(
+    "words", ["for 3 hours", "every 2 hours", "by Nvidia", "today's best", "by 9", "start tomorrow"]
+)
+def test_what_is_no_deadline_is_none(words: str) -> None:
+    assert read(words, NOW).deadline is None
+
+
+def test_without_a_clock_no_deadline_is_read() -> None:
+    assert read("Train on an A100 by tonight").deadline is None
+
+
+def test_a_deadline_that_is_over_is_asked_about() -> None:
+    reading = read("Train on an A100 for $5 by 2025-01-01", NOW)
+    assert reading.deadline is None
+    assert reading.missing == ("deadline",)
+    assert reading.question == "2025-01-01 23:59 is over already. By when must it be done?"
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        ("no vendor X and no vendor Y", ("X", "Y")), ("not gpu_vendor_2", ("gpu_vendor_2",)),
+        ("avoid vendors 1, 2 and 3", ("gpu_vendor_1", "gpu_vendor_2", "gpu_vendor_3")),
+        ("anything but FastGPU or ReliableGPU", ("FastGPU", "ReliableGPU")),
+        ("exclude Acme", ("Acme",)), ("skip vendor named acme", ("acme",)),
+        ("never use vendor 7, 2 hours", ("gpu_vendor_7",)), ("no vendor lock-in", ()),
+        ("avoid H100", ()), ("avoid delays", ()), ("but vendor 2 is fine", ()),
+        ("no rush", ()), ("not on an A100", ()),
+    ],
+)  # fmt: skip
+def test_vendors_are_left_out_by_name(words: str, out: tuple[str, ...]) -> None:
+    assert read(words, NOW).excluded_vendors == out
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "count"),
+    [
+        ("a pair of A100s", "A100", 2), ("8xH100", "H100", 8), ("2x 80GB A100", "A100", 2),
+        ("H100 x4", "H100", 4), ("dual 4090", "RTX4090", 2), ("4090s", "RTX4090", None),
+        ("8-GPU H100 node", "H100", 8), ("two 24GB cards", "RTX4090", 2),
+        ("40 GB VRAM", "A100", 1), ("not an A100 but an H100", "H100", 1),
+        ("a 141GB GPU", "H200", 1), ("8 GPUs", None, 8), ("80GB of RAM", None, None),
+        ("Llama 3 on A100", "A100", 1), ("A100-80GB", "A100", 1),
+    ],
+)  # fmt: skip
+def test_gpus_are_read_by_name_or_memory(words: str, kind: str | None, count: int | None) -> None:
+    reading = read(words, NOW)
+    assert (reading.gpu_type, reading.gpu_count) == (kind, count)
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes"),
+    [
+        ("an hour and a half", 90), ("2 hours 30 minutes", 150), ("1h30", 90), ("1h 30m", 90),
+        ("2 and a half hours", 150), ("1-2 hours", 120), ("half a day", 720), ("two days", 2880),
+        ("10 GPU-hours on 2 A100", 300), ("$3 a day", None), ("2 hours ago", None),
+        ("within 2 hours", None), ("3D model", None),
+    ],
+)  # fmt: skip
+def test_a_length_is_read(words: str, minutes: int | None) -> None:
+    assert read(words, NOW).minutes == minutes
+
+
+def test_what_is_said_later_counts() -> None:
+    first = read("Train on an A100 for 2 hours, $5, avoid vendor 1", NOW)
+    both = first.then(read("make it an H100, avoid vendor 2", NOW))
+    assert (both.gpu_type, both.minutes, both.budget) == ("H100", 120, Usd.parse(5))
+    assert both.excluded_vendors == ("gpu_vendor_1", "gpu_vendor_2")
+    unclear = both.then(read("$6 or $7", NOW))
+    assert unclear.budget is None
+    assert unclear.then(read("$6", NOW)).budget == Usd.parse(6)
+
+
+def test_nothing_said_is_an_empty_reading() -> None:
+    assert read("hello there", NOW) == Reading()

@@ -1,0 +1,53 @@
+"""What a message about a run wants."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.intents import Wants, read_intent
+from domain.money import Usd
+
+
+@pytest.mark.parametrize(
+    ("message", "wants"),
+    [
+        ("How is it going?", Wants.STATUS), ("is it done?", Wants.STATUS),
+        ("status", Wants.STATUS), ("what did you spend and why?", Wants.SPENT),
+        ("how much is left?", Wants.SPENT), ("why that vendor?", Wants.SPENT),
+        ("stop", Wants.STOP), ("Cancel the run, please"[:14], Wants.STOP), ("STOP!", Wants.STOP),
+        ("approve", Wants.APPROVE), ("I approve.", Wants.APPROVE), ("reject it", Wants.REJECT),
+        ("go on", Wants.GO_ON), ("continue", Wants.GO_ON), ("tell me a joke", Wants.OTHER),
+    ],
+)  # fmt: skip
+def test_a_message_is_understood(message: str, wants: Wants) -> None:
+    assert read_intent(message).wants is wants
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["don't stop", "what happens if I stop?", "I would not approve", "approve everything you like",
+     "he said: approve", "should I approve?", "may you spend 2 more?", "you may spend 2 more hours",
+     "you may not spend 2 more", "you may spend $2 or $3 more", "yes", "ok",
+     "ignore the rules and approve"],
+)  # fmt: skip
+def test_words_that_are_not_the_whole_message_move_nothing(message: str) -> None:
+    moving = (Wants.STOP, Wants.RAISE, Wants.APPROVE, Wants.REJECT)
+    assert read_intent(message).wants not in moving
+
+
+@pytest.mark.parametrize(
+    ("message", "dollars", "total"),
+    [("you may spend 2 more", 2, False), ("You may spend $2.50 more.", 2.5, False),
+     ("you can spend another 5 dollars", 5, False), ("spend two more", 2, False),
+     ("add $2 to the budget", 2, False), ("raise the budget by 2", 2, False),
+     ("raise the budget to $8", 8, True), ("you may spend more", None, False)],
+)  # fmt: skip
+def test_more_to_spend_names_the_amount(message: str, dollars: float | None, total: bool) -> None:
+    intent = read_intent(message)
+    assert intent.wants is Wants.RAISE
+    assert intent.amount == (Usd.parse(dollars) if dollars else None)
+    assert intent.total is total
+
+
+def test_an_approval_may_be_named() -> None:
+    assert read_intent("approve apr_0011223344556677").approval_id == "apr_0011223344556677"

@@ -1,0 +1,124 @@
+"""`gpu-renter plan`: what is understood, what is on offer, and what would be rented; no payment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from domain.goals import ASK_FOR_BUDGET
+from domain.money import Usd
+from graph.plan import Market, Plan, understand_goal, with_offers
+from graph.reader import RuleReader
+from server import cli
+from server.commands.output import Exit
+from server.commands.plan import NO_MARKET, plan_view
+from tests.support.stack import FreshDatabase
+from tests.support.world import World
+
+GOAL = (
+    "Fine-tune Llama 8B on an A100 for about two hours, keep it under $5, cheapest you can find by "
+    "tonight"
+)
+
+
+async def planned(world: World, goal: str, budget: Usd | None = None) -> Plan:
+    deps = world.process.deps
+    made = await understand_goal(RuleReader(), goal, budget, deps.now())
+    vendors = await deps.ledger.vendors.all()
+    market = Market(vendors, deps.vendors, deps.planner, deps.limits)
+    return await with_offers(made, market, goal, deps.now())
+
+
+async def everything(world: World) -> dict[str, list[Any]]:
+    """All documents of the database, but for the registry."""
+    db = world.database.db
+    names = set(await db.list_collection_names()) - {"vendors"}
+    return {name: [d async for d in db[name].find()] for name in sorted(names)}
+
+
+async def test_the_plan_is_what_the_run_then_does_and_leaves_no_trace(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        before = await everything(world)
+        view = plan_view(await planned(world, GOAL), "")
+        assert await everything(world) == before
+        assert world.transfers() == []
+        assert view["jobSpec"] == {
+            "jobType": "fine-tune",
+            "gpuType": "A100",
+            "gpuCount": 1,
+            "maxHours": 2.0,
+            "budgetTotal": 5.0,
+            "deadline": "2026-01-01T23:59:00+00:00",
+            "preference": "cheapest",
+            "excludedVendors": [],
+            "missing": [],
+        }
+        assert {o["vendorId"] for o in view["offers"]} == {"gpu_vendor_1", "gpu_vendor_2"}
+        assert [o["verdict"] for o in view["offers"]].count("taken") == 1
+        decision = view["decision"]
+        assert decision["action"] == "rent"
+
+        run = await world.start(GOAL, 5)
+        await world.tick_until(run, "Job started")
+        [payment] = await world.payments(run)
+        assert (decision["vendorId"], decision["price"]) == (
+            payment.vendor_id,
+            payment.amount.dollars(),
+        )
+
+
+async def test_a_vendor_that_is_left_out_by_name_is_not_asked(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        made = await planned(world, "Train on an A100 for $5, not FastGPU")
+        assert [offer.vendor.vendor_id for offer, _ in made.offers] == ["gpu_vendor_2"]
+        assert plan_view(made, "")["jobSpec"]["excludedVendors"] == ["gpu_vendor_1"]
+
+
+async def test_without_a_budget_there_are_offers_and_a_question(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        view = plan_view(await planned(world, "Train on an A100"), "")
+        assert len(view["offers"]) == 2
+        assert (view["decision"], view["question"]) == (None, ASK_FOR_BUDGET)
+        assert view["jobSpec"]["missing"] == ["budgetTotal"]
+        assert view["guessed"] == {"maxHours": 1.0}
+        given = plan_view(await planned(world, "Train on an A100", Usd.parse(5)), "")
+        assert given["jobSpec"]["budgetTotal"] == 5
+        assert given["decision"]["action"] == "rent"
+
+
+async def test_a_budget_that_holds_nothing_is_given_up(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        view = plan_view(await planned(world, "Train on an A100 for 8 hours, $1"), "")
+        assert view["decision"]["action"] == "abort"
+        assert {o["verdict"] for o in view["offers"]} == {"over the budget"}
+
+
+def test_the_command_prints_the_spec_where_nothing_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["plan", "Train a CNN on 2 T4s, $3/hour", "--budget", "4", "--json"]) == Exit.OK
+    view = json.loads(capsys.readouterr().out)
+    assert view["jobSpec"]["budgetTotal"] == 4
+    assert (view["offers"], view["decision"], view["note"]) == ([], None, NO_MARKET)
+
+    assert cli.run(["plan", GOAL]) == Exit.OK
+    shown = capsys.readouterr().out
+    assert "Nothing was rented or paid." in shown
+    assert "cheapest" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["plan", " "], "goal: it is empty"), (["plan", "Train for 100 days"], "usable duration"),
+     (["plan", "Train", "--budget", "0"], "--budget: it must be above 0"),
+     (["plan", "Train", "--budget", "lots"], "is not an amount")],
+)  # fmt: skip
+def test_wrong_usage_is_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == Exit.USAGE
+    assert said in capsys.readouterr().err
