@@ -7,35 +7,26 @@ model answers is checked against the offers, and where it does not stand, the ra
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, Field
 
-from domain.money import Usd
-from domain.quotes import Offer
-from domain.ranking import Abort, Decision, Rent, Wait, choose
+from domain.ranking import Decision
+from domain.tokens import UNUSED, ModelUse, TokenPrices
+from graph.answers import DECISIONS, Unusable, close, estimated, tidy, unread, used, words
 from graph.prompts import opening
+from graph.situation import Situation as Situation
+from graph.situation import best_first, decision_of, rank
 
 MOST_MODEL_CALLS: Final = 6
 """Per decision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What is to be decided."""
-
-    goal: str
-    offers: tuple[Offer, ...]
-    left: Usd
-    patience: bool
-    """Whether waiting for better offers is still allowed."""
+ANSWER_TOKENS: Final = 2_000
+"""Set aside for an answer when a call is begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +39,8 @@ class Decided:
     """Why the ranking had to step in for the model; empty when it did not."""
     facts: Mapping[str, Any] | None = None
     """Model calls, tools called and tokens, where a model was asked."""
+    used: ModelUse = UNUSED
+    """By the last model call alone; those before it came with their Consult."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +48,7 @@ class Consult:
     """The model wants to look something up first: new messages, the last with tool calls."""
 
     messages: tuple[AnyMessage, ...]
+    used: ModelUse = UNUSED
 
 
 class Planner(Protocol):
@@ -73,53 +67,48 @@ class Planner(Protocol):
 class RankingPlanner:
     """PLANNER_MODE=stub."""
 
+    def __init__(self, instead: str = "") -> None:
+        """instead: why it decides and not a model, where one would be welcome."""
+        self._instead = instead
+
     async def next(
         self,
         situation: Situation,
         conversation: Sequence[AnyMessage],  # noqa: ARG002 -- the ranking needs no conversation
         tools: Sequence[BaseTool],  # noqa: ARG002
     ) -> Decided | Consult:
-        return Decided(rank(situation), "ranking")
+        return Decided(rank(situation), "ranking", fallback=self._instead)
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
-def rank(situation: Situation) -> Decision:
-    return choose(situation.offers, left=situation.left, patience=situation.patience)
-
-
-class rent(BaseModel):
-    """Rent what one quote offers. The price and the address to pay are known already."""
-
-    vendor_id: str = Field(description="vendorId of the chosen offer")
-    quote_id: str = Field(description="quoteId of the chosen offer")
-    reason: str = Field(description="one sentence: why this offer", max_length=500)
-
-
-class wait(BaseModel):
-    """Rent nothing now, and look again later."""
-
-    reason: str = Field(description="one sentence: what to wait for", max_length=500)
-
-
-class abort(BaseModel):
-    """Give the run up, because no offer can reach its goal within the budget."""
-
-    reason: str = Field(description="one sentence: why it cannot be reached", max_length=500)
-
-
-_DECISIONS: Final = (rent, wait, abort)
-_NAMES: Final = frozenset(decision.__name__ for decision in _DECISIONS)
-
-
 class ModelPlanner:
-    """PLANNER_MODE=llm: a chat model bound to look-up tools and to the three decisions."""
+    """PLANNER_MODE=llm: a chat model bound to look-up tools and to the three decisions.
 
-    def __init__(self, model: BaseChatModel, name: str, timeout_s: float) -> None:
+    A decision has MOST_MODEL_CALLS calls, `timeout_s` seconds and `tokens` tokens for all of them
+    together, a run `run_tokens`; then the ranking decides. What was used so far is in the
+    conversation itself, and so outlives a crash.
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel,
+        name: str,
+        timeout_s: float,
+        *,
+        tokens: int = 40_000,
+        run_tokens: int = 400_000,
+        prices: TokenPrices | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._model = model
         self._name = name
         self._timeout_s = timeout_s
+        self._tokens = tokens
+        self._run_tokens = run_tokens
+        self._prices = prices
+        self._clock = clock
 
     async def next(
         self,
@@ -127,86 +116,89 @@ class ModelPlanner:
         conversation: Sequence[AnyMessage],
         tools: Sequence[BaseTool],
     ) -> Decided | Consult:
-        start = [] if conversation else opening(situation.goal, situation.offers, situation.left)
+        if not situation.offers:
+            return Decided(rank(situation), "ranking", facts={"model": self._name})
+        start = [] if conversation else self._opening(situation)
         messages = [*conversation, *start]
-        calls = sum(isinstance(message, AIMessage) for message in messages)
-        if calls >= MOST_MODEL_CALLS:
-            return self._fall_back(situation, messages, f"no decision after {calls} model calls")
+        answers = _answers(messages)
+        seconds = self._timeout_s - sum(a.response_metadata["seconds"] for a in answers)
+        prompt = estimated(messages, [*tools, *DECISIONS])
+        if stop := self._bound(situation, answers, prompt, seconds):
+            return self._fall_back(situation, answers, stop)
+        begun = self._clock()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._bound(tools).ainvoke(messages)
+            async with asyncio.timeout(seconds):
+                raw = await self._model.bind_tools([*tools, *DECISIONS], tool_choice="any").ainvoke(
+                    messages
+                )
         except Exception as error:  # noqa: BLE001 -- whatever a model does, a run goes on
-            return self._fall_back(situation, messages, f"the model failed: {_kind(error)}")
-        if not isinstance(answer, AIMessage):
-            return self._fall_back(situation, messages, "the model's answer is no message")
-        messages.append(answer)
-        chosen = [call for call in answer.tool_calls if call["name"] in _NAMES]
-        if len(chosen) == 1:
-            return self._check(situation, messages, chosen[0]["name"], chosen[0]["args"])
-        known = {tool.name for tool in tools}
-        if not chosen and answer.tool_calls:
-            if all(call["name"] in known for call in answer.tool_calls):
-                return Consult((*start, answer))
-            return self._fall_back(situation, messages, "the model called an unknown tool")
-        problem = "several decisions at once" if chosen else "no decision in the model's answer"
-        return self._fall_back(situation, messages, problem)
+            use = ModelUse(1) if unread(error) else used(None, prompt, self._prices)
+            why = f"the model failed: {words(error)}"
+            return self._fall_back(situation, answers, why, use)
+        use = used(raw, prompt, self._prices)
+        try:
+            answer = tidy(raw, len(answers))
+            answer.usage_metadata = {
+                "input_tokens": use.tokens_in,
+                "output_tokens": use.tokens_out,
+                "total_tokens": use.tokens,
+            }
+            answer.response_metadata = {"seconds": self._clock() - begun}
+            decision = decision_of(answer, situation, {tool.name for tool in tools}, answers)
+        except Unusable as problem:
+            return self._fall_back(situation, answers, str(problem), use)
+        if decision is None:
+            return Consult((*start, answer), use)
+        facts = self._facts([*answers, answer], UNUSED)
+        return Decided(decision, self._name, facts=facts, used=use)
 
     async def aclose(self) -> None:
-        """Close the model's connections, where it says how."""
-        for name in ("aclose", "close"):
-            close = getattr(self._model, name, None)
-            closing = close() if callable(close) else None
-            if inspect.isawaitable(closing):
-                await closing
+        """Close the model's connections."""
+        await close(self._model)
 
-    def _bound(self, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
-        return self._model.bind_tools([*tools, *_DECISIONS], tool_choice="any")
+    def _opening(self, situation: Situation) -> list[AnyMessage]:
+        able = best_first(situation)
+        others = [offer for offer in situation.offers if offer not in able]
+        return opening(situation.goal, [*able, *others], situation.left)
 
-    def _check(
-        self, situation: Situation, messages: list[AnyMessage], name: str, args: dict[str, Any]
+    def _bound(
+        self, situation: Situation, answers: Sequence[AIMessage], prompt: int, seconds: float
+    ) -> str:
+        """Why the model is not asked any further; empty where it is."""
+        spent = sum(_tokens(answer) for answer in answers)
+        if len(answers) >= MOST_MODEL_CALLS:
+            return f"no decision after {len(answers)} model calls"
+        if seconds <= 0:
+            return f"no decision within {self._timeout_s:g} s"
+        if spent + prompt + ANSWER_TOKENS > self._tokens:
+            return f"the decision's {self._tokens:,} tokens would not last for another call"
+        if situation.model_tokens + prompt + ANSWER_TOKENS > self._run_tokens:
+            return f"the run's {self._run_tokens:,} tokens would not last for another call"
+        return ""
+
+    def _fall_back(
+        self,
+        situation: Situation,
+        answers: Sequence[AIMessage],
+        why: str,
+        use: ModelUse = UNUSED,
     ) -> Decided:
-        """The model's decision, if it stands up to the offers and the budget."""
-        reason = str(args.get("reason", ""))[:500]
-        decision: Decision
-        match name:
-            case "rent":
-                wanted = (args.get("vendor_id"), args.get("quote_id"))
-                quotes = {
-                    (o.quote.vendor_id, o.quote.template_id): o.quote for o in situation.offers
-                }
-                quote = quotes.get((str(wanted[0]), str(wanted[1])))
-                if quote is None:
-                    return self._fall_back(situation, messages, "it chose an unknown quote")
-                if not any(
-                    o.quote == quote and o.projected <= situation.left for o in situation.offers
-                ):
-                    return self._fall_back(situation, messages, "its choice is over the budget")
-                decision = Rent(quote, reason)
-            case "wait":
-                if not situation.patience:
-                    return self._fall_back(situation, messages, "it wants to wait any longer")
-                decision = Wait(reason)
-            case _:
-                if any(offer.projected <= situation.left for offer in situation.offers):
-                    return self._fall_back(situation, messages, "it gave up with offers in reach")
-                decision = Abort(reason)
-        return Decided(decision, self._name, facts=_usage(messages))
+        facts = self._facts(answers, use)
+        return Decided(rank(situation), "ranking", fallback=why, facts=facts, used=use)
 
-    def _fall_back(self, situation: Situation, messages: Sequence[AnyMessage], why: str) -> Decided:
-        return Decided(rank(situation), "ranking", fallback=why, facts=_usage(messages))
+    def _facts(self, answers: Sequence[AIMessage], last: ModelUse) -> dict[str, Any]:
+        """For the record. last: a call that is not among the answers, for it gave none."""
+        return {
+            "model": self._name,
+            "modelCalls": len(answers) + last.calls,
+            "toolsCalled": [call["name"] for answer in answers for call in answer.tool_calls],
+            "tokens": sum(_tokens(answer) for answer in answers) + last.tokens,
+        }
 
 
-def _usage(messages: Sequence[AnyMessage]) -> dict[str, Any]:
-    answers = [message for message in messages if isinstance(message, AIMessage)]
-    return {
-        "modelCalls": len(answers),
-        "toolsCalled": [call["name"] for answer in answers for call in answer.tool_calls],
-        "tokens": sum(
-            answer.usage_metadata["total_tokens"] for answer in answers if answer.usage_metadata
-        ),
-    }
+def _answers(messages: Sequence[AnyMessage]) -> list[AIMessage]:
+    return [message for message in messages if isinstance(message, AIMessage)]
 
 
-def _kind(error: Exception) -> str:
-    """The error's type alone: its text may repeat a request, and with it a key."""
-    return "it took too long" if isinstance(error, TimeoutError) else type(error).__name__
+def _tokens(answer: AIMessage) -> int:
+    return answer.usage_metadata["total_tokens"] if answer.usage_metadata else 0

@@ -1,0 +1,51 @@
+"""What a model's calls used, and what that cost by the owner's price list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from domain.money import Usd
+
+PER_PRICE: Final = 1_000_000
+"""Prices are for a million tokens, as the model's vendors list them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """Model calls, their tokens, and their cost; the cost is None where no price is known."""
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: Usd | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
+    def __add__(self, other: ModelUse) -> ModelUse:
+        costs = [use.cost for use in (self, other) if use.cost is not None]
+        return ModelUse(
+            self.calls + other.calls,
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+            sum(costs[1:], start=costs[0]) if costs else None,
+        )
+
+
+UNUSED: Final = ModelUse()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrices:
+    """Dollars for a million tokens that a model reads, and that it writes."""
+
+    tokens_in: Usd
+    tokens_out: Usd
+
+    def cost(self, tokens_in: int, tokens_out: int) -> Usd:
+        """Rounded up to a micro-dollar."""
+        return self.tokens_in.scaled(tokens_in, PER_PRICE) + self.tokens_out.scaled(
+            tokens_out, PER_PRICE
+        )
