@@ -7,7 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from domain.jobs import MINUTES_PER_HOUR
 from domain.money import Usd
+from domain.reliability import Block, Chances, Record, block_at, chances
 
 
 class Rail(StrEnum):
@@ -45,6 +47,10 @@ class Vendor:
     """Jobs that it has completed for us."""
     failed: int = 0
     """Jobs that it has failed."""
+    records: tuple[Record, ...] = ()
+    """The same by GPU type, fading."""
+    blocks: tuple[Block, ...] = ()
+    """What it did wrong last, by kind; in force until each ends."""
 
     def can_run(self, gpu_type: str) -> bool:
         return gpu_type.casefold() in (gpu.casefold() for gpu in self.gpu_types)
@@ -76,10 +82,26 @@ class Offer:
     failures_in_run: int = 0
     needed_minutes: int = 0
     """What the whole job needs; the quote may be for a first slice of it."""
+    as_of: datetime | None = None
+    """The moment at which the vendor's record and blocks are read; None: by the registry alone."""
 
     @property
     def projected(self) -> Usd:
         """What the whole job costs at the quote's rate."""
-        return self.quote.price.scaled(
-            max(self.needed_minutes, self.quote.minutes), self.quote.minutes
-        )
+        return self.quote.price.scaled(self.minutes, self.quote.minutes)
+
+    @property
+    def minutes(self) -> int:
+        """GPU time of the whole job."""
+        return max(self.needed_minutes, self.quote.minutes)
+
+    @property
+    def chances(self) -> Chances:
+        """How likely the vendor is to finish the job."""
+        vendor, hours = self.vendor, self.minutes / MINUTES_PER_HOUR
+        return chances(vendor.reliability, vendor.records, self.quote.gpu_type, hours, self.as_of)
+
+    @property
+    def block(self) -> Block | None:
+        """Why the vendor is rented last now; None when it is not."""
+        return block_at(self.vendor.blocks, self.as_of) if self.as_of else None

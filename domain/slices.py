@@ -1,18 +1,27 @@
-"""How much time to prepay: what a failing vendor can cost is one slice.
+"""How much time to prepay: what a failing vendor can cost unused is one slice.
 
 A vendor that has never finished anything gets a first, short slice. Each slice that it runs well,
 and each job that it has completed before, doubles the next; the money at risk, paid for and not
 run yet, never exceeds the owner's exposure limit.
+
+Within these bounds, a launch prepays what is cheapest on average. A slice of s minutes at a price
+of r a minute, paid in vain with chance q, loses q·r·s; a job of n minutes in slices of s makes n/s
+purchases, each of which costs about PURCHASE_COST, k. The sum is least at s = √(k·n/(q·r)): the
+interval at which Young saves a running program ("A first order approximation to the optimum
+checkpoint interval", 1974). It is never less than the first, short slice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
 from domain.money import ZERO, Usd
 
 MOST_DOUBLINGS: Final = 10
+PURCHASE_COST: Final = Usd(10_000)
+"""What one more purchase costs beside its price: fees, and the risk that its answer is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +31,36 @@ class SliceRule:
     first_minutes: int
     exposure: Usd
 
-    def minutes(self, wanted: int, per_hour: Usd, *, earned: int, at_risk: Usd = ZERO) -> int:
+    def minutes(
+        self,
+        wanted: int,
+        per_hour: Usd,
+        *,
+        earned: int,
+        at_risk: Usd = ZERO,
+        in_vain: float = 0.0,
+    ) -> int:
         """Minutes to buy of the `wanted` ones; 0 where not even one fits the exposure.
 
         per_hour: the vendor's price. earned: its completed jobs and slices. at_risk: what it has
-        been paid for time that it has not run yet.
+        been paid for time that it has not run yet. in_vain: the chance that the slice is lost.
         """
         room = self.exposure - at_risk
         affordable = room.micros * 60 // per_hour.micros if per_hour.micros > 0 else wanted
         trusted = self.first_minutes << min(earned, MOST_DOUBLINGS)
-        return max(0, min(wanted, trusted, affordable))
+        cheapest = max(self.first_minutes, _least_waste(wanted, per_hour, in_vain))
+        return max(0, min(wanted, trusted, affordable, cheapest))
 
     def due(self, paid: int, used: float, last_slice: int) -> bool:
         """Whether the next slice should be bought: a quarter of the last one is left, or less."""
         return paid - used <= last_slice / 4
+
+
+def _least_waste(wanted: int, per_hour: Usd, in_vain: float) -> int:
+    loss = in_vain * per_hour.micros / 60
+    if loss * wanted <= PURCHASE_COST.micros:  # all at once loses less than another purchase
+        return wanted
+    return round(sqrt(PURCHASE_COST.micros * wanted / loss))
 
 
 def price_of(minutes: int, *, paid: Usd, for_minutes: int) -> Usd:

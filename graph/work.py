@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from domain.errors import ChainDown, Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
+from domain.reliability import Trouble
 from graph.deps import Desk
 from ledger.jobs import Job
 from ledger.runs import Run
+from ledger.vendors import End
 from tools.vendors.base import JobReport
 
 _FAILED = (PaymentState.REFUSED, PaymentState.EXPIRED, PaymentState.RELEASED)
@@ -50,10 +53,20 @@ def chain_permitting(desk: Desk) -> Iterator[None]:
         desk.note("chain_unreachable", str(error))
 
 
-async def book_outcome(desk: Desk, job_id: str, vendor_id: str, *, completed: bool) -> None:
-    """Count an ended job in its vendor's record, at most once whatever crashes."""
-    if await desk.ledger.jobs.book(job_id):
-        await desk.ledger.vendors.record(vendor_id, completed=completed)
+async def book_outcome(desk: Desk, job: Job, trouble: Trouble | None = None) -> None:
+    """Count an ended job in its vendor's record, once whatever crashes.
+
+    job: as it was seen last before its end, so that the time between two ticks is not held
+    against its vendor. trouble: what went wrong; None when it completed.
+    """
+    end = End(
+        key=job.id,
+        gpu_type=job.gpu_type,
+        trouble=trouble,
+        worked_minutes=job.needed_minutes * (1.0 if trouble is None else job.progress),
+        taken_minutes=(job.updated_at - job.created_at) / timedelta(minutes=1),
+    )
+    await desk.ledger.vendors.record(job.vendor_id, end, desk.deps.now())
 
 
 async def stop_job(desk: Desk, job: Job) -> JobReport:

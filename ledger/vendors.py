@@ -1,20 +1,65 @@
-"""The vendor registry: who may be dealt with, where, and at which address they are paid.
+"""The vendor registry: who may be dealt with, where, at which address they are paid, and what
+their jobs came to.
 
 Documents have the seed's shape, so that they can be inserted by hand; `basePricePerHour` is in
 dollars there, a list price to compare by and never an amount to pay.
+
+What jobs came to is kept beside it, and survives runs and registering again: `record`, plain
+counts; `outcomes<half-life>d`, faded sums by GPU type; `blocks`, by kind of trouble; `booked`, the
+newest ends that are in them. A vendor's document does not grow with its jobs. The sums' meaning
+hangs on the half-life, so it is in their name: another half-life begins new sums.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from domain.errors import ConfigError, InvalidInput, NotFound
 from domain.money import Usd
 from domain.quotes import Vendor
+from domain.reliability import (
+    HALF_LIFE_DAYS,
+    Block,
+    Outcome,
+    Record,
+    Trouble,
+    block_for,
+    outcome_of,
+    weight,
+)
 from ledger.store import Document, Store
 
 COLLECTION: Final = "vendors"
+OUTCOMES: Final = f"outcomes{HALF_LIFE_DAYS}d"
+BOOKED_KEPT: Final = 100
+"""How many ends a vendor's document remembers, so that none is counted twice."""
+_SUMS: Final = {
+    "completed": "completed",
+    "never_booted": "neverBooted",
+    "lost": "lost",
+    "done_minutes": "doneMinutes",
+    "taken_minutes": "takenMinutes",
+    "lost_minutes": "lostMinutes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a purchase from a vendor ended."""
+
+    key: str
+    """The job's id, or what else names it: an end is counted once."""
+    gpu_type: str
+    trouble: Trouble | None = None
+    """None: the job completed."""
+    worked_minutes: float = 0.0
+    """The work that was done, in minutes at the expected pace."""
+    taken_minutes: float = 0.0
+    """What it took, where the job completed."""
 
 
 class Vendors:
@@ -50,15 +95,28 @@ class Vendors:
             {"createdAt": now},
         )
 
-    async def record(self, vendor_id: str, *, completed: bool) -> None:
-        """Count one more job that the vendor completed, or failed. Unknown vendors have no record.
+    async def record(self, vendor_id: str, end: End, now: datetime) -> bool:
+        """Count an end in the vendor's record, and block it for a while where it was trouble.
 
-        The caller sees to it that a job is counted once.
+        Idempotent: an end is counted once, however often it is told, as long as it is among the
+        vendor's BOOKED_KEPT newest. False when it was counted before, or the vendor is unknown.
         """
         found = await self.documents.find({"vendorId": vendor_id}, limit=1)
-        if found:
-            outcome = "completed" if completed else "failed"
-            await self.documents.change(found[0]["_id"], {}, {"$inc": {f"record.{outcome}": 1}})
+        if not found:
+            return False
+        before = _blocks(found[0])
+        update: dict[str, dict[str, Any]] = {
+            "$inc": _increments(end, now),
+            "$push": {"booked": {"$each": [end.key], "$slice": -BOOKED_KEPT}},
+            "$set": {f"{OUTCOMES}.{_slug(end.gpu_type)}.gpuType": end.gpu_type[:64]},
+        }
+        if end.trouble is not None:
+            last = next((block for block in before if block.trouble is end.trouble), None)
+            at = f"blocks.{end.trouble.value}"
+            update["$inc"][f"{at}.times"] = weight(now)
+            update["$max"] = {f"{at}.until": block_for(end.trouble, last, now).until}
+        guard = {"booked": {"$ne": end.key}}
+        return await self.documents.change(found[0]["_id"], guard, update)
 
     async def remove(self, vendor_id: str) -> None:
         """Raises NotFound."""
@@ -79,12 +137,49 @@ def _vendor(document: Document) -> Vendor:
             pay_to=document.get("payTo"),
             completed=document.get("record", {}).get("completed", 0),
             failed=document.get("record", {}).get("failed", 0),
+            records=_records(document),
+            blocks=_blocks(document),
         )
     except KeyError as error:
         raise _unusable(document, str(error.args[0]), "it is missing") from error
     except (TypeError, ValueError, AttributeError, InvalidInput) as error:
         field = error.field if isinstance(error, InvalidInput) else "a field"
         raise _unusable(document, field, "it is not of the right kind") from error
+
+
+def _increments(end: End, now: datetime) -> dict[str, float]:
+    """What an end adds to the counts and sums; `$inc` takes them in any order."""
+    outcome, sums = outcome_of(end.trouble), f"{OUTCOMES}.{_slug(end.gpu_type)}"
+    if outcome is None:
+        return {}
+    completed = outcome is Outcome.COMPLETED
+    added = {outcome.value: 1.0}
+    added["done_minutes" if completed else "lost_minutes"] = end.worked_minutes
+    if completed:
+        added["taken_minutes"] = end.taken_minutes
+    counted: dict[str, float] = {f"record.{'completed' if completed else 'failed'}": 1}
+    return counted | {f"{sums}.{_SUMS[n]}": weight(now) * value for n, value in added.items()}
+
+
+def _records(document: Document) -> tuple[Record, ...]:
+    stored: Mapping[str, Document] = document.get(OUTCOMES, {})
+    return tuple(
+        Record(str(sums["gpuType"]), **{n: float(sums.get(s, 0.0)) for n, s in _SUMS.items()})
+        for _, sums in sorted(stored.items())
+    )
+
+
+def _blocks(document: Document) -> tuple[Block, ...]:
+    stored: Mapping[str, Document] = document.get("blocks", {})
+    return tuple(
+        Block(Trouble(kind), block["until"], float(block["times"]))
+        for kind, block in sorted(stored.items())
+    )
+
+
+def _slug(gpu_type: str) -> str:
+    """A GPU type as a field's name."""
+    return re.sub(r"[^a-z0-9]+", "_", gpu_type.casefold())[:32]
 
 
 def _unusable(document: Document, field: str, problem: str) -> ConfigError:

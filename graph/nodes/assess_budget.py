@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from langgraph.types import Command
 
 from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
@@ -28,9 +30,20 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     attempts = (await failures(desk)).total()
     if attempts >= desk.deps.limits.max_attempts:
         return await give_up(desk, f"{attempts} attempts came to nothing")
-    able = [v for v in await desk.ledger.vendors.all() if v.can_run(spec.gpu_type)]
+    if spec.deadline and desk.deps.now() + timedelta(minutes=spec.minutes) > spec.deadline:
+        return await give_up(
+            desk,
+            f"the job needs {spec.hours:g} h, and cannot be done by "
+            f"{spec.deadline:%Y-%m-%d %H:%M} any more",
+        )
+    able = [
+        vendor
+        for vendor in await desk.ledger.vendors.all()
+        if vendor.can_run(spec.gpu_type) and vendor.vendor_id not in spec.excluded_vendors
+    ]
     if not able:
-        return await give_up(desk, f"no registered vendor has {spec.gpu_type}")
+        without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
+        return await give_up(desk, f"no registered vendor has {spec.gpu_type}{without}")
     left = left_for(run, slot)
     cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in able)
     # List prices only guide, quotes decide: but below half the cheapest none will be.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
 
 from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
@@ -10,26 +12,41 @@ from langgraph.types import Command
 
 from domain.quotes import Offer, Vendor
 from domain.ranking import Abort, Rent, Wait, verdict
+from domain.reliability import chances, trust
 from graph.deps import Desk
 from graph.nodes.assess_budget import give_up
+from graph.permitted import refused_offers
 from graph.planner import Consult, Decided, Situation
 from graph.routing import Phase, go, rest
+from graph.situation import rank
 from graph.state import AgentState
 from graph.work import failures, left_for, spec_of
-from ledger.runs import RecordedOffer
+from ledger.runs import RecordedOffer, Silence
 from tools.lookup import lookup_tools
-from tools.market import ask_for_quotes
+from tools.market import NoQuote, ask_for_quotes
 
 FORGET = RemoveMessage(id=REMOVE_ALL_MESSAGES)
+LEAST_LIFE: Final = timedelta(seconds=30)
+"""A quote that ends sooner could not be paid in time, and is none."""
+UNAFFORDABLE: Final = "not asked: a minute of it costs more than MAX_EXPOSURE_USD"
 
 
 async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     conversation = _conversation(state)
-    slot = state.get("open_slot")
+    slot, waits = state.get("open_slot"), state.get("waits") or 0
     able = await _able(desk, slot)
-    quoted = await _ask(desk, able) if not conversation else list(desk.run.offers)
-    situation = await _situation(desk, able, quoted, slot)
-    step = await desk.deps.planner.next(situation, conversation, lookup_tools(desk.deps, desk.run))
+    stale = bool(conversation) and _all_expired(desk)
+    quoted = list(desk.run.offers) if conversation and not stale else await _ask(desk, able)
+    situation = await _situation(desk, able, quoted, slot, waits)
+    step: Decided | Consult
+    if stale:  # another conversation could take as long
+        step = Decided(rank(situation), "ranking", fallback="every quote expired meanwhile")
+    else:
+        tools = lookup_tools(desk.deps, desk.run)
+        step = await desk.deps.planner.next(situation, conversation, tools)
+    if step.used.calls:
+        await desk.ledger.runs.count_model(desk.run.id, step.used)
+        await desk.reread()
     if isinstance(step, Consult):
         kept = [] if conversation else [FORGET]
         return go(Phase.TOOLS, planning=[*kept, *step.messages])
@@ -41,7 +58,7 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
                 "template_id": quote.template_id,
                 "slot": slot if slot is not None else desk.run.next_slot,
             }
-            return go(Phase.APPROVE, decision=decision, planning=[FORGET])
+            return go(Phase.APPROVE, decision=decision, planning=[FORGET], waits=0)
         case Wait(reason) | Abort(reason) if slot is not None:
             # The first vendor may still take the payment; nobody else will do.
             return rest(
@@ -49,7 +66,9 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
                 planning=[FORGET],
             )  # fmt: skip
         case Wait(reason):
-            return rest(Phase.ASSESS_BUDGET, f"Waiting: {reason}", planning=[FORGET])
+            return rest(
+                Phase.ASSESS_BUDGET, f"Waiting: {reason}", planning=[FORGET], waits=waits + 1
+            )
         case Abort(reason):
             return await give_up(desk, reason)
 
@@ -58,6 +77,11 @@ def _conversation(state: AgentState) -> list[AnyMessage]:
     """The conversation so far; none when a crash left a tool call without its answer."""
     messages = state.get("planning") or []
     return [] if not messages or isinstance(messages[-1], AIMessage) else messages
+
+
+def _all_expired(desk: Desk) -> bool:
+    now = desk.deps.now()
+    return all(offer.quote.expired(now) for offer in desk.run.offers)
 
 
 async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
@@ -78,17 +102,17 @@ async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
 
 
 async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
-    spec, slices = spec_of(desk.run), desk.deps.limits.slices
-    wanted = {
-        vendor: slices.minutes(spec.minutes, vendor.price_per_hour, earned=vendor.completed)
-        for vendor in able
-    }
+    spec, now = spec_of(desk.run), desk.deps.now()
+    wanted = {vendor: _first_slice(desk, vendor) for vendor in able}
     quotes, without = await ask_for_quotes(
         desk.deps.vendors,
         {vendor: minutes for vendor, minutes in wanted.items() if minutes},
         spec,
         desk.deps.limits.quote_deadline_s,
+        lasting=now + LEAST_LIFE,
+        fresh_until=now + timedelta(minutes=desk.deps.limits.quote_fresh_minutes),
     )
+    without += [NoQuote(v.vendor_id, UNAFFORDABLE) for v, minutes in wanted.items() if not minutes]
     for quote in quotes:
         desk.note(
             "quote",
@@ -101,29 +125,55 @@ async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
         desk.note("no_quote", f"{silence.vendor_id}: {silence.problem}", vendorId=silence.vendor_id)
     offers = [RecordedOffer(quote, "") for quote in quotes]
     await desk.ledger.runs.set_offers(desk.lease, offers)
+    await desk.ledger.runs.set_no_quotes(
+        desk.lease, [Silence(silence.vendor_id, silence.problem) for silence in without]
+    )
     await desk.reread()
     return offers
 
 
+def _first_slice(desk: Desk, vendor: Vendor) -> int:
+    """The minutes to ask a quote for: what the vendor's record earns it, and its risk bears."""
+    spec, now = spec_of(desk.run), desk.deps.now()
+    ahead = chances(vendor.reliability, vendor.records, spec.gpu_type, spec.hours, now)
+    return desk.deps.limits.slices.minutes(
+        spec.minutes,
+        vendor.price_per_hour,
+        earned=trust(vendor.records, spec.gpu_type, now),
+        in_vain=ahead.in_vain,
+    )
+
+
 async def _situation(
-    desk: Desk, able: Sequence[Vendor], quoted: Sequence[RecordedOffer], slot: int | None
+    desk: Desk,
+    able: Sequence[Vendor],
+    quoted: Sequence[RecordedOffer],
+    slot: int | None,
+    waits: int,
 ) -> Situation:
     now, vendors = desk.deps.now(), {vendor.vendor_id: vendor for vendor in able}
-    failed = await failures(desk)
+    failed, spec = await failures(desk), spec_of(desk.run)
+    offers = tuple(
+        Offer(
+            o.quote,
+            vendors[o.quote.vendor_id],
+            failed[o.quote.vendor_id],
+            needed_minutes=spec.minutes,
+            as_of=now,
+        )
+        for o in quoted
+        if o.quote.vendor_id in vendors and not o.quote.expired(now)
+    )
     return Situation(
         goal=desk.run.goal,
-        offers=tuple(
-            Offer(
-                o.quote,
-                vendors[o.quote.vendor_id],
-                failed[o.quote.vendor_id],
-                spec_of(desk.run).minutes,
-            )
-            for o in quoted
-            if o.quote.vendor_id in vendors and not o.quote.expired(now)
-        ),
+        offers=offers,
         left=left_for(desk.run, slot),
         patience=True,
+        minutes_left=(spec.deadline - now) / timedelta(minutes=1) if spec.deadline else None,
+        preference=spec.preference,
+        waits=waits,
+        model_tokens=desk.run.model.tokens,
+        refused=await refused_offers(desk, offers, desk.run.next_slot if slot is None else slot),
     )
 
 
@@ -143,6 +193,8 @@ async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
     desk.note(
         "agent_reasoning",
         text,
+        decision=type(step.decision).__name__.lower(),
+        reason=reason,
         planner=step.planner,
         fallback=bool(step.fallback),
         fallbackReason=step.fallback,
@@ -151,7 +203,13 @@ async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
     await desk.ledger.runs.set_offers(
         desk.lease,
         [
-            RecordedOffer(offer.quote, verdict(offer, step.decision, situation.left))
+            RecordedOffer(offer.quote, _verdict(offer, situation, step))
             for offer in situation.offers
         ],
     )
+
+
+def _verdict(offer: Offer, situation: Situation, step: Decided) -> str:
+    if why := situation.refused.get(offer.quote.vendor_id):
+        return f"against the spending policy: {why}"
+    return verdict(offer, step.decision, situation.left, situation.minutes_left)

@@ -59,16 +59,17 @@ async def next_slice(
         return rest(Phase.LAUNCH, "Job still running", payment_id=job.extension_id, accepted=None)
     missing = job.needed_minutes - job.minutes
     slices = desk.deps.limits.slices
-    if missing <= 0 or report.used_minutes is None:
+    used = _used(desk, job, report)
+    if missing <= 0 or used is None:
         return None
-    if not slices.due(job.minutes, report.used_minutes, job.last_slice):
+    if not slices.due(job.minutes, used, job.last_slice):
         return None
     if await _refusals(desk, job) >= MOST_REFUSALS:
         desk.note("extension_given_up", "the vendor does not sell more time", f"{job.id}:no_more")
         return None
     launched = await desk.ledger.payments.get(job.payment_id)
     per_hour = launched.amount.scaled(60, launched.minutes)
-    unused = max(0, round(job.minutes - report.used_minutes))
+    unused = max(0, round(job.minutes - used))
     known = {v.vendor_id: v.completed for v in await desk.ledger.vendors.all()}
     if job.vendor_id not in known:
         return None
@@ -88,6 +89,16 @@ async def next_slice(
         "slot": desk.run.next_slot,
     }
     return rest(Phase.APPROVE, "Job still running", decision=decision)
+
+
+def _used(desk: Desk, job: Job, report: JobReport) -> float | None:
+    """How much of the paid time is used. A vendor's word is believed up to what our clock shows:
+    one that counts faster would be prepaid beyond the exposure limit.
+    """
+    if report.used_minutes is None or desk.deps.limits.vendors_clock:
+        return report.used_minutes
+    passed = (desk.deps.now() - job.created_at).total_seconds() / 60
+    return min(report.used_minutes, passed)
 
 
 async def _refusals(desk: Desk, job: Job) -> int:

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 from langgraph.types import Command
 
+from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus, RunStatus
+from domain.reliability import Trouble
 from graph.deps import Desk
 from graph.nodes.extend import next_slice
 from graph.routing import Phase, go, rest
@@ -78,6 +80,8 @@ async def _still_running(
     patience = timedelta(minutes=desk.deps.limits.stall_minutes)
     if report.progress <= job.progress and still > patience:
         return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
+    if report.used_minutes is not None and job.minutes < job.needed_minutes:
+        desk.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)
     decision = state.get("decision")
     return await next_slice(desk, job, report, decision) or rest(Phase.MONITOR, "Job still running")
 
@@ -104,25 +108,27 @@ async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
 
 
 async def _complete(desk: Desk, job: Job) -> Command[str]:
-    await _fetch_artifact(desk, job)
-    await book_outcome(desk, job.id, job.vendor_id, completed=True)
+    await book_outcome(desk, job, await _fetch_artifact(desk, job))
     await desk.ledger.runs.end(desk.lease, RunStatus.COMPLETED, "", desk.deps.now())
     desk.note("run_completed", f"The job completed at {job.vendor_id}", key="run_ended")
     return rest(Phase.ENDED, "Job completed")
 
 
-async def _fetch_artifact(desk: Desk, job: Job) -> None:
-    """Download the artifact. Without it the run is complete all the same; the journal says why."""
+async def _fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
+    """Download the artifact. Without it the run is complete all the same; the journal says why.
+
+    The trouble is a file that does not have the sha256 in the vendor's own final metrics.
+    """
     done = await desk.ledger.jobs.find(job.id)
     if done is None or not done.artifact_url:
-        return
+        return None
     try:
         artifact = await desk.deps.vendors.download(
             job, done.artifact_url, job.vendor_job_id, desk.deps.artifacts / desk.run.id
         )
     except (VendorError, OSError) as error:
         desk.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact")
-        return
+        return None
     await desk.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
     desk.note(
         "artifact",
@@ -130,6 +136,8 @@ async def _fetch_artifact(desk: Desk, job: Job) -> None:
         key=f"{job.id}:artifact",
         sha256=artifact.sha256,
     )
+    said = str(done.metrics.get("artifactSha256") or artifact.sha256)
+    return None if said.lower() == artifact.sha256.lower() else Trouble.DISHONEST
 
 
 def _failed(job: Job, why: str) -> Command[str]:

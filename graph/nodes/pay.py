@@ -22,10 +22,12 @@ from graph.nodes.assess_budget import give_up
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
+from tools.payments.purchase import Purchase
 from tools.vendors.base import Accepted
 
 CAPS: Final = ("max_user_day", "max_user_hour", "max_vendor_day")
 """The owner's caps, which time lifts: no vendor is to blame for them."""
+STALE: Final = "Waiting: the quote expired, asking again"
 
 
 async def pay(state: AgentState, desk: Desk) -> Command[str]:
@@ -35,6 +37,8 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         purchase = await purchase_of(desk, decision)
         if purchase is None:
             return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
+        if _stale(desk, purchase):
+            return rest(Phase.ASSESS_BUDGET, STALE, decision=None, open_slot=None)
         delivery = await desk.deps.cashier.authorize(desk.lease, desk.run, purchase, desk.observe)
     except SlotClosed:
         return await _resume(desk, decision["slot"])
@@ -55,6 +59,16 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
     return go(Phase.LAUNCH, payment_id=delivery.payment.id, accepted=accepted or None, sends=0)
 
 
+def _stale(desk: Desk, purchase: Purchase) -> bool:
+    """Whether the quote has ended before anything was held for it: then all are asked again."""
+    ended = purchase.expires_at is not None and desk.deps.now() >= purchase.expires_at
+    if not ended or desk.run.reservation(purchase.slot) is not None:
+        return False
+    vendor = purchase.vendor.vendor_id
+    desk.note("quote_expired", f"The quote of {vendor} has expired, asking again", vendorId=vendor)
+    return True
+
+
 def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception) -> Command[str]:
     match refusal:
         case WalletEmpty():
@@ -67,7 +81,12 @@ def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception)
             desk.note("payment_not_made", str(refusal))
             return rest(Phase.ASSESS_BUDGET, f"Waiting: {refusal}", decision=None)
         case _:
-            failure = {"vendor_id": decision.get("vendor_id"), "why": str(refusal), "job_id": None}
+            failure = {
+                "vendor_id": decision.get("vendor_id"),
+                "why": str(refusal),
+                "job_id": None,
+                "rule": refusal.rule if isinstance(refusal, PolicyRefused) else None,
+            }
             return go(Phase.RECOVER, failure=failure, decision=None)
 
 

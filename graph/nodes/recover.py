@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from langgraph.types import Command
 
+from domain.reliability import Trouble
 from graph.deps import Desk
 from graph.routing import Phase, rest
 from graph.state import AgentState
-from graph.work import book_outcome, chain_permitting
+from graph.work import book_outcome, chain_permitting, spec_of
+from ledger.jobs import Job
+from ledger.vendors import End
+
+TERMS: Final = frozenset({"scheme", "network", "asset", "payee", "amount", "quote", "validity"})
+"""The spending rules that a challenge breaks by asking for something else than was agreed."""
 
 
 async def recover(state: AgentState, desk: Desk) -> Command[str]:
     failure = state.get("failure") or {}
     vendor, why = failure.get("vendor_id", "a vendor"), failure.get("why", "it failed")
-    if failure.get("job_id"):
-        await book_outcome(desk, failure["job_id"], vendor, completed=False)
+    await _book(desk, failure)
     with chain_permitting(desk):  # later refunds are booked by later ticks
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     run = await desk.reread()
@@ -30,3 +38,23 @@ async def recover(state: AgentState, desk: Desk) -> Command[str]:
         "Job failed" if failure.get("job_id") else f"Vendor failed: {why}",
         failure=None, decision=None, payment_id=None, accepted=None, sends=0, open_slot=None,
     )  # fmt: skip
+
+
+async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
+    """The failure into the vendor's record, and the vendor behind the others for a while."""
+    vendor, job_id = failure.get("vendor_id"), failure.get("job_id")
+    if job_id:
+        if job := await desk.ledger.jobs.find(job_id):
+            await book_outcome(desk, job, _trouble(job))
+    elif vendor:
+        # A purchase takes a slot, so the next failure to buy from the same vendor is another one.
+        key = f"{desk.run.id}:{desk.run.next_slot}:not_bought"
+        trouble = Trouble.OTHER_TERMS if failure.get("rule") in TERMS else Trouble.REFUSED
+        end = End(key, spec_of(desk.run).gpu_type, trouble)
+        await desk.ledger.vendors.record(vendor, end, desk.deps.now())
+
+
+def _trouble(job: Job) -> Trouble:
+    if not job.vendor_job_id:
+        return Trouble.NO_JOB
+    return Trouble.LOST_JOB if job.progress > 0 else Trouble.NEVER_BOOTED

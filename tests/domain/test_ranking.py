@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from itertools import permutations
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.jobs import Preference
 from domain.money import Usd
+from domain.outlook import Attempt, outlook
 from domain.quotes import Offer
 from domain.ranking import Abort, Rent, Wait, choose, verdict
-from tests.support.builders import an_offer
+from domain.reliability import LANDMARK, Record, Trouble, block_for
+from tests.support.builders import NOON
+from tests.support.builders import an_offer as plain_offer
 
 FIVE = Usd.parse(5)
+
+
+def an_offer(
+    vendor_id: str = "gpu_vendor_1", dollars: object = "1.4", *, as_of: Any = None,
+    records: Any = (), blocks: Any = (), needed_minutes: int = 0, **changes: Any,
+) -> Offer:  # fmt: skip
+    """One whose vendor has this record, looked at at `as_of`."""
+    offer = plain_offer(vendor_id, dollars, **changes)
+    vendor = replace(offer.vendor, records=records, blocks=blocks)
+    return replace(offer, vendor=vendor, as_of=as_of, needed_minutes=needed_minutes)
 
 
 def rented(*offers: Offer, left: Usd = FIVE) -> str:
@@ -24,18 +43,99 @@ def test_the_cheapest_is_rented() -> None:
     assert rented(an_offer("dear", "1.8", reliability=1.0), an_offer("cheap", "1.4")) == "cheap"
 
 
-def test_of_two_near_prices_the_more_reliable_vendor_is_rented() -> None:
-    assert rented(an_offer("a", "1.40", reliability=0.8), an_offer("b", "1.47")) == "b"
+def test_a_cheap_vendor_that_mostly_fails_is_dearer_to_finish_with() -> None:
+    assert rented(an_offer("a", "1.40", reliability=0.4), an_offer("b", "1.90")) == "b"
 
 
-def test_a_little_beyond_near_the_cheaper_one_is_rented() -> None:
-    assert rented(an_offer("a", "1.40", reliability=0.8), an_offer("b", "1.48")) == "a"
+def test_with_a_budget_for_one_attempt_the_more_reliable_vendor_is_rented() -> None:
+    cheap, sure = an_offer("cheap", "1.4"), an_offer("sure", "1.8", reliability=0.97)
+    assert rented(cheap, sure, left=FIVE) == "cheap"
+    assert rented(cheap, sure, left=Usd.parse(2)) == "sure"
 
 
-def test_a_vendor_that_failed_this_run_is_rented_only_when_no_other_is_left() -> None:
-    failed = an_offer("failed", "1", failures=1)
-    assert rented(failed, an_offer("fresh", "3")) == "fresh"
-    assert rented(failed, an_offer("fresh", "3"), left=Usd.parse(2)) == "failed"
+def test_a_blocked_vendor_is_rented_only_when_no_other_is_left() -> None:
+    blocked, fresh = blocked_offer("blocked", "1"), an_offer("fresh", "3", as_of=NOON)
+    assert rented(blocked, fresh) == "fresh"
+    assert rented(blocked, fresh, left=Usd.parse(2)) == "blocked"
+    assert rented(blocked) == "blocked"
+
+
+def test_a_block_that_is_over_is_no_block() -> None:
+    over = replace(blocked_offer("a", "1"), as_of=NOON + timedelta(days=1))
+    assert rented(over, an_offer("b", "3", as_of=NOON)) == "a"
+
+
+def test_what_a_vendors_jobs_came_to_outweighs_the_registry() -> None:
+    failing = Record("A100", completed=1, never_booted=30)
+    known = an_offer("known", "1.4", as_of=LANDMARK, records=(failing,))
+    assert rented(known, an_offer("unknown", "1.8")) == "unknown"
+
+
+def test_a_vendor_that_is_too_slow_for_the_deadline_is_passed_over() -> None:
+    slow, quick = an_offer("slow", "1", eta_minutes=300), an_offer("quick", "2")
+    decision = choose([slow, quick], left=FIVE, patience=True, minutes_left=120)
+    assert isinstance(decision, Rent)
+    assert decision.quote.vendor_id == "quick"
+    assert verdict(slow, decision, FIVE, 120) == "too late for the deadline"
+
+
+def test_when_nothing_can_be_done_in_time_it_gives_up_and_says_so() -> None:
+    decision = choose([an_offer()], left=FIVE, patience=True, minutes_left=30)
+    assert isinstance(decision, Abort)
+    assert "30 minutes" in decision.reason
+
+
+def test_a_deadline_without_time_for_a_second_attempt_asks_for_a_surer_first() -> None:
+    cheap, sure = an_offer("cheap", "1.4"), an_offer("sure", "1.8", reliability=0.97)
+    for minutes, chosen in ((600, "cheap"), (80, "sure")):
+        decision = choose([cheap, sure], left=FIVE, patience=True, minutes_left=minutes)
+        assert isinstance(decision, Rent)
+        assert decision.quote.vendor_id == chosen
+
+
+@pytest.mark.parametrize(
+    ("preference", "chosen"),
+    [
+        (Preference.CHEAPEST, "cheap"),
+        (None, "cheap"),
+        (Preference.RELIABLE, "sure"),
+        (Preference.FASTEST, "quick"),
+    ],
+)
+def test_what_the_person_wants_most_decides(preference: Preference | None, chosen: str) -> None:
+    offers = [
+        an_offer("cheap", "1.4", reliability=0.9, eta_minutes=120),
+        an_offer("sure", "2.4", reliability=0.98, eta_minutes=120),
+        an_offer("quick", "2.6", reliability=0.9),
+    ]
+    decision = choose(offers, left=Usd.parse(20), patience=True, preference=preference)
+    assert isinstance(decision, Rent)
+    assert decision.quote.vendor_id == chosen
+
+
+def test_it_says_in_one_sentence_why_it_chose() -> None:
+    decision = choose([an_offer("a"), an_offer("b", "3")], left=FIVE, patience=True)
+    assert decision.reason == (
+        "A at $1.40 is the cheapest offer: about $1.59 until the job is done, 99% likely within "
+        "budget and time; $3.60 stays in the budget"
+    )
+
+
+def test_the_order_to_go_on_in_is_the_cheapest_of_all_orders() -> None:
+    attempts = [
+        Attempt.at(an_offer(name, price, reliability=reliability))
+        for name, price, reliability in (
+            ("a", 1, 0.3),
+            ("b", 2, 0.9),
+            ("c", 3, 0.99),
+            ("d", 2, 0.5),
+        )
+    ]
+    by_cost = {
+        order: outlook(order[0], order[1:], 1e9, None).cost for order in permutations(attempts)
+    }
+    cheapest = min(by_cost, key=lambda order: by_cost[order])
+    assert list(cheapest) == sorted(attempts, key=lambda attempt: attempt.index)
 
 
 def test_without_offers_it_waits_as_long_as_it_may() -> None:
@@ -51,6 +151,11 @@ def test_when_nothing_is_affordable_it_gives_up() -> None:
 
 def test_equal_offers_are_told_apart_by_their_ids_so_that_a_repeat_decides_the_same() -> None:
     assert rented(an_offer("b"), an_offer("a")) == rented(an_offer("a"), an_offer("b")) == "a"
+
+
+def blocked_offer(vendor_id: str, dollars: object) -> Offer:
+    block = block_for(Trouble.LOST_JOB, None, NOON)
+    return an_offer(vendor_id, dollars, as_of=NOON, blocks=(block,))
 
 
 offers = st.lists(
@@ -86,8 +191,15 @@ def test_what_is_rented_is_on_offer_and_within_the_budget(
         (an_offer("dear", "4"), "dearer"),
         (an_offer("huge", "9"), "over the budget"),
         (an_offer("failed", "1", failures=2), "failed this run"),
+        (an_offer("shaky", "1.4", reliability=0.5), "less reliable (65%)"),
     ],
 )
 def test_beside_each_offer_stands_what_became_of_it(offer: Offer, why: str) -> None:
     decision = Rent(an_offer("cheap", "1.4").quote, "")
     assert verdict(offer, decision, FIVE).startswith(why)
+
+
+def test_a_job_that_hardly_any_vendor_can_finish_still_has_a_decision() -> None:
+    endless = Record("A100", lost=1e9, lost_minutes=1.0)
+    offer = an_offer("a", as_of=LANDMARK, records=(endless,), needed_minutes=43_200)
+    assert isinstance(choose([offer], left=Usd.parse(10_000), patience=True), Rent)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
-from domain.goals import read_goal
+from domain.jobs import JobSpec, Preference
+from domain.reliability import Trouble
 from graph.deps import Limits
+from ledger.runs import Run
+from ledger.vendors import End
 from mock_vendor.settings import seeded_vendors, vendor_profile
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
@@ -65,7 +70,8 @@ async def test_a_vendor_that_failed_the_run_is_avoided(database: FreshDatabase) 
         run = await world.start()
         await world.ticks(run)
         assert [vendor for vendor, _ in await world.jobs(run)] == ["gpu_vendor_1", "gpu_vendor_2"]
-        assert (await verdicts(world, run.id))["gpu_vendor_1"].startswith("failed this run")
+        assert (await verdicts(world, run.id))["gpu_vendor_1"].startswith("blocked until")
+        assert (await verdicts(world, run.id))["gpu_vendor_1"].endswith("lost a job")
 
 
 async def test_a_vendor_that_failed_is_tried_again_when_it_is_the_only_one(
@@ -79,15 +85,76 @@ async def test_a_vendor_that_failed_is_tried_again_when_it_is_the_only_one(
         assert len(world.transfers()) == 1
 
 
+async def with_spec(world: World, **changes: Any) -> Run:
+    """A run whose job spec is this, and not read from a goal."""
+    run = await world.start()
+    _, lease = await world.ledger.runs.acquire(run.id, world.clock.now(), 60)
+    await world.ledger.runs.set_spec(lease, replace(JobSpec("training", "A100", 60), **changes))
+    await world.ledger.runs.release(lease, world.clock.now())
+    return run
+
+
 async def test_a_vendor_the_person_excluded_is_not_asked(database: FreshDatabase) -> None:
     async with World.open(database) as world:
-        run = await world.start()
-        leased, lease = await world.ledger.runs.acquire(run.id, world.clock.now(), 60)
-        spec = replace(read_goal(leased.goal), excluded_vendors=("gpu_vendor_1",))
-        await world.ledger.runs.set_spec(lease, spec)
-        await world.ledger.runs.release(lease, world.clock.now())
+        run = await with_spec(world, excluded_vendors=("gpu_vendor_1",))
         await world.tick(run)
         assert list(await verdicts(world, run.id)) == ["gpu_vendor_2"]
+
+
+async def test_who_asks_for_reliable_gets_the_dearer_vendor_that_fails_less(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start(dollars=3)
+        assert await world.tick(run) == "Job started"
+        assert (await world.job(run)).vendor_id == "gpu_vendor_2"  # one attempt is in the budget
+        run = await with_spec(world, preference=Preference.CHEAPEST)
+        assert await world.tick(run) == "Job started"
+        assert (await world.job(run)).vendor_id == "gpu_vendor_1"
+
+
+async def test_an_offer_that_cannot_be_done_by_the_deadline_is_not_taken(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        fast = await with_spec(world, deadline=world.clock.now() + timedelta(minutes=61))
+        assert await world.tick(fast) == "Job started"
+        late = await with_spec(world, deadline=world.clock.now() + timedelta(minutes=59))
+        assert "cannot be done by" in await world.tick(late)
+        assert await world.status(late) == "failed"
+        assert len(world.transfers()) == 1
+
+
+async def test_a_block_lasts_from_run_to_run_and_ends_by_itself(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        await world.ticks(await world.start())
+        run = await world.start()
+        await world.tick(run)
+        assert (await world.job(run)).vendor_id == "gpu_vendor_2"
+        world.clock.advance(minutes=61)
+        run = await world.start()
+        await world.tick(run)
+        assert not (await verdicts(world, run.id))["gpu_vendor_1"].startswith("blocked")
+
+
+async def test_the_only_vendor_is_rented_though_it_is_blocked(database: FreshDatabase) -> None:
+    async with World.open(database, vendors=seeded_vendors()[:1]) as world:
+        end = End("job_before", "A100", Trouble.DISHONEST)
+        await world.ledger.vendors.record("gpu_vendor_1", end, world.clock.now())
+        run = await world.start()
+        assert await world.tick(run) == "Job started"
+
+
+async def test_a_vendor_with_a_good_record_is_prepaid_for_longer(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        for number in range(40):
+            end = End(f"job_{number}", "A100", worked_minutes=600, taken_minutes=600)
+            await world.ledger.vendors.record("gpu_vendor_1", end, world.clock.now())
+        run = await world.start("Fine-tune on an A100 for 5 hours", 20)
+        await world.tick(run)
+        minutes = {o.quote.vendor_id: o.quote.minutes for o in (await world.run(run)).offers}
+        assert minutes["gpu_vendor_2"] == 60
+        assert 60 < minutes["gpu_vendor_1"] <= 85  # $2 of exposure at $1.40 an hour
 
 
 async def test_a_vendor_without_the_gpu_is_not_asked(database: FreshDatabase) -> None:

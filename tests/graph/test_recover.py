@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domain.money import Usd
+from domain.reliability import Trouble
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
@@ -35,9 +36,9 @@ async def test_a_run_that_cannot_afford_to_recover_fails_and_says_why(
     database: FreshDatabase,
 ) -> None:
     async with World.open(database, failing=FAST) as world:
-        run = await world.start(dollars=2)
+        run = await world.start(dollars="1.7")
         messages = await world.ticks(run)
-        assert "$0.60" in messages[-1]
+        assert "$0.30" in messages[-1]
         assert await world.status(run) == "failed"
         assert len(world.transfers()) == 1
 
@@ -86,6 +87,44 @@ async def test_each_outcome_is_counted_once_in_the_vendors_record(
         await world.tick(run)
         records = {v.vendor_id: (v.completed, v.failed) for v in await world.ledger.vendors.all()}
         assert records == {"gpu_vendor_1": (0, 1), "gpu_vendor_2": (1, 0)}
+
+
+async def test_a_failure_is_counted_once_though_the_tick_that_booked_it_is_repeated(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job failed")
+        await world.lose_checkpoints(run)  # the run goes back to recover, as after a crash
+        await world.ticks(run)
+        known = await world.ledger.vendors.get(FAST)
+        assert known.failed == 1
+        assert [block.trouble for block in known.blocks] == [Trouble.LOST_JOB]
+
+
+async def test_a_job_that_never_boots_blocks_its_vendor_for_that(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "never_boot")
+        run = await world.start()
+        await world.tick(run)
+        world.clock.advance(minutes=31)
+        assert await world.tick(run) == "Job failed"
+        known = await world.ledger.vendors.get(FAST)
+        assert [block.trouble for block in known.blocks] == [Trouble.NEVER_BOOTED]
+        await world.ticks(run)
+        assert [vendor for vendor, _ in await world.jobs(run)] == [FAST, "gpu_vendor_2"]
+
+
+async def test_a_vendor_that_asks_for_more_than_it_quoted_is_blocked_and_no_job_counted(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "price_above_quote")
+        run = await world.start()
+        await world.ticks(run)
+        known = await world.ledger.vendors.get(FAST)
+        assert [block.trouble for block in known.blocks] == [Trouble.OTHER_TERMS]
+        assert (known.completed, known.failed, known.records[0].lost) == (0, 0, 0.0)
 
 
 async def test_an_extension_left_open_by_a_dead_job_keeps_nobody_from_renting_elsewhere(

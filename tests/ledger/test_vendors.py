@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from domain.errors import ConfigError, NotFound
 from domain.money import Usd
+from domain.reliability import Trouble, block_at, weight
 from ledger.ledger import Ledger
+from ledger.vendors import BOOKED_KEPT, End
 from tests.support.builders import NOON, a_vendor, open_ledger
 from tests.support.stack import FreshDatabase
 
@@ -85,3 +89,86 @@ async def test_a_line_with_a_field_of_another_kind_is_named(
     await database.db["vendors"].insert_one({**line, field: value})
     with pytest.raises(ConfigError, match="odd"):
         await ledger.vendors.all()
+
+
+@pytest.fixture
+async def known(ledger: Ledger) -> Ledger:
+    """A ledger with one vendor, `a`."""
+    await ledger.vendors.put(a_vendor("a"), NOON)
+    return ledger
+
+
+async def test_what_jobs_came_to_is_kept_by_gpu_type(known: Ledger) -> None:
+    ends = (
+        End("j1", "A100", worked_minutes=60, taken_minutes=90),
+        End("j2", "A100", Trouble.LOST_JOB, worked_minutes=30),
+        End("j3", "RTX 4090.x$", Trouble.NEVER_BOOTED),
+    )
+    for end in ends:
+        assert await known.vendors.record("a", end, NOON)
+    vendor, one = await known.vendors.get("a"), weight(NOON)
+    assert (vendor.completed, vendor.failed) == (1, 2)
+    a100, other = vendor.records
+    assert (a100.gpu_type, a100.completed, a100.lost) == ("A100", one, one)
+    assert (a100.done_minutes, a100.taken_minutes) == (60 * one, 90 * one)
+    assert a100.lost_minutes == 30 * one
+    assert (other.gpu_type, other.never_booted, other.completed) == ("RTX 4090.x$", one, 0)
+
+
+async def test_an_end_that_is_told_twice_counts_once(known: Ledger) -> None:
+    end = End("j1", "A100", Trouble.LOST_JOB)
+    assert await known.vendors.record("a", end, NOON)
+    before = await known.vendors.get("a")
+    assert not await known.vendors.record("a", end, NOON + timedelta(hours=1))
+    assert await known.vendors.get("a") == before
+
+
+async def test_a_vendors_document_does_not_grow_with_its_jobs(
+    known: Ledger, database: FreshDatabase
+) -> None:
+    sizes = []
+    for number in range(BOOKED_KEPT + 30):
+        await known.vendors.record("a", End(f"job_{number:04}", "A100", Trouble.LOST_JOB), NOON)
+        sizes.append(len(str(await database.db["vendors"].find_one({"vendorId": "a"}))))
+    assert max(sizes[BOOKED_KEPT:]) - sizes[BOOKED_KEPT - 1] < 20  # the digits of the counts
+    assert (await known.vendors.get("a")).failed == BOOKED_KEPT + 30
+
+
+async def test_a_refusal_blocks_and_is_no_failed_job(known: Ledger) -> None:
+    await known.vendors.record("a", End("x", "A100", Trouble.REFUSED), NOON)
+    vendor = await known.vendors.get("a")
+    assert (vendor.completed, vendor.failed) == (0, 0)
+    block = block_at(vendor.blocks, NOON)
+    assert block is not None
+    assert block.trouble is Trouble.REFUSED
+
+
+async def test_repeated_trouble_blocks_for_longer_and_a_good_job_blocks_nobody(
+    known: Ledger,
+) -> None:
+    lengths = []
+    for number in range(3):
+        await known.vendors.record("a", End(f"j{number}", "A100", Trouble.LOST_JOB), NOON)
+        [block] = (await known.vendors.get("a")).blocks
+        lengths.append(block.until - NOON)
+    assert lengths[0] < lengths[1] < lengths[2]
+    await known.vendors.record("a", End("good", "A100"), NOON)
+    assert len((await known.vendors.get("a")).blocks) == 1
+
+
+async def test_registering_again_keeps_the_record_and_the_blocks(known: Ledger) -> None:
+    await known.vendors.record("a", End("j1", "A100", Trouble.LOST_JOB), NOON)
+    before = await known.vendors.get("a")
+    await known.vendors.put(a_vendor("a", name="Renamed"), NOON)
+    assert await known.vendors.get("a") == replace(before, name="Renamed")
+
+
+async def test_an_unknown_vendor_has_no_record(ledger: Ledger) -> None:
+    assert not await ledger.vendors.record("nobody", End("j1", "A100"), NOON)
+
+
+async def test_two_runs_that_book_at_once_are_both_counted(known: Ledger) -> None:
+    ends = [End(f"j{number}", "A100", Trouble.NEVER_BOOTED) for number in range(8)]
+    await asyncio.gather(*(known.vendors.record("a", end, NOON) for end in ends))
+    [record] = (await known.vendors.get("a")).records
+    assert record.never_booted == pytest.approx(8 * weight(NOON))

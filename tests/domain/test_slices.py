@@ -1,0 +1,50 @@
+"""How much is prepaid: never beyond the exposure, and less where it may be in vain."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.money import Usd
+from domain.slices import SliceRule
+
+RULE = SliceRule(first_minutes=60, exposure=Usd.parse(2))
+A_DOLLAR = Usd.parse(1)
+
+
+def test_an_unknown_vendor_gets_the_first_slice() -> None:
+    assert RULE.minutes(600, A_DOLLAR, earned=0, in_vain=0.1) == 60
+
+
+def test_a_risky_vendor_gets_no_more_than_the_first_slice_whatever_it_has_earned() -> None:
+    assert RULE.minutes(240, A_DOLLAR, earned=5, in_vain=0.2) == 60
+
+
+def test_a_safe_vendor_gets_more_but_never_beyond_the_exposure() -> None:
+    assert RULE.minutes(600, A_DOLLAR, earned=5, in_vain=0.001) == 120
+    assert RULE.minutes(600, A_DOLLAR, earned=5) == 120
+
+
+def test_the_riskier_the_shorter() -> None:
+    cheap = Usd.parse("0.2")
+    lengths = [RULE.minutes(480, cheap, earned=9, in_vain=risk) for risk in (0.0, 0.02, 0.1, 0.5)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > lengths[1] > lengths[2]
+
+
+@given(
+    st.integers(1, 43_200),
+    st.integers(1, 10**9),
+    st.integers(0, 40),
+    st.integers(0, 3_000_000),
+    st.floats(0, 1),
+)
+def test_money_at_risk_never_exceeds_the_exposure(
+    wanted: int, per_hour: int, earned: int, at_risk: int, in_vain: float
+) -> None:
+    minutes = RULE.minutes(
+        wanted, Usd(per_hour), earned=earned, at_risk=Usd(at_risk), in_vain=in_vain
+    )
+    assert 0 <= minutes <= wanted
+    if minutes:
+        assert at_risk + minutes * per_hour // 60 <= RULE.exposure.micros
