@@ -10,14 +10,16 @@ from pymongo import ASCENDING, IndexModel
 from domain.approvals import Approval, ApprovalState
 from domain.errors import Conflict, NotFound
 from domain.money import Usd
+from ledger.runs import Runs
 from ledger.store import Document, Store
 
 COLLECTION: Final = "approvals"
 
 
 class Approvals:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, runs: Runs) -> None:
         self.documents = store.documents(COLLECTION)
+        self._runs = runs
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes([IndexModel([("runId", ASCENDING)])])
@@ -34,7 +36,7 @@ class Approvals:
         return [_approval(document) for document in found]
 
     async def decide(self, run_id: str, approval_id: str, approve: bool, now: datetime) -> Approval:
-        """Answer a pending question. The same answer again changes nothing.
+        """Answer a pending question, and make its run due. The same answer again changes nothing.
 
         Raises NotFound when the run has no such question, and Conflict when it was answered
         otherwise, has expired, or was used.
@@ -53,6 +55,7 @@ class Approvals:
             )
         current = _approval(found)
         if current.state is wanted:
+            await self._runs.schedule.make_due(run_id, now)
             return current
         state = current.state
         if state is ApprovalState.PENDING:

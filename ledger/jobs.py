@@ -65,7 +65,9 @@ class Jobs:
         self.documents = store.documents(COLLECTION)
 
     async def ensure_indexes(self) -> None:
-        await self.documents.ensure_indexes([IndexModel([("runId", ASCENDING)])])
+        await self.documents.ensure_indexes(
+            [IndexModel([("runId", ASCENDING)]), IndexModel([("vendorJobId", ASCENDING)])]
+        )
 
     async def find(self, job_id: str) -> Job | None:
         document = await self.documents.get(job_id)
@@ -75,6 +77,20 @@ class Jobs:
         """In the order of their launch."""
         found = await self.documents.find({"runId": run_id}, sort=[("createdAt", 1)])
         return [_job(document) for document in found]
+
+    async def of_vendor(self, vendor_id: str, vendor_job_id: str) -> Job | None:
+        """The newest job that the vendor knows by this id."""
+        found = await self.documents.find(
+            {"vendorJobId": vendor_job_id, "vendorId": vendor_id}, sort=[("createdAt", -1)], limit=1
+        )
+        return _job(found[0]) if found else None
+
+    async def called_back(self, job_id: str, sent_at: datetime) -> bool:
+        """Note a vendor's callback; False when it, or one sent as late, came before."""
+        before = [{"calledBackAt": None}, {"calledBackAt": {"$lt": sent_at}}]
+        return await self.documents.change(
+            job_id, {"$or": before}, {"$set": {"calledBackAt": sent_at}}
+        )
 
     async def open(self, job: Job) -> None:
         """Store a launched job; a second time changes nothing."""
@@ -96,12 +112,6 @@ class Jobs:
         """Note the downloaded artifact."""
         await self.documents.change(
             job_id, {}, {"$set": {"artifactSha256": sha256, "artifactPath": path}}
-        )
-
-    async def book(self, job_id: str) -> bool:
-        """Mark an ended job as counted in its vendor's record; False when it was before."""
-        return await self.documents.change(
-            job_id, {"booked": {"$ne": True}}, {"$set": {"booked": True}}
         )
 
     async def extend(self, job: Job, payment_id: str, minutes: int, now: datetime) -> bool:

@@ -1,0 +1,60 @@
+"""What a tick came to, read from where it left the graph and from what it noted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from datetime import datetime
+from typing import Any, Final
+
+from domain.due import Came
+from graph.routing import Phase
+
+TROUBLE: Final = frozenset(
+    {
+        "poll_failed",
+        "cancel_failed",
+        "chain_unreachable",
+        "launch_unanswered",
+        "extension_unanswered",
+        "payment_not_made",
+    }
+)
+"""Notes of something that only time mends."""
+NEWS: Final = frozenset(
+    {
+        "job_spec",
+        "job_started",
+        "job_log",
+        "job_extended",
+        "approval_used",
+        "payment_refunded",
+    }
+)
+"""Notes that a run has moved: it is looked at soon again."""
+NEXT_VENDOR: Final = frozenset({"recovery", "approval_expired", "launch_unanswered"})
+"""Notes after which the agent chooses again, instead of waiting for other offers."""
+
+
+def came(before: str, state: Mapping[str, Any], noted: Set[str]) -> Came:
+    """before: the phase in which the tick began. state: the graph's, after it."""
+    if "__interrupt__" in state:
+        return Came.ASKED
+    match Phase(state["phase"]):
+        case Phase.ENDED:
+            return Came.CLOSING
+        case Phase.MONITOR:
+            return Came.WAITING if noted & TROUBLE else Came.WATCHING
+        case Phase.ASSESS_BUDGET:
+            return Came.ACTED if noted & NEXT_VENDOR else Came.WAITING
+        case Phase.LAUNCH:  # the next slice is delivered at once; what was sent already waits
+            return Came.ACTED if before == Phase.MONITOR.value else Came.WAITING
+        case _:
+            return Came.ACTED
+
+
+def expiry(state: Mapping[str, Any]) -> datetime | None:
+    """Until when the question to a person waits, if one does."""
+    for interrupt in state.get("__interrupt__", ()):
+        if isinstance(interrupt.value, Mapping) and "expiresAt" in interrupt.value:
+            return datetime.fromisoformat(interrupt.value["expiresAt"])
+    return None

@@ -1,0 +1,95 @@
+"""Which runs are to be ticked, and when: `dueAt` on each run's document.
+
+Set with the end of each tick, by the same write that gives the lease back; moved to now by
+whoever has something for the run to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from pymongo import ASCENDING, IndexModel
+
+from domain.jobs import RunStatus
+from ledger.store import Document, Documents
+
+FETCH: Final = "fetch"
+"""The phase of a run that is one purchase by a person, and is never ticked."""
+EARLY_S: Final = 1.0
+"""Clocks of machines differ: so much before its time, a run counts as due already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A run that is to be ticked, and since when."""
+
+    run_id: str
+    at: datetime
+
+
+class Schedule:
+    """The schedule of all runs, over their documents."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._listeners: list[Callable[[], None]] = []
+
+    async def ensure_indexes(self) -> None:
+        await self._documents.ensure_indexes([IndexModel([("dueAt", ASCENDING)])])
+
+    def on_due(self, act: Callable[[], None]) -> None:
+        """Have `act` called whenever this process makes a run due now. It must not block."""
+        self._listeners.append(act)
+
+    def tell(self) -> None:
+        """Say that a run was made due now."""
+        for act in self._listeners:
+            act()
+
+    async def make_due(self, run_id: str, now: datetime) -> bool:
+        """Have a run ticked as soon as can be; False when it has ended, or is no run to tick.
+
+        Made so while a tick is at work, the run is ticked once more after it.
+        """
+        made = await self._documents.change(
+            run_id,
+            {"status": RunStatus.RUNNING.value, "phase": {"$ne": FETCH}},
+            {"$set": {"dueAt": now, "quietTicks": 0}},
+        )
+        self.tell()
+        return made
+
+    async def due(self, now: datetime, limit: int, *, within_s: float = 0.0) -> list[Overdue]:
+        """Runs to be ticked that nobody works on, the longest overdue first.
+
+        within_s: those too that will be due so soon. Reads ids and times, nothing else.
+        """
+        found = await self._documents.find(
+            {"dueAt": {"$lte": now + timedelta(seconds=within_s)}, **free(now)},
+            sort=[("dueAt", 1)],
+            limit=limit,
+            fields={"dueAt": 1},
+        )
+        return [Overdue(document["_id"], document["dueAt"]) for document in found]
+
+    async def adopt_old(self, now: datetime) -> None:
+        """Give runs that an older version stored their place among those due."""
+        unscheduled = {"dueAt": {"$exists": False}}
+        unfinished = [{"status": RunStatus.RUNNING.value}, {"reservations": {"$ne": {}}}]
+        await self._documents.change_all(
+            {**unscheduled, "phase": {"$ne": FETCH}, "$or": unfinished}, {"$set": {"dueAt": now}}
+        )
+        await self._documents.change_all(unscheduled, {"$set": {"dueAt": None}})
+
+
+def free(now: datetime) -> Document:
+    """The condition that nobody holds a run's lease."""
+    return {"$or": [{"lease": None}, {"lease.expiresAt": {"$lte": now}}]}
+
+
+def is_due(now: datetime) -> Document:
+    """The condition that a run is to be ticked."""
+    return {"dueAt": {"$lte": now + timedelta(seconds=EARLY_S)}}

@@ -1,0 +1,153 @@
+"""What each kind of tick leaves as the moment of the next, and ticks that are drained."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from langgraph.runtime import RunControl
+
+from domain.approvals import ApprovalState
+from domain.errors import DependencyDown
+from domain.money import Usd
+from domain.networks import LOCAL
+from domain.policy import SpendingPolicy
+from domain.slices import SliceRule
+from graph.deps import Limits
+from ledger.runs import Run
+from server.ticks import INTERRUPTED, Ticker
+from tests.support.stack import FreshDatabase
+from tests.support.world import World, Wraps
+
+ASKS = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse("0.5"))
+
+
+async def delay_s(world: World, run: Run) -> float | None:
+    at = (await world.run(run)).due_at
+    return None if at is None else (at - world.clock.now()).total_seconds()
+
+
+async def ticked(world: World, run: Run) -> tuple[str, float | None]:
+    return await world.tick(run), await delay_s(world, run)
+
+
+async def test_a_job_is_followed_and_after_its_end_the_books_are_closed_once(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=2) as world:
+        run = await world.start()
+        assert await delay_s(world, run) == 0
+        assert await ticked(world, run) == ("Job started", 2)
+        assert await ticked(world, run) == ("Job still running", 2)
+        assert await ticked(world, run) == ("Job completed", 2)
+        assert await ticked(world, run) == ("Run already completed", None)
+
+
+async def test_a_job_that_tells_nothing_new_is_asked_less_and_less(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        world.vendor_fault("gpu_vendor_1", "submit-job", "never_boot")
+        await world.tick(run)
+        await world.tick(run)
+        assert [(await ticked(world, run))[1] for _ in range(4)] == [2, 4, 8, 16]
+
+
+async def test_a_vendor_that_does_not_answer_is_given_time(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling", times=2)
+        assert await ticked(world, run) == ("Job still running", 5)
+        assert await ticked(world, run) == ("Job still running", 10)
+        assert await ticked(world, run) == ("Job still running", 2)
+
+
+async def test_a_run_whose_vendor_failed_goes_on_at_once(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        run = await world.start()
+        await world.tick_until(run, "Job failed")
+        assert await delay_s(world, run) == 0
+
+
+async def test_a_payment_whose_outcome_is_unknown_is_asked_for_after_a_while(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        world.vendor_fault("gpu_vendor_1", "submit-job", "hang", times=1, when="payment")
+        message, delay = await ticked(world, run)
+        assert message.startswith("Job not started yet")
+        assert delay == 5
+
+
+async def test_a_run_that_waits_for_a_person_is_due_at_its_answer_or_when_it_expires(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, policy=ASKS) as world:
+        run = await world.start()
+        assert await world.tick(run) == "Waiting for approval"
+        [asked] = await world.ledger.approvals.of_run(run.id)
+        assert (await world.run(run)).due_at == asked.expires_at
+        world.clock.advance(1)
+        decided = await world.ledger.approvals.decide(run.id, asked.id, True, world.clock.now())
+        assert decided.state is ApprovalState.APPROVED
+        assert await delay_s(world, run) == 0
+        assert await ticked(world, run) == ("Job started", 2)
+
+
+async def test_a_cancelled_run_is_due_at_once(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.clock.advance(0.5)
+        await world.ledger.runs.request_cancel(run.id, "enough", world.clock.now())
+        assert await delay_s(world, run) == 0
+
+
+class NoChain(httpx.AsyncBaseTransport):
+    """The world's network, without its chain."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "chain.test":
+            raise httpx.ConnectError("no chain", request=request)
+        return await self._inner.handle_async_request(request)
+
+
+async def test_a_chain_that_is_away_puts_the_next_tick_off(database: FreshDatabase) -> None:
+    async with World.open(database, wrap=Wraps(http=NoChain)) as world:
+        run = await world.start()
+        delays: list[float] = []
+        for _ in range(3):
+            with pytest.raises(DependencyDown):
+                await world.tick(run)
+            delays.append(await delay_s(world, run) or 0)
+        assert delays == [2, 2, 4], "the first tick had understood the goal, which is news"
+
+
+async def test_a_drained_tick_ends_at_a_step_and_another_goes_on_from_there(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        control = RunControl()
+        control.request_drain()
+        interrupted = await Ticker(world.process.services).tick(run.id, control=control)
+        assert interrupted.message == INTERRUPTED
+        after = await world.run(run)
+        assert after.due_at == world.clock.now()
+        assert await world.payments(run) == []
+        assert await world.ledger.runs.schedule.due(world.clock.now(), 1)
+        assert (await world.ticks(run))[-1] == "Job completed"
+        assert len(world.transfers()) == 1
+
+
+async def test_a_slice_that_nears_its_end_is_looked_at_in_time(database: FreshDatabase) -> None:
+    limits = Limits(slices=SliceRule(first_minutes=1, exposure=Usd.parse(2)))
+    async with World.open(database, limits=limits) as world:
+        run = await world.start()
+        world.vendor_fault("gpu_vendor_1", "submit-job", "never_boot")
+        await world.tick(run)
+        delays = [(await ticked(world, run))[1] for _ in range(7)]
+        assert delays[-1] == 45, "the last quarter of the minute that is paid begins then"

@@ -1,0 +1,169 @@
+"""The worker in one process: what is due is ticked, each run once at a time, and none is waited
+for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from langgraph.runtime import RunControl
+
+from domain.errors import StoreDown, VendorUnreachable
+from domain.jobs import RunStatus
+from ledger.runs import Run
+from server.worker import Pool, Worker, working
+from tests.support.stack import FreshDatabase
+from tests.support.world import World
+
+DEADLINE_S = 20
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 -- what it waits for tells nobody
+            await asyncio.sleep(0)
+
+
+class Ticks:
+    """Ticks that take as long as the test says, and whether two of one run ever met."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[str] = Counter()
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.gates: dict[str, asyncio.Event] = {}
+        self.errors: dict[str, Exception] = {}
+        self.drained: set[str] = set()
+
+    def slow(self, run_id: str) -> None:
+        self.gates[run_id] = asyncio.Event()
+
+    async def __call__(self, run_id: str, *, due: bool, control: RunControl | None) -> None:
+        assert due
+        assert control is not None
+        self.begun[run_id] += 1
+        self.now[run_id] += 1
+        self.most[run_id] = max(self.most[run_id], self.now[run_id])
+        try:
+            if run_id in self.errors:
+                raise self.errors.pop(run_id)
+            if gate := self.gates.get(run_id):
+                await until(lambda: gate.is_set() or control.drain_requested)
+                if control.drain_requested:
+                    self.drained.add(run_id)
+        finally:
+            self.now[run_id] -= 1
+
+
+async def test_of_one_run_there_is_one_tick_at_a_time() -> None:
+    ticks = Ticks()
+    ticks.slow("run")
+    pool = Pool(ticks, concurrency=8)
+    assert pool.offer("run") is not None
+    assert [pool.offer("run") for _ in range(5)] == [None] * 5
+    await pool.take("run")
+    ticks.gates["run"].set()
+    await pool.drain(DEADLINE_S)
+    assert ticks.most["run"] == 1
+
+
+async def test_a_slow_vendor_holds_up_nobody_elses_run() -> None:
+    ticks = Ticks()
+    for n in range(3):
+        ticks.slow(f"slow_{n}")
+    pool = Pool(ticks, concurrency=4)
+    for n in range(3):
+        pool.offer(f"slow_{n}")
+    for n in range(20):
+        await pool.take(f"quick_{n}")
+    assert sum(ticks.begun[f"quick_{n}"] for n in range(20)) == 20
+    await pool.drain(DEADLINE_S)
+
+
+async def test_no_more_ticks_begin_than_there_is_room_for() -> None:
+    ticks = Ticks()
+    for n in range(5):
+        ticks.slow(f"run_{n}")
+    pool = Pool(ticks, concurrency=2)
+    taking = [asyncio.create_task(pool.take(f"run_{n}")) for n in range(5)]
+    await until(lambda: ticks.begun.total() == 2)
+    assert pool.free == 0
+    for gate in ticks.gates.values():
+        gate.set()
+    await asyncio.gather(*taking)
+    assert ticks.begun.total() == 5
+
+
+async def test_a_drain_ends_each_tick_at_its_step_and_begins_none() -> None:
+    ticks = Ticks()
+    ticks.slow("at_work")
+    pool = Pool(ticks, concurrency=1)
+    pool.offer("at_work")
+    waiting = asyncio.create_task(pool.take("waiting"))
+    await until(lambda: ticks.begun.total() == 1)
+    await pool.drain(DEADLINE_S)
+    await waiting
+    assert ticks.drained == {"at_work"}
+    assert ticks.begun == {"at_work": 1}
+    assert pool.offer("later") is None
+
+
+async def test_what_outlasts_the_grace_is_cut_off() -> None:
+    async def deaf(run_id: str, *, due: bool, control: RunControl | None) -> None:  # noqa: ARG001
+        await asyncio.Event().wait()
+
+    pool = Pool(deaf, concurrency=1)
+    task = pool.offer("run")
+    await asyncio.sleep(0)
+    await pool.drain(grace_s=0.01)
+    assert task is not None
+    assert task.cancelled()
+
+
+@asynccontextmanager
+async def a_worker(world: World, ticks: Ticks | None = None) -> AsyncIterator[Worker]:
+    worker = Worker(world.process.services, tick=ticks)
+    async with working(worker, grace_s=DEADLINE_S):
+        yield worker
+
+
+async def ended(world: World, run: Run) -> None:
+    """Wait until the run has ended, with its clock going on."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (await world.run(run)).due_at is not None:
+            world.clock.advance(1)
+            await asyncio.sleep(0.02)
+
+
+async def test_runs_end_by_themselves_whatever_their_vendors_do(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        async with a_worker(world):
+            runs = [await world.start() for _ in range(3)]
+            for run in runs:
+                await ended(world, run)
+        assert {(await world.run(run)).status for run in runs} == {RunStatus.COMPLETED}
+        assert len(world.transfers()) == 6
+
+
+async def test_a_run_made_due_in_this_process_is_ticked_without_a_poll(
+    database: FreshDatabase,
+) -> None:
+    ticks = Ticks()
+    async with World.open(database) as world, a_worker(world, ticks) as worker:
+        await until(lambda: worker.pool.free > 0)
+        run = await world.start()
+        await until(lambda: ticks.begun[run.id] > 0)
+
+
+async def test_a_failing_tick_ends_neither_the_worker_nor_the_other_runs(
+    database: FreshDatabase,
+) -> None:
+    ticks = Ticks()
+    async with World.open(database) as world:
+        errors = (VendorUnreachable("v", "quote", "no"), StoreDown("away"), ValueError("a bug"))
+        runs = [await world.start() for _ in errors]
+        ticks.errors = {run.id: error for run, error in zip(runs, errors, strict=True)}
+        async with a_worker(world, ticks):
+            await until(lambda: all(ticks.begun[run.id] > 1 for run in runs))
