@@ -1,8 +1,7 @@
-"""The outermost ring of the API: bounded bodies, headers on every answer, and the last catch."""
+"""The outermost ring of the API: headers on every answer, and the last catch."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from http import HTTPStatus
 from typing import Final
@@ -14,14 +13,37 @@ from server.http_errors import UNEXPECTED, problem
 
 LOG: Final = logging.getLogger(__name__)
 API: Final = "/api/"
-LARGEST_BODY_BYTES: Final = 64 * 1024
-MOST_DRAINED_BYTES: Final = 16 * 1024 * 1024
-"""Of a body that is too large: read on so far, so that its sender gets to read our answer."""
-BODY_DEADLINE_S: Final = 20.0
+
+HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+PAGES: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+    )
+)
+"""NiceGUI writes its components into the page, and Vue compiles their templates there; both are
+ours. Nothing comes from another machine, and nothing goes to one.
+"""
 
 
 class Edge:
-    """ASGI middleware. A body under /api/ is read whole, and counted, before any route runs."""
+    """ASGI middleware. Nothing that goes wrong inside is told outside."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,7 +52,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        api = scope["path"].startswith(API)
+        path = scope["path"]
         started = False
 
         async def answer(message: Message) -> None:
@@ -38,58 +60,23 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                if api:
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Content-Security-Policy", content_policy(path))
+                if path.startswith(API):
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
         try:
-            if api and scope["method"] in ("POST", "PUT", "PATCH"):
-                body = await _read_body(receive)
-                if isinstance(body, HTTPStatus):
-                    await problem(body, _REFUSALS[body])(scope, receive, answer)
-                    return
-                receive = _replay(body, receive)
             await self._app(scope, receive, answer)
         except Exception:
-            LOG.exception("%s %s failed", scope["method"], scope["path"])
+            LOG.exception("%s %s failed", scope["method"], path)
             if started:
                 raise
             await problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED)(scope, receive, answer)
 
 
-_REFUSALS: Final = {
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
-        f"The body is larger than {LARGEST_BODY_BYTES // 1024} KiB. Send less"
-    ),
-    HTTPStatus.REQUEST_TIMEOUT: (
-        f"The body did not arrive within {BODY_DEADLINE_S:g} seconds. Send it again"
-    ),
-}
-
-
-async def _read_body(receive: Receive) -> bytes | HTTPStatus:
-    """The body, or the status that says why it is not taken."""
-    chunks: list[bytes] = []
-    size, more = 0, True
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            while more and size <= MOST_DRAINED_BYTES:
-                message = await receive()
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size <= LARGEST_BODY_BYTES:
-                    chunks.append(chunk)
-                more = message.get("more_body", False)
-    except TimeoutError:
-        return HTTPStatus.REQUEST_TIMEOUT
-    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if size > LARGEST_BODY_BYTES else b"".join(chunks)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return unread.pop() if unread else await receive()
-
-    return replayed
+def content_policy(path: str) -> str:
+    """What a browser may do with the answer: with the API's nothing, with a page what it needs."""
+    plain = path.startswith(API) or path in ("/healthz", "/readyz", "/metrics", "/openapi.json")
+    return NOTHING if plain else PAGES

@@ -1,0 +1,134 @@
+"""How far each run's journal was told to the outside: a cursor for each, and one for all.
+
+A run has a cursor from the moment that something of it is to be told. `seq` only grows, and only
+after the receiver has taken the entry, so a crash repeats the last one and loses none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pymongo import ASCENDING, IndexModel
+
+from ledger.observations import COLLECTION as OBSERVATIONS
+from ledger.store import Document, Store
+
+COLLECTION: Final = "deliveries"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A run of which something is to be told."""
+
+    run_id: str
+    seq: int
+    """The last entry that the receiver has taken, or that was given up."""
+    attempts: int
+    """Failures in a row with the entry after it."""
+    due_at: datetime
+
+
+class Deliveries:
+    def __init__(self, store: Store, receiver: str) -> None:
+        """receiver: names who is told; each has cursors of its own."""
+        self._receiver = receiver
+        self.documents = store.documents(COLLECTION)
+        self._observations = store.documents(OBSERVATIONS)
+
+    async def ensure_indexes(self) -> None:
+        """Made only where somebody is to be told: the one on observations costs every writer."""
+        await self.documents.ensure_indexes(
+            [IndexModel([("receiver", ASCENDING), ("open", ASCENDING), ("dueAt", ASCENDING)])]
+        )
+        await self._observations.ensure_indexes(
+            [IndexModel([("type", ASCENDING), ("createdAt", ASCENDING)])]
+        )
+
+    async def watermark(self, now: datetime) -> datetime:
+        """Up to when everything was looked at; `now` at the first call: the past is not told."""
+        await self.documents.insert(self._head(now))
+        head = await self.documents.get(self._receiver)
+        return head["at"] if head else now
+
+    async def advance(self, at: datetime) -> None:
+        await self.documents.change(self._receiver, {"at": {"$lt": at}}, {"$set": {"at": at}})
+
+    async def disable(self, why: str) -> None:
+        """The receiver wants no more. It stays so until WEBHOOK_URL changes."""
+        await self.documents.change(self._receiver, {}, {"$set": {"disabled": why}})
+
+    async def disabled(self) -> str:
+        """Why nothing is told any more; empty when it is."""
+        head = await self.documents.get(self._receiver)
+        return str(head["disabled"]) if head else ""
+
+    async def discover(self, types: Sequence[str], since: datetime, now: datetime) -> None:
+        """Make a cursor due for each run that has an entry of these types beyond it."""
+        query = {"type": {"$in": list(types)}, "createdAt": {"$gte": since}}
+        found = await self._observations.find(query, fields={"runId": 1, "seq": 1})
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for entry in found:
+            run_id, seq = entry["runId"], entry["seq"]
+            first[run_id] = min(seq, first.get(run_id, seq))
+            last[run_id] = max(seq, last.get(run_id, seq))
+        ids = [self._id(run_id) for run_id in first]
+        known = {d["_id"]: d for d in await self.documents.find({"_id": {"$in": ids}})}
+        for run_id, seq in first.items():
+            id_ = self._id(run_id)
+            if id_ not in known:
+                await self.documents.insert(self._cursor(run_id, seq - 1, now))
+            elif known[id_]["seq"] < last[run_id] and not known[id_]["open"]:
+                await self.documents.change(
+                    id_,
+                    {"open": False, "seq": {"$lt": last[run_id]}},
+                    {"$set": {"open": True, "dueAt": now, "attempts": 0}},
+                )
+
+    async def due(self, now: datetime, limit: int) -> list[Cursor]:
+        """Cursors whose next entry is to be told now."""
+        query = {"receiver": self._receiver, "open": True, "dueAt": {"$lte": now}}
+        found = await self.documents.find(query, sort=[("dueAt", 1)], limit=limit)
+        return [Cursor(d["runId"], d["seq"], d["attempts"], d["dueAt"]) for d in found]
+
+    async def claim(self, cursor: Cursor, until: datetime) -> Cursor | None:
+        """Take a due cursor for oneself, until then. None when another was faster."""
+        taken = await self._move(cursor, {"dueAt": until})
+        return Cursor(cursor.run_id, cursor.seq, cursor.attempts, until) if taken else None
+
+    async def told(self, cursor: Cursor, seq: int, until: datetime) -> Cursor | None:
+        """The entry was taken, or given up: go on after it. None when the claim was lost."""
+        if await self._move(cursor, {"seq": seq, "attempts": 0, "dueAt": until}):
+            return Cursor(cursor.run_id, seq, 0, until)
+        return None
+
+    async def failed(self, cursor: Cursor, again_at: datetime) -> None:
+        await self._move(cursor, {"attempts": cursor.attempts + 1, "dueAt": again_at})
+
+    async def finished(self, cursor: Cursor) -> None:
+        """Nothing is left to tell of this run, for now."""
+        await self._move(cursor, {"open": False, "attempts": 0})
+
+    async def _move(self, cursor: Cursor, fields: dict[str, Any]) -> bool:
+        guard = {"seq": cursor.seq, "dueAt": cursor.due_at}
+        return await self.documents.change(self._id(cursor.run_id), guard, {"$set": fields})
+
+    def _id(self, run_id: str) -> str:
+        return f"{self._receiver}:{run_id}"
+
+    def _head(self, now: datetime) -> Document:
+        return {"_id": self._receiver, "at": now, "disabled": ""}
+
+    def _cursor(self, run_id: str, seq: int, now: datetime) -> Document:
+        return {
+            "_id": self._id(run_id),
+            "receiver": self._receiver,
+            "runId": run_id,
+            "seq": seq,
+            "attempts": 0,
+            "open": True,
+            "dueAt": now,
+        }

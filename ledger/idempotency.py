@@ -1,0 +1,136 @@
+"""Answers that were given under an `Idempotency-Key`, and who is at work on one now.
+
+A marker is pending while its request is handled, and done once it was answered. Who dies in
+between leaves a pending one, which the next request with the key takes over when its time is up:
+with the `born_at` of the first, from which ids are derived, so that what the first one made is
+found and not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from pymongo import ASCENDING, IndexModel
+
+from domain.errors import Conflict
+from ledger.store import Document, Store
+
+COLLECTION: Final = "idempotency"
+KEPT: Final = timedelta(hours=24)
+RUN_ID_DIGITS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer as it went out."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The right to answer one request, until `locked_until`."""
+
+    id: str
+    fingerprint: str
+    """Of the request's body."""
+    token: str
+    """Of this holder; who took over has another."""
+    born_at: datetime
+    locked_until: datetime
+
+    @property
+    def run_id(self) -> str:
+        """The id of a run that this request starts: the same whenever it is repeated."""
+        seed = f"{self.id}|{self.born_at.isoformat()}"
+        return hashlib.sha256(seed.encode()).hexdigest()[:RUN_ID_DIGITS]
+
+
+class KeyReused(Conflict):
+    """The key was used for a request with another body."""
+
+
+class KeyBusy(Conflict):
+    """A request with this key is being handled."""
+
+
+class Idempotency:
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(COLLECTION)
+
+    async def ensure_indexes(self) -> None:
+        await self.documents.ensure_indexes(
+            [IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)]
+        )
+
+    async def begin(
+        self, id_: str, fingerprint: str, now: datetime, patience: timedelta
+    ) -> Marker | Given:
+        """Take the request on, or give the answer that it got before.
+
+        id_: of key, owner and address together. Raises KeyReused and KeyBusy.
+        """
+        fresh = Marker(id_, fingerprint, secrets.token_hex(8), now, now + patience)
+        if await self.documents.insert(_document(fresh)):
+            return fresh
+        document = await self.documents.get(id_)
+        if document is None:  # it expired just now
+            raise KeyBusy("A request with this Idempotency-Key is just ending", "Try again")
+        if document["expiresAt"] <= now:
+            return await self._take_over(document, fresh)
+        if document["fingerprint"] != fingerprint:
+            raise KeyReused(
+                "This Idempotency-Key was used with another body", "Use a fresh key for it"
+            )
+        if document["answer"] is not None:
+            answer = document["answer"]
+            return Given(answer["status"], answer["contentType"], bytes(answer["body"]))
+        if document["lockedUntil"] > now:
+            raise KeyBusy(
+                "A request with this Idempotency-Key is being handled", "Try again in a moment"
+            )
+        return await self._take_over(document, replace(fresh, born_at=document["bornAt"]))
+
+    async def done(self, marker: Marker, given: Given) -> bool:
+        """Keep the answer. False when another took over: its answer will be kept."""
+        answer = {
+            "status": given.status,
+            "contentType": given.content_type,
+            "body": given.body,
+        }
+        return await self.documents.change(
+            marker.id, {"token": marker.token}, {"$set": {"answer": answer}}
+        )
+
+    async def give_up(self, marker: Marker, now: datetime) -> None:
+        """No answer worth keeping: the next request with the key tries anew, at once."""
+        await self.documents.change(
+            marker.id, {"token": marker.token, "answer": None}, {"$set": {"lockedUntil": now}}
+        )
+
+    async def _take_over(self, seen: Document, marker: Marker) -> Marker:
+        guard = {"token": seen["token"], "answer": seen["answer"]}
+        update = {name: value for name, value in _document(marker).items() if name != "_id"}
+        if not await self.documents.change(marker.id, guard, {"$set": update}):
+            raise KeyBusy(
+                "Another request with this Idempotency-Key was faster", "Try again in a moment"
+            )
+        return marker
+
+
+def _document(marker: Marker) -> Document:
+    return {
+        "_id": marker.id,
+        "fingerprint": marker.fingerprint,
+        "token": marker.token,
+        "answer": None,
+        "bornAt": marker.born_at,
+        "lockedUntil": marker.locked_until,
+        "expiresAt": marker.born_at + KEPT,
+    }

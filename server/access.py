@@ -1,0 +1,206 @@
+"""Who may do what: API keys, their scopes, and whose runs they reach.
+
+    gr_<id>_<secret>
+
+The id finds the record; the secret is 256 random bits, so a plain SHA-256 keeps it safe. On a
+loopback address (HOST=127.0.0.1, the default) with API_KEYS=auto nothing is asked, and everybody
+on this machine has every right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
+from graph.settings import Settings
+from ledger.keys import KeyRecord, Keys
+from ledger.runs import LONGEST_RUN_ID, Run
+
+PRINCIPAL: Final = "renter.principal"
+"""Where the guard leaves who asks, in the ASGI scope."""
+
+_KEY: Final = re.compile(r"gr_([a-z2-7]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+_ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class Scope(StrEnum):
+    START = "start"
+    """Start runs, and talk with the agent."""
+    TICK = "tick"
+    """Move runs on, or cancel them."""
+    READ = "read"
+    APPROVE = "approve"
+    """Answer for payments that wait for a person."""
+    ADMIN = "admin"
+    """Everything."""
+
+
+EVERY_SCOPE: Final = frozenset(Scope)
+
+NEEDS: Final[dict[str, frozenset[Scope]]] = {
+    "/api/agent-start": frozenset({Scope.START}),
+    "/api/chat": frozenset({Scope.START, Scope.TICK, Scope.READ, Scope.APPROVE}),
+    "/api/agent-tick": frozenset({Scope.TICK}),
+    "/api/agent-cancel": frozenset({Scope.TICK}),
+    "/api/agent-approve": frozenset({Scope.APPROVE}),
+    "/api/agent-status": frozenset({Scope.READ}),
+    "/api/agent-events": frozenset({Scope.READ}),
+    "/api/runs": frozenset({Scope.READ}),
+    "/metrics": frozenset({Scope.READ}),
+}
+"""What each address needs, all of it. One under /api/ that is not here needs ADMIN."""
+
+SIGNED_OTHERWISE: Final = frozenset({"/api/vendor-callback"})
+"""Asked by vendors, who have no key and sign their words instead."""
+
+EVERYBODYS: Final = frozenset({"/metrics"})
+"""Tells of all owners' runs, so a key that speaks for one is not enough."""
+
+
+class Unauthorized(RenterError):
+    """No key, or none that is in force."""
+
+
+class Forbidden(RenterError):
+    """A key that may not do this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. owner: whose runs it reaches; None: everybody's."""
+
+    owner: str | None
+    scopes: frozenset[Scope]
+    key_id: str | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def speaks_for(self, user_id: str) -> None:
+        """Raise Forbidden unless it may act as this user."""
+        if self.owner is not None and user_id != self.owner:
+            raise Forbidden(
+                "userId: this API key speaks for another user",
+                f"Use userId {self.owner!r}, or a key whose owner that is",
+            )
+
+    def check_sees(self, run: Run) -> Run:
+        """The run, if it is this principal's; else NotFound, as if it were not there."""
+        if self.owner is not None and run.user_id != self.owner:
+            raise NotFound(f"There is no run {run.id[:LONGEST_RUN_ID]!r}", "Check the runId")
+        return run
+
+
+EVERYBODY: Final = Principal(None, EVERY_SCOPE)
+"""Whoever asks where no key is required."""
+
+
+class Access:
+    """Tells keys apart. `required` says whether one is asked for at all."""
+
+    def __init__(self, keys: Keys, *, required: bool) -> None:
+        self._keys = keys
+        self.required = required
+
+    async def principal(self, key: str | None) -> Principal:
+        """Whose key this is; everybody, where none is required.
+
+        Raises Unauthorized for a missing, unknown or revoked one, all in the same words.
+        """
+        if not self.required:
+            return EVERYBODY
+        form = _KEY.fullmatch(key or "")
+        record = await self._keys.find(form[1]) if form else None
+        presented = _sha256(key or "")
+        same = hmac.compare_digest(presented, record.sha256 if record else _sha256(""))
+        if record is None or not same or record.revoked_at is not None:
+            raise Unauthorized(
+                "An API key is needed" if not key else "This API key is not known, or was revoked",
+                "Send Authorization: Bearer KEY; gpu-renter keys create makes one",
+            )
+        scopes = frozenset(Scope(name) for name in record.scopes if name in EVERY_SCOPE)
+        return Principal(record.owner, scopes, record.id)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made. `secret` is shown once and kept nowhere."""
+
+    secret: str
+    record: KeyRecord
+
+
+def new_key(owner: str | None, scopes: Iterable[Scope], now: datetime) -> NewKey:
+    """A fresh key. InvalidInput for one that reaches everybody's runs without being meant to:
+    only `admin`, and `read` alone, may have no owner.
+    """
+    wanted = frozenset(scopes)
+    if owner is None and Scope.ADMIN not in wanted and wanted != {Scope.READ}:
+        raise InvalidInput(
+            "--owner",
+            "a key that starts, moves or approves runs has to speak for somebody",
+            "Name the userId; only --scope admin, or --scope read alone, may do without",
+        )
+    key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(12))
+    secret = f"gr_{key_id}_{secrets.token_urlsafe(32)}"
+    names = tuple(scope.value for scope in Scope if scope in wanted)
+    return NewKey(secret, KeyRecord(key_id, _sha256(secret), owner, names, now))
+
+
+def key_in(connection: HTTPConnection) -> str | None:
+    """The key of `Authorization: Bearer KEY`."""
+    kind, _, key = connection.headers.get("authorization", "").partition(" ")
+    return key.strip() or None if kind.lower() == "bearer" else None
+
+
+def principal_of(connection: HTTPConnection) -> Principal:
+    """Who asks, as the guard found out; for `Depends`. Raises Unauthorized where it did not."""
+    found = connection.scope.get(PRINCIPAL)
+    if not isinstance(found, Principal):
+        raise Unauthorized("An API key is needed", "Send Authorization: Bearer KEY")
+    return found
+
+
+def keys_required(settings: Settings) -> bool:
+    """Whether who asks has to show a key."""
+    return settings.api_keys == "required" or not is_loopback(settings.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+async def check_exposure(settings: Settings, keys: Keys) -> None:
+    """Raise ConfigError where a key is required and there is none: nobody could, or all would."""
+    if not keys_required(settings) or await keys.any_in_force():
+        return
+    remedy = (
+        "Make one first: gpu-renter keys create --owner YOU --scope start --scope tick "
+        "--scope read --scope approve"
+    )
+    if is_loopback(settings.host):
+        raise ConfigError("API_KEYS", "it is required, and there is no API key", remedy)
+    raise ConfigError(
+        "HOST",
+        f"others reach {settings.host}, and there is no API key to tell them apart",
+        f"{remedy}; or leave HOST at 127.0.0.1",
+    )
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
