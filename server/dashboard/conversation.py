@@ -1,0 +1,27 @@
+"""The chat with the agent, as the pages need it. What it can do is in server/chat.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from domain.errors import RenterError
+from graph.wiring import Services
+
+if TYPE_CHECKING:
+    from server.chat import Said
+
+LONGEST_MESSAGE: Final = 4_000
+
+
+async def talk(
+    services: Services, user_id: str, message: str, run_id: str | None = None
+) -> AsyncIterator[Said]:
+    """What the agent says and does about a message; a failure is said too."""
+    from server.chat import Chat, Said  # with the first message: it may load a model's client
+
+    try:
+        async for said in Chat(services).say(user_id, message[:LONGEST_MESSAGE], run_id):
+            yield said
+    except RenterError as error:
+        yield Said("error", str(error), {})

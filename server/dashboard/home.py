@@ -1,0 +1,89 @@
+"""The first page: say what to run; all runs at a glance."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+
+from ledger.runs import Run
+from server.access import Scope
+from server.dashboard.frame import page
+from server.dashboard.kit import Part, box, budget_bar, card, pill, text, when
+from server.dashboard.talking import Talk
+from server.dashboard.visitors import TALK
+
+EXAMPLES: Final = (
+    "Fine-tune a 7B model on an A100, under $5",
+    "Batch inference on an A10 for 30 minutes, at most $2, cheapest vendor",
+)
+
+
+def home(request: Request) -> None:
+    with page(request, "/", "Runs · GPU Renter") as here:
+        if here.visitor.may(*TALK):
+            with box("section", "hero", aria_label="Start a run"):
+                text("h1", "What should run?", "title")
+                text("p", "Say what to run and for how much at most. The agent finds a GPU, "
+                     "pays for it and watches over it.", "lead")  # fmt: skip
+                talk = Talk(
+                    here,
+                    placeholder=EXAMPLES[0],
+                    label="What to run, and for how much at most",
+                    send="Start",
+                    big=True,
+                )
+                with box("div", "hints", aria_label="Examples", role="group"):
+                    for example in EXAMPLES:
+                        talk.hint(example)
+        else:
+            text("h1", "Runs", "title")
+            text("p", "Your API key cannot talk with the agent: it lacks a scope.", "lead")
+        with card("Runs", "runs"):
+            runs = Part(box("div", aria_live="off"))
+        if not here.visitor.may(Scope.READ):
+            runs.show("no", lambda: text("p", "Your API key lacks the scope read.", "empty"))
+            return
+        runs.show("loading", lambda: text("p", "Loading …", "empty"))
+        lines = Lines(runs)
+        here.follow(here.dashboard.watches.runs(here.visitor.owner), lines.draw)
+
+
+class Lines:
+    """The runs, a line for each; a line is drawn anew when its run has changed."""
+
+    def __init__(self, place: Part) -> None:
+        self._place = place
+        self._lines: dict[str, Part] = {}
+
+    def draw(self, runs: list[Run]) -> None:
+        order = tuple(run.id for run in runs)
+        self._place.show(order or "none", lambda: self._lay_out(order))
+        for run in runs:
+            key = (run.updated_at, run.status, run.phase, run.budget_remaining, run.spent)
+            self._lines[run.id].show(key, lambda run=run: _line(run))  # type: ignore[misc]
+
+    def _lay_out(self, order: tuple[str, ...]) -> None:
+        self._lines = {run_id: Part(box("div")) for run_id in order}
+        if not order:
+            text("p", "No runs yet. Say above what should run.", "empty")
+
+
+def _line(run: Run) -> None:
+    with box("a", "run", href=f"/runs/{run.id}", data_run=run.id):
+        with box("div"):
+            text("div", run.goal, "goal")
+            with box("div", "soft small"):
+                for fact in _facts(run):
+                    text("span", f"{fact} · ")
+                when(run.updated_at)
+        pill(run.status)
+        with box("div", "spend"):
+            budget_bar(run)
+            text("div", f"{run.spent} of {run.budget_total}", "num small soft")
+
+
+def _facts(run: Run) -> list[str]:
+    phase = "" if run.status.ended else f"next: {run.phase.replace('_', ' ')}"
+    vendor = next((o.quote.vendor_id for o in run.offers if o.verdict == "taken"), "")
+    return [fact for fact in (run.reason[:160] or phase, vendor) if fact]

@@ -1,0 +1,104 @@
+"""Where the dashboard hangs in the API: its addresses, its start at the first visit, its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.datastructures import URLPath
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Match, NoMatchFound
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from domain.errors import RenterError
+from server.dashboard.sign_in import sign_in_routes, unavailable
+from server.dashboard.visitors import Visitors
+from server.dashboard.watching import Watches
+from server.keeper import Keeper
+
+SCOPE_KEY: Final = "gpu_renter.dashboard"
+"""Under it each request carries the Dashboard that serves it."""
+VISITOR_KEY: Final = "gpu_renter.visitor"
+"""Under it each request for a page carries who asks."""
+PAGE: Final = re.compile(r"/|/runs/[A-Za-z0-9_-]{1,64}|/vendors", re.ASCII)
+ASSET: Final = re.compile(r"/_nicegui(?:_ws)?/.*|/favicon\.ico")
+
+
+class Dashboard(BaseRoute):
+    """Serves its own addresses, and leaves every other to the API.
+
+    One process shows one dashboard at a time: NiceGUI is one per process.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
+        self.visitors = Visitors(keeper)
+        self.watches = Watches(keeper)
+        self._app: ASGIApp | None = None
+        self._opening = asyncio.Lock()
+        self._open = AsyncExitStack()
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope["path"]
+        if scope["type"] == "websocket":
+            ours = ASSET.fullmatch(path) is not None
+        else:
+            page = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+            ours = bool(ASSET.fullmatch(path) or (page and PAGE.fullmatch(path)))
+        return (Match.FULL if ours else Match.NONE), {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SCOPE_KEY] = self
+        if PAGE.fullmatch(scope["path"]):
+            try:
+                visitor = await self.visitors.of(HTTPConnection(scope))
+            except RenterError as error:
+                await unavailable(str(error))(scope, receive, send)
+                return
+            if visitor is None:
+                away = RedirectResponse(f"/sign-in?next={scope['path']}", status_code=303)
+                await away(scope, receive, send)
+                return
+            scope[VISITOR_KEY] = visitor
+        await (await self._opened())(scope, receive, send)
+
+    async def close(self) -> None:
+        await self.watches.close()
+        await self._open.aclose()
+        self._app = None
+
+    async def _opened(self) -> ASGIApp:
+        async with self._opening:
+            if self._app is None:
+                pages = await asyncio.to_thread(import_module, "server.dashboard.pages")
+                shell: FastAPI = pages.shell()
+                await self._open.enter_async_context(shell.router.lifespan_context(shell))
+                self._app = shell
+        return self._app
+
+
+def add_dashboard(app: FastAPI, keeper: Keeper) -> None:
+    """Hang the dashboard into the API, beside its routes; it ends before the services do."""
+    dashboard = Dashboard(keeper)
+    app.include_router(sign_in_routes(dashboard.visitors))
+    app.router.routes.append(dashboard)
+    around = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+        async with around(app) as state:
+            try:
+                yield state
+            finally:
+                await dashboard.close()
+
+    app.router.lifespan_context = lifespan

@@ -1,0 +1,146 @@
+"""What a run's journal says, read for a person: the way through the graph, choices, losses."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from domain.journal import Entry
+from domain.money import Usd
+from graph.routing import Phase
+
+LOG: Final = "job_log"
+_EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
+
+_NODE_OF: Final = {
+    "job_spec": Phase.INTAKE,
+    "quote": Phase.CHOOSE_VENDOR,
+    "approval_asked": Phase.APPROVE,
+    "payment_authorized": Phase.PAY,
+    "payment_booked": Phase.PAY,
+    "job_started": Phase.LAUNCH,
+    LOG: Phase.MONITOR,
+    "recovery": Phase.RECOVER,
+    "run_cancelled": Phase.CANCEL,
+}
+"""An entry that only this node writes; each of its kind stands for a visit, but for SEVERAL."""
+_SEVERAL: Final = frozenset({"quote", LOG})
+
+_LOOKS: Final = {
+    "payment_settled": "good", "run_completed": "good", "artifact": "good",
+    "payment_refunded": "good", "approval_used": "good",
+    "recovery": "warn", "approval_asked": "warn", "approval_expired": "warn",
+    "payment_not_made": "warn", "launch_unanswered": "warn", "poll_failed": "warn",
+    "run_failed": "bad", "run_cancelled": "bad", "tick_failed": "bad", "artifact_failed": "bad",
+    "payment_refused": "bad", "payment_expired": "bad", "cancel_failed": "bad",
+    "agent_reasoning": "mind", "job_spec": "mind",
+}  # fmt: skip
+_TITLES: Final = {
+    "job_spec": "Goal understood",
+    "agent_reasoning": "Decision",
+    "no_quote": "No quote",
+    "artifact": "Result downloaded",
+    "recovery": "Recovering",
+    "poll_failed": "Vendor did not answer",
+    "tick_failed": "A step failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    vendor_id: str
+    price: Usd | None
+    verdict: str
+    """Why it was taken or not, where that is known."""
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One comparison of vendors: what was on offer, and the reason for the decision."""
+
+    seq: int
+    reason: str
+    quotes: tuple[Quoted, ...]
+
+
+def title(entry: Entry) -> str:
+    kind = entry.note.type
+    return _TITLES.get(kind) or kind.replace("_", " ").capitalize()
+
+
+def look(entry: Entry) -> str:
+    return _LOOKS.get(entry.note.type, "")
+
+
+def logs(entries: Iterable[Entry]) -> list[Entry]:
+    return [e for e in entries if e.note.type == LOG]
+
+
+def decisions(entries: Iterable[Entry]) -> list[Entry]:
+    """Everything but the vendors' log lines and quotes, which have places of their own."""
+    return [e for e in entries if e.note.type not in (LOG, "quote")]
+
+
+def visits(entries: Sequence[Entry]) -> Counter[Phase]:
+    """How often each node of the graph has left its mark."""
+    marks: Counter[Phase] = Counter()
+    before = ""
+    for entry in entries:
+        kind = entry.note.type
+        node = _NODE_OF.get(kind)
+        if kind == "agent_reasoning" and not _decides(entry):
+            node = Phase.ASSESS_BUDGET
+        if node is not None and not (kind in _SEVERAL and kind == before):
+            marks[node] += 1
+        before = kind
+    return marks
+
+
+def choices(entries: Iterable[Entry]) -> list[Choice]:
+    """The comparisons of vendors, in their order."""
+    found: list[Choice] = []
+    quotes: list[Entry] = []
+    for entry in entries:
+        if entry.note.type in ("quote", "no_quote"):
+            quotes.append(entry)
+        elif entry.note.type == "agent_reasoning" and _decides(entry):
+            taken = _taken(entry.note.content)
+            found.append(Choice(entry.seq, _reason(entry), tuple(_read(q, taken) for q in quotes)))
+            quotes = []
+    return found
+
+
+def losses(entries: Iterable[Entry]) -> dict[str, list[tuple[int, float]]]:
+    """(epoch, loss) by job, as far as the vendors' logs say."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for entry in logs(entries):
+        if found := _EPOCH.match(entry.note.content):
+            job = (entry.note.key or "").split(":")[0]
+            curves.setdefault(job, []).append((int(found[1]), float(found[3])))
+    return curves
+
+
+def _decides(entry: Entry) -> bool:
+    return "planner" in entry.note.data
+
+
+def _taken(decision: str) -> str:
+    found = re.search(r"to vendor (\S+): ", decision)
+    return found[1] if found else ""
+
+
+def _reason(entry: Entry) -> str:
+    """The reason alone; entries of older versions have it in their text only."""
+    return str(entry.note.data.get("reason") or entry.note.content)
+
+
+def _read(entry: Entry, taken: str) -> Quoted:
+    vendor = str(entry.note.data.get("vendorId", ""))
+    micros = entry.note.data.get("priceMicros")
+    said = "" if entry.note.type == "quote" else entry.note.content.partition(": ")[2]
+    price = Usd(micros) if isinstance(micros, int) else None
+    return Quoted(vendor, price, said, bool(taken) and vendor == taken)

@@ -1,0 +1,146 @@
+"""Signing in with an API key: one plain page, which needs no script."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from html import escape
+from typing import Annotated, Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from domain.errors import RenterError
+from server.access import Unauthorized
+from server.dashboard.theme import TOKENS
+from server.dashboard.visitors import COOKIE, SESSION_S, Visitors
+
+LARGEST_FORM_BYTES: Final = 4096
+FORM_DEADLINE_S: Final = 10.0
+_LOCAL_PAGE: Final = re.compile(r"/(?:runs/[A-Za-z0-9_-]{1,64}|vendors)?", re.ASCII)
+
+
+def sign_in_routes(visitors: Visitors) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/sign-in")
+    async def show(request: Request, next: Annotated[str, Query()] = "/") -> Response:
+        try:
+            known = await visitors.of(request)
+        except RenterError as error:
+            return _form(_page(next), str(error), 503)
+        return _form(_page(next)) if known is None else _go(_page(next))
+
+    @router.post("/sign-in")
+    async def sign_in(request: Request) -> Response:
+        form = await _fields(request)
+        target = _page(form.get("next", "/"))
+        try:
+            if not await visitors.keys_required(request):
+                return _go(target)
+            session = await visitors.sign_in(form.get("key", "").strip())
+        except Unauthorized:
+            return _form(target, "This API key is not known, or was revoked", 401)
+        except RenterError as error:
+            return _form(target, str(error), 503)
+        answer = _go(target)
+        answer.set_cookie(
+            COOKIE,
+            session,
+            max_age=int(SESSION_S),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    @router.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        visitors.sign_out(request.cookies.get(COOKIE))
+        answer = _go("/sign-in")
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    return router
+
+
+def _go(target: str) -> Response:
+    return RedirectResponse(target, status_code=303)
+
+
+def _page(asked: str) -> str:
+    """A page of ours, whatever was asked for: nobody is sent elsewhere."""
+    return asked if _LOCAL_PAGE.fullmatch(asked) else "/"
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """The form's fields; none of a form that is too large or too slow."""
+    body = b""
+    try:
+        async with asyncio.timeout(FORM_DEADLINE_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LARGEST_FORM_BYTES:
+                    return {}
+    except TimeoutError:
+        return {}
+    return {name: values[0] for name, values in parse_qs(body.decode("latin-1")).items()}
+
+
+def _form(target: str, problem: str = "", status: int = 200) -> HTMLResponse:
+    said = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
+    return _plain(_FORM.format(problem=said, target=escape(target, quote=True)), status)
+
+
+def unavailable(problem: str) -> HTMLResponse:
+    """What stands in for a page while the services are away. It tries again by itself."""
+    said = f'<p role="alert">{escape(problem)}</p><p>This page tries again by itself.</p>'
+    return _plain(said, 503, '<meta http-equiv="refresh" content="3">\n')
+
+
+def _plain(content: str, status: int, refresh: str = "") -> HTMLResponse:
+    page = _SHELL.format(tokens=TOKENS, content=content, refresh=refresh)
+    return HTMLResponse(page, status, {"Cache-Control": "no-store"})
+
+
+_SHELL: Final = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{refresh}<title>GPU Renter</title>
+<style>{tokens}
+body{{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--page);
+color:var(--ink);font:16px/1.5 var(--sans)}}
+main{{width:min(22rem,calc(100vw - 3rem))}}
+h1{{font-size:1.25rem;margin:0 0 .25rem}}
+p{{color:var(--soft);margin:0 0 1.25rem}}
+label{{display:block;font-weight:600;margin-bottom:.35rem}}
+input{{box-sizing:border-box;width:100%;padding:.6rem .75rem;font:inherit;color:inherit;
+background:var(--card);border:1px solid var(--line-strong);border-radius:8px}}
+button{{width:100%;margin-top:1rem;padding:.6rem;font:inherit;font-weight:600;border:0;
+border-radius:8px;background:var(--accent);color:var(--on-accent);cursor:pointer}}
+:focus-visible{{outline:2px solid var(--accent);outline-offset:2px}}
+.problem{{color:var(--bad)}}
+</style>
+</head>
+<body>
+<main>
+<h1>GPU Renter</h1>
+{content}
+</main>
+</body>
+</html>
+"""
+_FORM: Final = """\
+<p>This server asks for an API key. <code>gpu-renter keys create</code> makes one.</p>
+{problem}
+<form method="post" action="/sign-in">
+<input type="hidden" name="next" value="{target}">
+<label for="key">API key</label>
+<input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
+<button type="submit">Sign in</button>
+</form>
+"""

@@ -1,0 +1,85 @@
+"""The chat on a page: what was said so far, and a line to say more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from graph.wiring import Services
+from server.dashboard.conversation import LONGEST_MESSAGE, talk
+from server.dashboard.frame import Page
+from server.dashboard.kit import box, button, text
+from server.dashboard.visitors import Visitor
+
+_SUBMIT: Final = """(e) => {
+  e.preventDefault();
+  const line = e.target.querySelector('input');
+  const words = line.value.trim();
+  if (words) { line.value = ''; emit(words); }
+}"""
+_SCROLL: Final = "const t = getHtmlElement({id}); if (t) t.scrollTop = t.scrollHeight;"
+
+
+class Talk:
+    """A conversation with the agent, about one run or about none yet."""
+
+    def __init__(
+        self,
+        page: Page,
+        *,
+        placeholder: str,
+        send: str,
+        label: str,
+        run_id: str | None = None,
+        user_id: str | None = None,
+        big: bool = False,
+    ) -> None:
+        self._page = page
+        self._run_id = run_id
+        self._user_id = user_id
+        self._said = box("div", "talk", role="log", aria_live="polite", aria_label="Conversation")
+        with box("form", "say big" if big else "say") as form:
+            self._line = box(
+                "input", type="text", name="message", placeholder=placeholder, aria_label=label,
+                autocomplete="off", maxlength=str(LONGEST_MESSAGE), enterkeyhint="send",
+            )  # fmt: skip
+            self._button = text("button", send, "btn primary", type="submit")
+        form.on("submit", self._hear, js_handler=_SUBMIT)
+
+    def hint(self, words: str) -> None:
+        """A button that says `words`."""
+        button(words, lambda: self.say(words))
+
+    async def _hear(self, event: GenericEventArguments) -> None:
+        await self.say(str(event.args))
+
+    async def say(self, words: str) -> None:
+        self._add(words, "me")
+        self._button.props["disabled"] = True
+        try:
+            await self._page.doing(lambda services, visitor: self._answer(services, visitor, words))
+        finally:
+            del self._button.props["disabled"]
+
+    async def _answer(self, services: Services, visitor: Visitor, words: str) -> str:
+        user_id = self._user_id or visitor.user_id
+        async for said in talk(services, user_id, words, self._run_id):
+            run_id = str(said.data.get("runId") or "")
+            if said.kind != "run":
+                self._add(said.text, said.kind)
+            elif run_id != self._run_id:
+                self._add(said.text, "run", f"/runs/{run_id}?move=1")
+        self._page.dashboard.watches.hurry()
+        return ""
+
+    def _add(self, words: str, kind: str, link: str = "") -> None:
+        with self._page.client, self._said:
+            bubble: Element = box("div", f"said {kind}")
+            with bubble:
+                text("span", words)
+                if link:
+                    text("span", " ")
+                    text("a", "Open the run →", "strong", href=link)
+        self._page.client.run_javascript(_SCROLL.format(id=self._said.id))

@@ -1,0 +1,219 @@
+"""The pages as a person uses them: from a goal to the end of a run, at a desk and on a phone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from graph.wiring import now
+from ledger.ledger import Ledger
+from tests.dashboard.browser import DESKTOP, PHONE, visiting
+from tests.support.served import Served
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GOAL = "Fine-tune a 7B model on an A100, under $5"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def strangers(ledger: Ledger) -> None:
+    """Vendors of whom nothing is known, so that the cheaper one is chosen first."""
+    for vendor in await ledger.vendors.all():
+        await ledger.vendors.remove(vendor.vendor_id)
+        await ledger.vendors.put(replace(vendor, completed=0, failed=0), now())
+
+
+async def say(page: Page, words: str) -> None:
+    await page.get_by_role("textbox").fill(words)
+    await page.keyboard.press("Enter")
+
+
+async def start_by_chat(page: Page) -> str:
+    """Start a run on the first page, and open its page; its id."""
+    await page.goto("/")
+    await say(page, GOAL)
+    await page.get_by_role("link", name="Open the run").last.click()
+    await page.wait_for_url(re.compile(r"/runs/"))
+    return page.url.partition("/runs/")[2].partition("?")[0]
+
+
+@pytest.mark.usefixtures("strangers")
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
+    served: Served, browser: Browser, size: tuple[int, int]
+) -> None:
+    async with visiting(browser, served.url, size) as visitor:
+        page = visitor.page
+        run_id = await start_by_chat(page)
+        await page.evaluate("window.sameDocument = true")
+
+        approval = page.locator("[data-part=approval]")
+        await approval.get_by_role("button", name="Approve $1.40").click()
+        timeline = page.locator("[data-part=timeline]")
+        await expect(timeline).to_contain_text("gpu_vendor_1 failed: GPU node lost")
+        await expect(page.locator("[data-node=recover]")).to_have_text("Recover, 1×")
+        await expect(approval).to_contain_text("$1.80")
+        await expect(page.locator("[data-node=approve]")).to_have_attribute("aria-current", "step")
+        await approval.get_by_role("button", name="Approve $1.80").click()
+
+        end = page.locator("[data-node=end]")
+        await expect(end).to_have_text("Completed")
+        assert await page.evaluate("window.sameDocument"), "it was never loaded again"
+        assert await visitor.width() <= size[0]
+
+        await expect(page.locator("[data-part=budget] dd").first).to_have_text("$3.20")
+        await expect(page.locator("[data-part=choices]")).to_contain_text("ReliableGPU at $1.80")
+        await expect(page.locator("[data-part=choices] tr.taken").first).to_contain_text("$1.80")
+        payments = page.locator("[data-payment]")
+        status = served.call("GET", "/api/agent-status", params={"runId": run_id}).json()
+        assert await payments.count() == len(status["payments"])
+        tx = status["payments"][-1]["x402TxId"]
+        await expect(payments.last.locator(f"[title='{tx}']")).to_have_count(1)
+        await expect(page.locator("[data-part=logs]")).to_contain_text("Epoch 3/3 loss=")
+        await expect(page.locator("[data-part=jobs] svg")).to_be_visible()
+        assert status["run"]["status"] == "completed"
+
+
+async def test_a_run_that_waits_is_cancelled_after_a_second_thought(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        run_id = await start_by_chat(page)
+        await expect(page.locator("[data-part=approval]")).to_be_visible()
+
+        await page.get_by_role("button", name="Cancel run").click()
+        await page.get_by_role("button", name="Keep it").click()
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        status = served.call("GET", "/api/agent-status", params={"runId": run_id}).json()
+        assert status["run"]["status"] == "running"
+
+        await page.get_by_role("button", name="Cancel run").click()
+        await page.get_by_role("button", name="Cancel the run").click()
+
+        await expect(page.locator("[data-node=end]")).to_have_text("Cancelled")
+        await expect(page.get_by_role("button", name="Cancel run")).to_have_count(0)
+        status = served.call("GET", "/api/agent-status", params={"runId": run_id}).json()
+        assert status["run"]["status"] == "cancelled"
+        assert status["run"]["reserved"] == 0
+
+
+async def test_a_rejected_payment_is_never_made(served: Served, browser: Browser) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        run_id = await start_by_chat(page)
+        approval = page.locator("[data-part=approval]")
+        await approval.get_by_role("button", name="Reject").click()
+
+        await expect(page.locator("[data-node=end]")).to_have_text("Cancelled")
+        status = served.call("GET", "/api/agent-status", params={"runId": run_id}).json()
+        assert status["payments"] == []
+
+
+async def test_the_first_page_shows_a_run_that_somebody_starts_elsewhere(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        await visitor.page.goto("/")
+        await expect(visitor.page.get_by_role("heading", name="What should run?")).to_be_visible()
+        body = {"userId": "u9", "goal": "Render my film on an H100", "budgetTotal": 3}
+        run_id = served.call("POST", "/api/agent-start", json=body).json()["_id"]
+
+        line = visitor.page.locator(f"[data-run='{run_id}']")
+        await expect(line).to_contain_text("Render my film on an H100")
+        await expect(line).to_contain_text("$0.00 of $3.00")
+
+
+async def test_what_the_goal_leaves_out_is_asked_in_the_page(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        await say(page, "Fine-tune a 7B model on an A100 for an hour")
+        await expect(page.locator(".said.question")).to_contain_text(
+            re.compile("budget|much", re.I)
+        )
+        await say(page, "$4")
+        await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
+
+
+async def test_the_agent_answers_on_the_page_of_a_run(served: Served, browser: Browser) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await start_by_chat(page)
+        await say(page, "How much is left?")
+        await expect(page.locator(".said:not(.me)").first).to_contain_text("$")
+
+
+async def test_vendors_are_shown_with_their_record(served: Served, browser: Browser) -> None:
+    async with visiting(browser, served.url, PHONE) as visitor:
+        await visitor.page.goto("/vendors")
+        await expect(visitor.page.get_by_role("region", name="FastGPU")).to_contain_text("$1.40")
+        await expect(visitor.page.get_by_role("region", name="ReliableGPU")).to_be_visible()
+        assert await visitor.width() <= PHONE[0]
+
+
+async def test_light_and_dark_follow_the_system_and_the_choice_stays(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        paper = "getComputedStyle(document.body).backgroundColor"
+        await page.emulate_media(color_scheme="dark")
+        await page.goto("/")
+        await expect(page.locator("body")).to_have_class(re.compile("body--dark"))
+        dark = await page.evaluate(paper)
+
+        await page.get_by_role("button", name="Light or dark").press("Enter")
+        await expect(page.locator("body")).to_have_class(re.compile("body--light"))
+        assert await page.evaluate(paper) != dark
+        await page.goto("/vendors")
+        await expect(page.locator("body")).to_have_class(re.compile("body--light"))
+
+
+async def test_the_keyboard_reaches_everything_in_its_order(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        await expect(page.get_by_role("textbox")).to_be_visible()
+        names = []
+        for _ in range(7):
+            await page.keyboard.press("Tab")
+            names.append(
+                await page.evaluate(
+                    "document.activeElement.ariaLabel || document.activeElement.innerText.trim()"
+                )
+            )
+        assert names == [
+            "Skip to the content",
+            "GPU Renter, all runs",
+            "Runs",
+            "Vendors",
+            "Light or dark",
+            "What to run, and for how much at most",
+            "Start",
+        ]
+
+
+async def test_a_run_that_is_not_there_says_so(served: Served, browser: Browser) -> None:
+    answer = served.call("GET", "/runs/ffffffffffffffffffffffff")
+    assert answer.status_code == 404
+    context = await browser.new_context(base_url=served.url)
+    page = await context.new_page()
+    await page.goto("/runs/ffffffffffffffffffffffff")
+    await expect(page.get_by_role("heading", name="No such run")).to_be_visible()
+    await context.close()
+
+
+async def test_the_api_keeps_its_own_answers_beside_the_pages(served: Served) -> None:
+    for method, path in (("GET", "/nothing"), ("POST", "/"), ("GET", "/api/nothing")):
+        answer = served.call(method, path)
+        assert answer.status_code in (401, 403, 404, 405), path
+        assert "error" in answer.json(), path
