@@ -18,6 +18,7 @@ from domain.money import ZERO, Usd
 from domain.quotes import Offer, Quote, Vendor
 from graph.settings import Settings
 from ledger.store import Store
+from server import surroundings as around
 from server.local import attach
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ async def examine(env: dict[str, str] | None = None) -> AsyncIterator[Check]:
     yield Check("settings", "ok", modes)
     if settings.needs_mongo or settings.needs_chain:
         yield _local_packages(settings)
+    async for check in _around(settings):
+        yield check
     reached = await attach(settings)
     if reached is None:
         yield Check(
@@ -75,10 +78,19 @@ async def examine(env: dict[str, str] | None = None) -> AsyncIterator[Check]:
             return
         yield await _check("MongoDB", lambda: _mongodb(opened.ledger.store))
         yield await _check("chain", lambda: _chain(reached))
+        yield await _check("clock", lambda: around.clock(opened, local=reached.network.is_local))
         yield await _check("wallet", lambda: _wallet(opened, reached))
+        yield await _check("exposure", lambda: around.exposure(opened, reached))
         async for check in _vendors(opened, reached):
             yield check
         yield await _check("planner", lambda: _planner(opened, reached))
+
+
+async def _around(settings: Settings) -> AsyncIterator[Check]:
+    yield await _check("disk", lambda: around.disk(settings))
+    yield await _check("queue", lambda: around.queue(settings))
+    yield await _check("webhooks", lambda: around.webhooks(settings))
+    yield await _check("traces", lambda: around.traces(settings))
 
 
 def _versions() -> str:
@@ -115,13 +127,17 @@ async def _opened(settings: Settings) -> AsyncIterator[Deps | Check]:
 
     from graph.wiring import open_deps
     from ledger.ledger import Ledger
+    from tools.wire.public_hosts import public_client
 
     assert settings.mongodb_uri is not None
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    async with httpx.AsyncClient(follow_redirects=False) as http, public_client() as outside:
+        vendor_http = http if settings.network.is_local else outside
         store = Store.open(settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name)
         try:
             try:
-                opened: Deps | Check = await open_deps(settings, Ledger.over(store), http)
+                opened: Deps | Check = await open_deps(
+                    settings, Ledger.over(store), http, vendor_http
+                )
             except RenterError as error:
                 opened = Check("wallet", "wrong", error.message, error.remedy)
             yield opened

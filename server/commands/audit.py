@@ -12,7 +12,7 @@ import typer
 from domain.errors import InvalidInput
 from domain.journal import Entry, first_broken
 from domain.money import Usd
-from server.commands.output import Exit, JsonOption, print_json, print_problem
+from server.commands.output import Exit, JsonOption, print_json, print_problem, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def audit(
     [dim]$[/] gpu-renter audit 66a1f2c9d53a3f9ef1f0c123
     [dim]$[/] gpu-renter audit 66a1f2c9d53a3f9ef1f0c123 --output audit.json
     """
-    audited = run(_audit(run_id))
+    with working("Reading the journal"):
+        audited = run(_audit(run_id))
     document = _as_json(audited, with_entries=not verify)
     if output is not None:
         _write(output, json.dumps(document, indent=2, ensure_ascii=False))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
+from dotenv import dotenv_values
 
 from domain.errors import (
     Conflict,
@@ -19,6 +22,7 @@ from domain.errors import (
 )
 
 URL_VARIABLE: Final = "GPU_RENTER_URL"
+KEY_VARIABLE: Final = "RENTER_API_KEY"
 DEFAULT_URL: Final = "http://127.0.0.1:3000"
 TIMEOUT_S: Final = 120.0
 """A tick may wait for vendors, the chain and a model."""
@@ -40,7 +44,7 @@ class ServerClient:
         # A proxy of the environment is for the world outside, not for this machine.
         outside = address.hostname not in ("127.0.0.1", "localhost", "::1")
         timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._http = httpx.AsyncClient(timeout=timeout, trust_env=outside)
+        self._http = httpx.AsyncClient(timeout=timeout, trust_env=outside, headers=_key_header())
 
     async def start(self, user_id: str, goal: str, budget_dollars: float) -> dict[str, Any]:
         body = {"userId": user_id, "goal": goal, "budgetTotal": budget_dollars}
@@ -52,12 +56,40 @@ class ServerClient:
     async def status(self, run_id: str) -> dict[str, Any]:
         return await self._call("GET", "/api/agent-status", params={"runId": run_id})
 
+    async def runs(self, user_id: str | None, limit: int) -> list[dict[str, Any]]:
+        params = {"limit": str(limit), **({"userId": user_id} if user_id else {})}
+        return list((await self._call("GET", "/api/runs", params=params))["runs"])
+
     async def cancel(self, run_id: str, reason: str) -> dict[str, Any]:
         return await self._call("POST", "/api/agent-cancel", {"runId": run_id, "reason": reason})
 
     async def approve(self, run_id: str, approval_id: str, yes: bool) -> dict[str, Any]:
         body = {"runId": run_id, "approvalId": approval_id, "approve": yes}
         return await self._call("POST", "/api/agent-approve", body)
+
+    async def chat(
+        self, user_id: str, message: str, run_id: str | None = None
+    ) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
+        """The agent's answer as it comes: (kind, text, data) of each piece."""
+        body = {"userId": user_id, "message": message, **({"runId": run_id} if run_id else {})}
+        accept = {"Accept": "text/event-stream"}
+        try:
+            async with self._http.stream(
+                "POST", self.url + "/api/chat", json=body, headers=accept
+            ) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise self._error(answer.status_code, _json(answer))
+                kind = ""
+                async for line in answer.aiter_lines():
+                    name, _, value = line.partition(": ")
+                    if name == "event":
+                        kind = value
+                    elif name == "data" and kind != "end":
+                        piece = json.loads(value)
+                        yield kind, str(piece["text"]), dict(piece["data"])
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,23 +111,23 @@ class ServerClient:
     ) -> dict[str, Any]:
         try:
             answer = await self._http.request(method, self.url + path, json=body, params=params)
-        except httpx.ConnectError:
-            raise DependencyDown(
-                f"There is no server at {self.url}",
-                f"Run: gpu-renter serve (or name another with --url or {URL_VARIABLE})",
-            ) from None
         except httpx.HTTPError as error:
-            raise DependencyDown(
-                f"The server at {self.url} broke off ({type(error).__name__})",
-                "What it did is in the run: see gpu-renter status. Ticking again is safe",
-            ) from None
-        try:
-            content = answer.json()
-        except ValueError:
-            content = None
+            raise self._no_answer(error) from None
+        content = _json(answer)
         if answer.is_success and isinstance(content, dict):
             return content
         raise self._error(answer.status_code, content)
+
+    def _no_answer(self, error: httpx.HTTPError) -> DependencyDown:
+        if isinstance(error, httpx.ConnectError):
+            return DependencyDown(
+                f"There is no server at {self.url}",
+                f"Run: gpu-renter serve (or name another with --url or {URL_VARIABLE})",
+            )
+        return DependencyDown(
+            f"The server at {self.url} broke off ({type(error).__name__})",
+            "What it did is in the run: see gpu-renter status. Ticking again is safe",
+        )
 
     def _error(self, status: int, content: Any) -> RenterError:
         said, remedy = _said(content)
@@ -105,6 +137,8 @@ class ServerClient:
         match status:
             case 400 | 413 | 422:
                 return InvalidInput("request", said, remedy)
+            case 401 | 403:
+                return InvalidInput(KEY_VARIABLE, said, remedy)
             case 404:
                 return NotFound(said, remedy)
             case 409:
@@ -113,6 +147,19 @@ class ServerClient:
                 return DependencyDown(said, remedy)
             case _:
                 return RenterError(said, remedy)
+
+
+def _key_header() -> dict[str, str]:
+    """The API key of RENTER_API_KEY, from the environment or .env, if there is one."""
+    key = os.environ.get(KEY_VARIABLE) or dotenv_values(".env", interpolate=False).get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key.strip()}"} if key and key.strip() else {}
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def _said(content: Any) -> tuple[str, str]:

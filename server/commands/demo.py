@@ -18,6 +18,8 @@ from server.commands.output import Exit, print_json, print_problem
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from graph.settings import Settings
+
 
 def demo(
     as_json: Annotated[
@@ -26,12 +28,16 @@ def demo(
     svg: Annotated[
         Path | None, typer.Option(help="Also draw the output into this SVG file.", metavar="FILE")
     ] = None,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="Have the model plan that FIREWORKS_API_KEY is for.")
+    ] = False,
 ) -> None:
     """Watch the agent rent a GPU, lose it, and deliver all the same, in a few seconds.
 
     Starts everything it needs on free ports and removes it afterwards: an embedded MongoDB, a
     local chain with USDC, two vendors of which one fails part-way. It reads no setting and no
-    .env, and spends nothing of value. Exit status 1 when anything that it claims is not so.
+    .env (but FIREWORKS_* with --llm), and spends nothing of value. Exit status 1 when anything
+    that it claims is not so.
 
     [dim]$[/] gpu-renter demo
     [dim]$[/] gpu-renter demo --json | jq .run.status
@@ -54,7 +60,7 @@ def demo(
     )  # fmt: skip
     view = DemoView([stage, record] if svg else [stage])
     with view:
-        outcome = run(perform(view))
+        outcome = run(perform(view, model_settings() if llm else None))
     made = claims(outcome)
     for renderable in last_page(outcome, made, time.monotonic() - begun):
         view.print(renderable)
@@ -67,6 +73,17 @@ def demo(
         print_problem(f"It is not so that {text}. Please report it, with the output above")
     if broken:
         raise typer.Exit(Exit.FAILED)
+
+
+def model_settings() -> Settings:
+    """The settings of the model alone. Raises ConfigError where there is no key."""
+    from dotenv import dotenv_values
+
+    from graph.settings import DOTENV, Settings
+
+    written = {**dotenv_values(DOTENV, interpolate=False), **os.environ}
+    given = {n: v for n, v in written.items() if n.startswith("FIREWORKS_") and v}
+    return Settings.load({**given, "PLANNER_MODE": "llm"})
 
 
 def _without_web_fonts(svg: str) -> str:

@@ -113,7 +113,7 @@ class DemoView:
             case "quote":
                 self._fact("quote", Text.assemble((f"{vendor:<12}", "bold"), _price(text)))
             case "agent_reasoning" if "Proceeding" in text:
-                why = text.rpartition(": ")[2]
+                why = text.partition("Proceeding")[2].partition(": ")[2]
                 self._fact("decision", Text(why, style="bold"))
             case "agent_reasoning":
                 return False

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, Any, Final
 
@@ -62,6 +65,20 @@ def print_problem(sentence: str) -> None:
     """One problem with its remedy, on stderr."""
     typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True, color=colour())
     typer.echo(sentence.strip(), err=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal that `what` goes on, for what may take over a second. On stderr, so that
+    it is in no pipe; it leaves nothing behind.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} …", spinner="dots"):
+        yield
 
 
 def colour() -> bool | None:

@@ -6,6 +6,8 @@ import re
 import secrets
 import shlex
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -19,8 +21,11 @@ from server.commands.process import run
 from server.commands.receipt import goods_json, print_receipt, receipt_of, shown
 
 if TYPE_CHECKING:
+    import httpx
+
     from graph.settings import Settings
     from server.buying import Bought
+    from server.commands.money import Opened
     from tools.payments.chain import Chain
     from tools.payments.fetch import Fetched, FetchRequest
 
@@ -66,21 +71,21 @@ def pay(
     purchase_id: Annotated[
         str | None,
         typer.Option(
-            "--id", help="Names this purchase: repeated, it never pays again.  [default: fresh]"
+            "--id", help="Names this purchase: repeated, it never pays again.  \\[default: fresh]"
         ),
     ] = None,
     pay_to: Annotated[
         str | None,
-        typer.Option(help="The only address to pay.  [default: whom the seller names first]"),
+        typer.Option(help="The only address to pay.  \\[default: whom the seller names first]"),
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="base, base-sepolia or local.  [default: NETWORK]")
+        str | None, typer.Option(help="base, base-sepolia or local.  \\[default: NETWORK]")
     ] = None,
     rpc_url: Annotated[
-        str | None, typer.Option(help="A JSON-RPC of it, to confirm on.  [default: RPC_URL]")
+        str | None, typer.Option(help="A JSON-RPC of it, to confirm on.  \\[default: RPC_URL]")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="[default: GET, or POST with --data]", show_default=False)
+        str | None, typer.Option(help="\\[default: GET, or POST with --data]", show_default=False)
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="The body, or @FILE. JSON unless a header says other.")
@@ -190,7 +195,7 @@ async def _pay(order: Order) -> int:
     from tools.payments.fetch import LARGEST_GOODS_BYTES, Fetcher
     from tools.wire.exchange import Limits
 
-    async with open_money(order.settings) as opened:
+    async with open_money(order.settings) as opened, _seller_client(order, opened) as seller:
         settings, network = opened.settings, opened.settings.network
         deps = await open_deps(settings, opened.ledger, opened.http)
         chain: Chain = UnknownChain(network, now)
@@ -199,7 +204,7 @@ async def _pay(order: Order) -> int:
             await reader.check()
         timeout = order.timeout_s
         limits = Limits(min(timeout, 10), timeout, timeout, LARGEST_GOODS_BYTES)
-        fetcher = Fetcher(opened.http, order.request, network, limits)
+        fetcher = Fetcher(seller, order.request, network, limits)
         cashier = Cashier(
             opened.ledger, deps.vendors, deps.wallet, chain, deps.cashier.policy, now, fetcher
         )
@@ -233,6 +238,20 @@ async def _pay(order: Order) -> int:
     else:
         print_receipt(receipt)
     return _conclude(order, bought, confirmable)
+
+
+@asynccontextmanager
+async def _seller_client(order: Order, opened: Opened) -> AsyncIterator[httpx.AsyncClient]:
+    """How the seller is reached: outside the local network at public addresses alone, unless the
+    person who pays has typed an address of this very machine.
+    """
+    from tools.wire.public_hosts import public_client
+
+    if order.settings.network.is_local or order.request.on_this_machine:
+        yield opened.http
+        return
+    async with public_client() as http:
+        yield http
 
 
 async def _block(chain: Chain, bought: Bought) -> int | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from server.commands.output import Exit, JsonOption, print_json
+from server.commands.output import Exit, JsonOption, print_json, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def reconcile(as_json: JsonOption = False) -> None:
     from server.commands.money import money_settings
 
     settings = money_settings()
-    report = run(_reconcile(settings))
+    with working("Asking the chain about every payment"):
+        report = run(_reconcile(settings))
     if as_json:
         print_json(_as_json(report))
     else:

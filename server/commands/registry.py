@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from domain.errors import ConfigError, Conflict, NotFound
-from server.commands.output import JsonOption, print_json
+from domain.errors import ConfigError, Conflict, InvalidInput, NotFound
+from server.commands.output import JsonOption, print_json, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
@@ -31,16 +31,33 @@ def list_(as_json: JsonOption = False) -> None:
 
     [dim]$[/] gpu-renter vendors list
     """
-    _print(run(_list()), as_json)
+    with working("Reading the registry"):
+        found = run(_list())
+    _print(found, as_json)
 
 
 @vendors.command()
-def seed(as_json: JsonOption = False) -> None:
+def seed(
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the mock vendor answers, if it isn't on this machine.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Register the two vendors that the local mock vendor serves, or put them back.
 
     [dim]$[/] gpu-renter vendors seed
+    [dim]$[/] gpu-renter vendors seed --endpoint http://vendor:4001
     """
-    _print(run(_seed()), as_json)
+    if endpoint is not None:
+        from server.commands.vendor_entry import checked_endpoint
+
+        endpoint = checked_endpoint(endpoint, local=True)
+    with working("Registering"):
+        found = run(_seed(endpoint))
+    _print(found, as_json)
 
 
 @vendors.command()
@@ -49,7 +66,7 @@ def add(
     endpoint: Annotated[str, typer.Option(help="The base address of its API.")],
     price_per_hour: Annotated[str, typer.Option(help="List price in dollars, to compare by.")],
     gpu: Annotated[list[str], typer.Option(help="A GPU type it has. Repeat it for more.")],
-    name: Annotated[str, typer.Option(help="A name to show.  [default: the id]")] = "",
+    name: Annotated[str, typer.Option(help="A name to show.  \\[default: the id]")] = "",
     reliability: Annotated[
         float, typer.Option(min=0, max=1, help="Share of jobs expected to complete.")
     ] = 0.9,
@@ -84,7 +101,9 @@ def add(
         pay_to=pay_to,
         local=settings.network.is_local,
     )
-    _print([run(_add(settings, vendor, replace))], as_json)
+    with working("Registering"):
+        added = run(_add(settings, vendor, replace))
+    _print([added], as_json)
 
 
 @vendors.command()
@@ -96,7 +115,8 @@ def remove(
 
     [dim]$[/] gpu-renter vendors remove acme
     """
-    run(_remove(vendor_id))
+    with working("Removing"):
+        run(_remove(vendor_id))
     if as_json:
         print_json({"removed": vendor_id})
     else:
@@ -110,7 +130,7 @@ async def _list() -> list[Vendor]:
         return await registry.all()
 
 
-async def _seed() -> list[Vendor]:
+async def _seed(endpoint: str | None) -> list[Vendor]:
     from graph.settings import Settings
     from server.seed import seed
 
@@ -122,10 +142,12 @@ async def _seed() -> list[Vendor]:
             "Register real vendors with gpu-renter vendors add",
         )
     async with _registry(settings) as (registry, reached):
-        return await seed(registry, reached, datetime.now(UTC))
+        return await seed(registry, reached, datetime.now(UTC), endpoint)
 
 
 async def _add(settings: Settings, vendor: Vendor, replace: bool) -> Vendor:
+    if not settings.network.is_local:
+        await _check_public(vendor.endpoint)
     async with _registry(settings) as (registry, _):
         if not replace:
             try:
@@ -138,6 +160,27 @@ async def _add(settings: Settings, vendor: Vendor, replace: bool) -> Vendor:
                 )
         await registry.put(vendor, datetime.now(UTC))
         return await registry.get(vendor.vendor_id)
+
+
+async def _check_public(endpoint: str) -> None:
+    """Raise InvalidInput for an address of this machine or network, as it is resolved now.
+
+    Each connection is checked anew; this only says it early. A name that cannot be resolved
+    passes here, and is refused there.
+    """
+    from urllib.parse import urlsplit
+
+    from tools.wire.public_hosts import NotPublic, public_addresses
+
+    url = urlsplit(endpoint)
+    try:
+        await public_addresses(url.hostname or "", url.port or 443)
+    except NotPublic as refused:
+        raise InvalidInput(
+            "--endpoint", str(refused), "A vendor outside the local network has a public address"
+        ) from None
+    except OSError:
+        pass
 
 
 async def _remove(vendor_id: str) -> None:
@@ -174,18 +217,43 @@ def _print(found: list[Vendor], as_json: bool) -> None:
     if not found:
         typer.echo("No vendor is registered. Add one: gpu-renter vendors seed, or vendors add")
         return
-    width = max(len(vendor.vendor_id) for vendor in found)
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
     for vendor in found:
-        facts = (
-            f"{vendor.price_per_hour}/h  {vendor.reliability:.0%}  {', '.join(vendor.gpu_types)}"
+        facts = f"{vendor.price_per_hour} an hour · {vendor.reliability:.0%} reliable"
+        console.print(
+            Text.assemble((vendor.vendor_id, "bold"), f"  {vendor.name}\n"),
+            Text(f"  {facts} · {', '.join(vendor.gpu_types)}\n"),
+            Text(f"  {vendor.endpoint}\n", style="dim"),
+            Text(f"  {f'paid at {vendor.pay_to}' if vendor.pay_to else 'billed outside x402'}"),
+            *(Text(f"\n  {line}") for line in _history(vendor, datetime.now(UTC))),
+            sep="",
+            soft_wrap=True,
         )
-        typer.echo(f"{vendor.vendor_id:<{width}}  {vendor.name}  {facts}")
-        paid = f"paid at {vendor.pay_to}" if vendor.pay_to else "billed outside x402"
-        typer.echo(f"{'':<{width}}  {vendor.endpoint}  {paid}")
+
+
+def _history(vendor: Vendor, now: datetime) -> list[str]:
+    """What its jobs came to, faded to today's weight, and what it is blocked for."""
+    from domain.reliability import TYPICAL_HOURS, block_at, chances, weight
+
+    lines = []
+    for record in vendor.records:
+        ahead = chances(
+            vendor.reliability, vendor.records, record.gpu_type, TYPICAL_HOURS, now
+        ).completes
+        lines.append(
+            f"{record.gpu_type}: {record.completed / weight(now):.1f} jobs completed, "
+            f"{record.never_booted / weight(now):.1f} never booted, "
+            f"{record.lost / weight(now):.1f} lost; {ahead:.0%} expected to complete"
+        )
+    block = block_at(vendor.blocks, now)
+    return [*lines, str(block)] if block else lines
 
 
 def _as_json(vendor: Vendor) -> dict[str, Any]:
-    """A vendor in the seed document's shape."""
+    """A vendor in the seed document's shape, with what its jobs came to."""
     return {
         "vendorId": vendor.vendor_id,
         "name": vendor.name,
@@ -194,4 +262,7 @@ def _as_json(vendor: Vendor) -> dict[str, Any]:
         "reliabilityScore": vendor.reliability,
         "supportedGpuTypes": list(vendor.gpu_types),
         "payTo": vendor.pay_to,
+        "completed": vendor.completed,
+        "failed": vendor.failed,
+        "history": _history(vendor, datetime.now(UTC)),
     }

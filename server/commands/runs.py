@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.commands.output import Exit, JsonOption, print_json
+from server.commands.output import Exit, JsonOption, print_json, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The server.  [default: GPU_RENTER_URL, else http://127.0.0.1:3000]",
+        help="The server.  \\[default: GPU_RENTER_URL, else http://127.0.0.1:3000]",
         show_default=False,
     ),
 ]
@@ -43,7 +43,8 @@ def start(
         async with _server(url) as server:
             return await server.start(user, asked, dollars)
 
-    started = run(work())
+    with working("Starting the run"):
+        started = run(work())
     if as_json:
         print_json(started)
         return
@@ -62,20 +63,24 @@ def tick(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False
         async with _server(url) as server:
             return await server.tick(run_id)
 
-    _answer(run(work()), as_json)
+    with working("Ticking: the agent may be asking vendors, the chain or a model"):
+        answer = run(work())
+    _answer(answer, as_json)
 
 
 def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Show how far a run is, and where its money went.
 
-    [dim]$[/] gpu-renter status 66a1f2c9d53a3f9ef1f0c123 --json
+    [dim]$[/] gpu-renter status 66a1f2c9d53a3f9ef1f0c123
+    [dim]$[/] gpu-renter status 66a1f2c9d53a3f9ef1f0c123 --json | jq .payments
     """
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
             return await server.status(run_id)
 
-    answer = run(work())
+    with working("Asking the server"):
+        answer = run(work())
     if as_json:
         print_json(answer)
         return
@@ -84,6 +89,39 @@ def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = Fal
     from server.watch import picture
 
     Console().print(picture(answer, last=12))
+
+
+def runs(
+    user: Annotated[
+        str | None, typer.Option(help="Only whose runs.  \\[default: all]", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 20,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, the newest first.
+
+    [dim]$[/] gpu-renter runs
+    [dim]$[/] gpu-renter runs --user u1 --json | jq '.[]._id'
+    """
+
+    async def work() -> list[dict[str, Any]]:
+        async with _server(url) as server:
+            return await server.runs(user, limit)
+
+    with working("Asking the server"):
+        found = run(work())
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        typer.echo('There is no run yet. Start one: gpu-renter start "…" --budget 5')
+        return
+    from rich.console import Console
+
+    from server.watch import run_list
+
+    Console(highlight=False).print(run_list(found))
 
 
 def watch(
@@ -130,7 +168,9 @@ def cancel(
         async with _server(url) as server:
             return await server.cancel(run_id, reason)
 
-    _answer(run(work()), as_json)
+    with working("Cancelling: the job is stopped at its vendor"):
+        answer = run(work())
+    _answer(answer, as_json)
 
 
 def approve(
@@ -146,6 +186,7 @@ def approve(
     """Approve, or reject, the payment that a run waits for. The next tick goes on.
 
     [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123
+    [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123 --reject
     """
 
     async def work() -> dict[str, Any]:
@@ -153,7 +194,9 @@ def approve(
             wanted = approval_id or _waiting(await server.status(run_id))
             return await server.approve(run_id, wanted, not reject)
 
-    _answer(run(work()), as_json)
+    with working("Asking the server"):
+        answer = run(work())
+    _answer(answer, as_json)
 
 
 def _waiting(answer: dict[str, Any]) -> str:

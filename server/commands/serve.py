@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +24,14 @@ Ready = Callable[[], None]
 
 def serve(
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0 takes any.  [default: PORT, else 3000]")
+        int | None, typer.Option(min=0, max=65535, help="0 takes any.  \\[default: PORT, or 3000]")
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="[default: HOST, else 127.0.0.1]", show_default=False)
+        str | None, typer.Option(help="\\[default: HOST, else 127.0.0.1]", show_default=False)
     ] = None,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Tick every run when it is due, too.")
+    ] = False,
 ) -> None:
     """Start the API, and whatever of MongoDB, chain and vendors is not configured.
 
@@ -37,25 +39,21 @@ def serve(
     go on, and nothing is paid twice. Settings: see .env.example.
 
     [dim]$[/] gpu-renter serve
+    [dim]$[/] gpu-renter serve --worker                        runs go on by themselves
     [dim]$[/] FAIL_VENDOR_ID=gpu_vendor_1 gpu-renter serve     FastGPU fails, for a recovery
     """
     from graph.settings import Settings
+    from server.telemetry.logs import configure_logs
 
     settings = Settings.load()
     asked = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
     if asked:
         settings = settings.completed(**asked)
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
-    for name in ("httpx", "httpcore", "pymongo"):  # they log addresses, and with them keys
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if settings.log_level != "DEBUG":
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    run(_serve(settings))
+    configure_logs(settings)
+    run(_serve(settings, worker))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, worker: bool) -> None:
     from server.local import LocalStack
 
     with _listen(settings.host, settings.port) as listener:
@@ -69,7 +67,10 @@ async def _serve(settings: Settings) -> None:
         try:
             async with stack:
                 await loading
-                async with _services(stack, settings.needs_chain) as services:
+                async with (
+                    _services(stack, settings.needs_chain) as services,
+                    _working(services) if worker else nullcontext(),
+                ):
                     await _answer(services, listener, lambda: _tell(stack, listener))
         finally:
             loading.cancel()
@@ -79,14 +80,27 @@ async def _serve(settings: Settings) -> None:
 @asynccontextmanager
 async def _services(stack: LocalStack, seeded: bool) -> AsyncIterator[Services]:
     from graph.wiring import now, open_services
+    from server.access import check_exposure
     from server.seed import seed_local
 
     async with open_services(stack.settings) as services:
+        await check_exposure(stack.settings, services.deps.ledger.keys)
         if seeded:
             registry = services.deps.ledger.vendors
             for vendor in await seed_local(registry, stack.settings, now()):
                 typer.echo(f"  registered {vendor.vendor_id} ({vendor.name}) at {vendor.endpoint}")
         yield services
+
+
+@asynccontextmanager
+async def _working(services: Services) -> AsyncIterator[None]:
+    """A worker beside the API, on the same services."""
+    from server.commands.worker import check_broker, worker_over
+    from server.worker import working
+
+    check_broker(services.settings)
+    async with working(worker_over(services), services.settings.drain_seconds):
+        yield
 
 
 async def _answer(services: Services, listener: socket.socket, on_ready: Ready) -> None:
@@ -99,7 +113,9 @@ async def _answer(services: Services, listener: socket.socket, on_ready: Ready) 
         yield services
 
     talkative = services.settings.log_level == "DEBUG"
-    server = ApiServer(create_app(opened), access_log=talkative, on_ready=on_ready)
+    server = ApiServer(
+        create_app(opened, services.settings), access_log=talkative, on_ready=on_ready
+    )
     await server.serve(sockets=[listener])
     if not server.started:
         raise RenterError("The API did not start", "See the log above")

@@ -14,7 +14,8 @@ from domain.errors import ConfigError
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes any free port.")]
 Folder = Annotated[
-    Path | None, typer.Option(help="Keep its state here.  [default: in memory]", show_default=False)
+    Path | None,
+    typer.Option(help="Keep its state here.  \\[default: in memory]", show_default=False),
 ]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
@@ -37,10 +38,10 @@ def chain(port: Port = 8545, data_dir: Folder = None, log_level: LogLevel = "war
 def vendor(
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="0 takes any.  [default: PORT, else 4001]"),
+        typer.Option(min=0, max=65535, help="0 takes any.  \\[default: PORT, else 4001]"),
     ] = None,
     rpc_url: Annotated[
-        str | None, typer.Option(help="The chain.  [default: RPC_URL, else port 8545]")
+        str | None, typer.Option(help="The chain.  \\[default: RPC_URL, else port 8545]")
     ] = None,
     data_dir: Folder = None,
     admin: Annotated[bool, typer.Option("--admin", help="Serve the test routes too.")] = False,

@@ -48,7 +48,7 @@ def vendor_entry(
     return Vendor(
         vendor_id=vendor_id,
         name=name.strip(),
-        endpoint=_endpoint(endpoint, local),
+        endpoint=checked_endpoint(endpoint, local=local),
         price_per_hour=price,
         reliability=reliability,
         gpu_types=types,
@@ -56,7 +56,8 @@ def vendor_entry(
     )
 
 
-def _endpoint(endpoint: str, local: bool) -> str:
+def checked_endpoint(endpoint: str, *, local: bool) -> str:
+    """The base address of a vendor's API, without a slash at its end. Raises InvalidInput."""
     shown, remedy = repr(endpoint[:100]), "Give one like https://gpu.example.com"
     try:
         url = urlsplit(endpoint)

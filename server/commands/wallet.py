@@ -11,7 +11,7 @@ import typer
 from domain.errors import ConfigError, DependencyDown, InvalidInput, NotFound
 from domain.money import MICROS_PER_DOLLAR, ZERO, Usd
 from server.commands import wallet_policy
-from server.commands.output import Exit, JsonOption, print_json, print_problem
+from server.commands.output import Exit, JsonOption, print_json, print_problem, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ wallet = typer.Typer(
 wallet.add_typer(wallet_policy.policy, name="policy")
 
 NetworkOption = Annotated[
-    str | None, typer.Option(help="base, base-sepolia or local.  [default: NETWORK]")
+    str | None, typer.Option(help="base, base-sepolia or local.  \\[default: NETWORK]")
 ]
-RpcOption = Annotated[str | None, typer.Option(help="A JSON-RPC of it.  [default: RPC_URL]")]
+RpcOption = Annotated[str | None, typer.Option(help="A JSON-RPC of it.  \\[default: RPC_URL]")]
 
 
 @wallet.command()
@@ -44,7 +44,9 @@ def show(
     """
     from server.commands.money import money_settings
 
-    told = run(_show(money_settings(network, rpc_url)))
+    settings = money_settings(network, rpc_url)
+    with working("Reading the balance"):
+        told = run(_show(settings))
     if as_json:
         print_json(told)
     else:
@@ -74,7 +76,8 @@ def init(
         address = _new_key(out)
         told = {"kind": "key", "address": address, "file": str(out)}
     else:
-        told = run(_init_cdp())
+        with working("Asking Coinbase"):
+            told = run(_init_cdp())
     if as_json:
         print_json(told)
         return
@@ -99,7 +102,9 @@ def fund(
     dollars = Usd.parse(amount, "--amount")
     if not ZERO < dollars <= MOST_MINTED:
         raise InvalidInput("--amount", f"it is not above 0 and at most {MOST_MINTED}")
-    told = run(_fund(money_settings(network, rpc_url), dollars))
+    settings = money_settings(network, rpc_url)
+    with working("Funding the account"):
+        told = run(_fund(settings, dollars))
     if as_json:
         print_json(told)
         return

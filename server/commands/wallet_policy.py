@@ -8,7 +8,7 @@ import typer
 
 from domain.errors import ConfigError, InvalidInput
 from domain.money import Usd
-from server.commands.output import Exit, JsonOption, print_json, print_problem
+from server.commands.output import Exit, JsonOption, print_json, print_problem, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def show_policy(as_json: JsonOption = False) -> None:
     """
     from server.commands.money import money_settings
 
-    found = run(cdp_policies(money_settings()))
+    settings = money_settings()
+    with working("Asking Coinbase"):
+        found = run(cdp_policies(settings))
     if as_json:
         print_json(found)
     else:
@@ -52,7 +54,7 @@ def install(
         typer.Option("--payee", help="Let this address be paid too; may be repeated."),
     ] = None,
     cap: Annotated[
-        str | None, typer.Option(help="Dollars a payment.  [default: MAX_PAYMENT_USD]")
+        str | None, typer.Option(help="Dollars a payment.  \\[default: MAX_PAYMENT_USD]")
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of another policy of the account.")
@@ -74,7 +76,8 @@ def install(
         raise InvalidInput(
             "--cap", f"it is above MAX_PAYMENT_USD, {settings.max_payment_usd}", "Give less"
         )
-    lock, installed, overriding = run(_install(settings, most, more, replace))
+    with working("Installing the policy at Coinbase"):
+        lock, installed, overriding = run(_install(settings, most, more, replace))
     told = {
         "policyId": installed.policy.id,
         "change": installed.change,

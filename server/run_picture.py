@@ -1,0 +1,173 @@
+"""A run's status, as the API gives it, drawn for a terminal of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from domain.money import ZERO, Usd
+from server.commands.bars import budget_line, losses, progress_bar, short
+
+Json = Mapping[str, Any]
+
+BAR_CELLS: Final = 20
+STYLES: Final = {
+    "running": "cyan", "queued": "cyan", "pending": "yellow", "completed": "green",
+    "failed": "red", "cancelled": "yellow",
+}  # fmt: skip
+ENTRY_STYLES: Final = {
+    "agent_reasoning": "bold",
+    "payment_settled": "green",
+    "recovery": "yellow",
+    "run_completed": "bold green",
+    "run_failed": "bold red",
+    "tick_failed": "red",
+    "job_log": "dim",
+}
+STATIONS: Final = {
+    "intake": "goal",
+    "assess_budget": "market",
+    "choose_vendor": "decision",
+    "approve": "approval",
+    "pay": "payment",
+    "launch": "launch",
+    "monitor": "job",
+}
+"""Phases in the order of a run without trouble, and what a person calls them."""
+DETOURS: Final = {"tools": "choose_vendor", "recover": "monitor", "cancel": "monitor"}
+
+
+def picture(answer: Json, last: int = 8) -> RenderableType:
+    """A run's status, as the API gives it, for a person."""
+    run = answer["run"]
+    parts: list[RenderableType] = [_money(run, answer.get("payments", ()))]
+    if run["status"] == "running":
+        parts = [_stations(str(run.get("phase") or "")), "", *parts]
+    for waiting in answer.get("approvals", ()):
+        if waiting["state"] == "pending":
+            parts += ["", _to_be_approved(run, waiting)]
+    for title, table in (
+        ("Jobs", _jobs(answer)),
+        ("Payments", _payments(answer.get("payments", ()))),
+    ):
+        if table.row_count:
+            parts += ["", Text(title, style="bold"), table]
+    entries = answer.get("observations", ())[-last:] if last else ()
+    if entries:
+        parts += ["", Text("Last entries of the journal", style="bold")]
+        parts.append(_entries(entries))
+    style = STYLES.get(run["status"], "")
+    phase = f" · {run['phase']}" if run.get("phase") and run["status"] == "running" else ""
+    headline = Text.assemble(str(run.get("goal", "")), "  ", (f"{run['status']}{phase}", style))
+    return Panel(
+        Group(*parts),
+        title=headline,
+        title_align="left",
+        subtitle=f"run {run['_id']}",
+        subtitle_align="right",
+        border_style=style,
+        padding=(1, 2),
+    )
+
+
+def run_list(runs: Sequence[Json]) -> Table:
+    """Runs as the API lists them, a line each."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("Run", no_wrap=True)
+    table.add_column("Status", min_width=9)
+    table.add_column("Goal", overflow="fold")
+    table.add_column("Spent of", justify="right", no_wrap=True, min_width=11)
+    for run in runs:
+        status = Text(str(run["status"]), style=STYLES.get(run["status"], ""))
+        if run["status"] == "running" and run.get("phase"):
+            status.append(f" {run['phase']}", style="dim")
+        money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
+        table.add_row(str(run["_id"]), status, Text(str(run["goal"])), money)
+    return table
+
+
+def money_of(run: Json, payments: Sequence[Json]) -> tuple[Usd, Usd, Usd]:
+    """(total, spent, reserved) of a run's budget; spent is what its payments say."""
+    total, left = Usd.parse(run["budgetTotal"]), Usd.parse(run["budgetRemaining"])
+    paid = [p for p in payments if p["status"] == "completed"]
+    spent = sum((Usd.parse(p["amount"]) for p in paid), ZERO)
+    refunded = sum((Usd.parse(p.get("refunded") or 0) for p in paid), ZERO)
+    return total, spent - refunded, total - left - (spent - refunded)
+
+
+def _stations(phase: str) -> Text:
+    """The way from the goal to the job, and where the run is on it."""
+    here = DETOURS.get(phase, phase)
+    passed = list(STATIONS).index(here) if here in STATIONS else -1
+    line = Text()
+    for number, name in enumerate(STATIONS.values()):
+        line.append(" › " if number else "", style="dim")
+        style = "green" if number < passed else "bold reverse cyan" if number == passed else "dim"
+        line.append(f" {name} " if number == passed else name, style=style)
+    return line.append(f"  {phase}", style="yellow") if phase in DETOURS else line
+
+
+def _to_be_approved(run: Json, approval: Json) -> Text:
+    amount = Usd.parse(approval["amount"])
+    return Text.assemble(
+        (f"Waits for your approval: {amount} to {approval['vendorId']}", "bold yellow"),
+        f"\n  gpu-renter approve {run['_id']}      (or add --reject)",
+    )
+
+
+def _money(run: Json, payments: Sequence[Json]) -> RenderableType:
+    total, spent, reserved = money_of(run, payments)
+    return Text.assemble("Budget ", (str(total), "bold"), "  ", budget_line(total, spent, reserved))
+
+
+def _jobs(answer: Json) -> Table:
+    table = _table()
+    lines = [e["content"] for e in answer.get("observations", ()) if e["type"] == "job_log"]
+    jobs = answer.get("jobs", ())
+    for number, job in enumerate(jobs):
+        state, style = str(job["status"]), STYLES.get(job["status"], "")
+        share = float(job.get("progress") or 0)
+        error = str(job.get("errorMessage") or "")
+        curve = losses(lines) if number == len(jobs) - 1 and not error else ""
+        table.add_row(
+            str(job["vendorId"]),
+            Text(state, style=style),
+            progress_bar(share, style, BAR_CELLS),
+            f"{share:.0%}",
+            Text(error, style="red") if error else Text(f"loss {curve}" if curve else ""),
+        )
+    return table
+
+
+def _payments(payments: Sequence[Json]) -> Table:
+    table = _table()
+    for payment in payments:
+        table.add_row(
+            str(payment.get("vendorId", "")),
+            str(Usd.parse(payment["amount"])),
+            Text(str(payment["status"]), style=STYLES.get(payment["status"], "")),
+            short(str(payment.get("x402TxId") or "")),
+        )
+    return table
+
+
+def _table() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    return table
+
+
+def _entries(entries: Sequence[Json]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for entry in entries:
+        style = ENTRY_STYLES.get(entry["type"], "")
+        table.add_row(str(entry["type"]), Text(str(entry["content"]), style=style))
+    return table

@@ -1,0 +1,182 @@
+"""The command line on a terminal and off it: help, completion, colour, what `watch` draws."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from server import cli
+from server.commands.output import Exit, working
+from server.watch import picture, run_list
+from tests.conftest import ROOT
+from tests.support.served import COMMAND, free_ports
+
+COLOUR = re.compile(rb"\x1b\[[0-9;]*(?:3[0-7]|9[0-7]|38;)[0-9;]*m")
+
+
+def commands(group: typer.Typer = cli.app, *above: str) -> Iterator[tuple[str, ...]]:
+    """Every command with the groups that it is in."""
+    for one in group.registered_commands:
+        assert one.callback is not None
+        yield (*above, (one.name or one.callback.__name__).replace("_", "-"))
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        yield from commands(inner.typer_instance, *above, str(inner.name))
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_each_commands_help_has_an_example_and_its_exit_statuses(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "200"})
+
+    assert shown.exit_code == 0
+    assert "gpu-renter " + " ".join(command) in shown.output.partition("$ ")[2]
+    assert "Exit status" in shown.output
+
+
+def test_what_the_environment_gives_by_default_is_in_the_help() -> None:
+    shown = CliRunner().invoke(cli.app, ["status", "--help"], env={"COLUMNS": "200"}).output
+
+    assert "[default: GPU_RENTER_URL, else http://127.0.0.1:3000]" in shown
+
+
+def test_the_page_about_the_command_line_knows_every_command_and_exit_status() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+
+    for *_, name in commands():
+        assert re.search(rf"^\| .*`(?:[a-z]+ )*{name}`", page, re.MULTILINE), name
+    for status in Exit:
+        assert re.search(rf"^\| (?:\d+, )?{status.value}\b", page, re.MULTILINE), status
+
+
+def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == Exit.OK
+    assert re.fullmatch(r"gpu-renter \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("st", {"start", "status"}), ("wal", {"wallet"})])
+def test_a_shell_completes_commands(typed: str, offered: set[str]) -> None:
+    asked = {
+        "_GPU_RENTER_COMPLETE": "complete_bash", "COMP_WORDS": f"gpu-renter {typed}",
+        "COMP_CWORD": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        COMMAND, env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+
+    assert set(done.stdout.split()) == offered
+
+
+def on_a_terminal(*arguments: str, **env: str) -> bytes:
+    """What a person sees: both streams on one pseudo-terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        given = {**os.environ, "TERM": "xterm-256color", **env}
+        given.pop("COLUMNS", None)
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], env=given, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                more = os.read(ours, 65536)
+            except OSError:  # Linux's word for the end
+                break
+            if not more:
+                break
+            seen += more
+        process.wait()
+        return seen
+    finally:
+        os.close(ours)
+
+
+def test_colours_are_for_terminals_and_not_with_no_color() -> None:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    asked = ("status", "some-run", "--url", url)
+
+    assert COLOUR.search(on_a_terminal(*asked))
+    plain = on_a_terminal(*asked, NO_COLOR="1")
+
+    assert b"There is no server" in plain
+    assert not COLOUR.search(plain)
+
+
+def test_a_pipe_gets_no_control_codes_at_all() -> None:
+    env = {**os.environ, "TERM": "xterm-256color"}
+    for arguments in (["--help"], ["runs", "--url", f"http://127.0.0.1:{free_ports(1)[0]}"]):
+        done = subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, check=False)
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_progress_is_shown_to_terminals_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working("Waiting"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with working("Waiting"):
+        pass
+    assert "Waiting …" in screen.getvalue()
+
+
+def a_run(**changes: Any) -> dict[str, Any]:
+    return {
+        "_id": "514d02d5b059c94c0c191c22", "userId": "u1", "goal": "Fine-tune on an A100",
+        "status": "running", "phase": "monitor", "budgetTotal": 5, "budgetRemaining": 3.6,
+        "spent": 1.4, "createdAt": "2026-11-22T20:28:27.100Z", **changes,
+    }  # fmt: skip
+
+
+def drawn(renderable: Any, width: int = 100) -> str:
+    screen = io.StringIO()
+    Console(file=screen, width=width).print(renderable)
+    return screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("phase", "here"),
+    [("intake", "goal"), ("pay", "payment"), ("recover", "job"), ("monitor", "job")],
+)
+def test_a_running_runs_place_in_the_graph_is_marked(phase: str, here: str) -> None:
+    shown = drawn(picture({"run": a_run(phase=phase), "jobs": [], "payments": []}))
+
+    way = next(line for line in shown.splitlines() if "market" in line)
+    assert f" {here} " in way
+    assert ("recover" in way) is (phase == "recover")
+
+
+def test_a_payment_that_waits_for_a_person_says_how_to_answer() -> None:
+    waiting = {"state": "pending", "amount": 1.4, "vendorId": "acme"}
+    shown = drawn(picture({"run": a_run(), "approvals": [waiting]}))
+
+    assert "Waits for your approval: $1.40 to acme" in shown
+    assert "gpu-renter approve 514d02d5b059c94c0c191c22" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_runs_are_listed_at_any_width(width: int) -> None:
+    runs = [a_run(), a_run(_id="b" * 24, status="failed", goal="[red]x[/]")]
+    shown = drawn(run_list(runs), width)
+
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert "514d02d5b059c94c0c191c22" in shown
+    assert "$1.40 $5.00" in shown
+    assert "running" in shown
+    assert "[red]" in shown.replace("\n", "")
