@@ -140,6 +140,8 @@ def _url(fields: Fields) -> str | None:
         return None
     if not isinstance(value, str) or not is_plain_id(value, LONGEST_URL):
         raise Unreadable("artifactUrl is not a URL")
+    if fields.repeats_a_secret(value):
+        raise Unreadable("artifactUrl repeats our secret")
     return value
 
 

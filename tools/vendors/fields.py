@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from domain.errors import InvalidInput
 from domain.money import Usd
 from tools.wire.untrusted import Unreadable, clean_text, is_plain_id
+
+SHORTEST_SECRET: Final = 8
+"""Characters. A shorter one is a word that occurs by chance."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -31,7 +34,13 @@ class Fields:
         value = self.data.get(name)
         if not isinstance(value, str) or not is_plain_id(value):
             raise self._wrong(name, "an identifier")
+        if self.repeats_a_secret(value):
+            raise Unreadable(f"{name} repeats our secret")
         return value
+
+    def repeats_a_secret(self, text: str) -> bool:
+        """Whether `text`, which is to be kept exactly, has one of `secrets` in it."""
+        return any(secret in text for secret in self.secrets if len(secret) >= SHORTEST_SECRET)
 
     def text(self, name: str, limit: int) -> str | None:
         """An optional text as one harmless line; None when missing."""

@@ -7,7 +7,7 @@ once; only the reads (quote, job status, download) are retried, and once.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -257,7 +257,10 @@ class HttpVendorClient:
             raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
 
     def _fields(self, answer: Answer) -> Fields:
-        return Fields(parse_object(answer.body), (self._secret.get_secret_value(),))
+        return self._fields_of(parse_object(answer.body))
+
+    def _fields_of(self, data: Mapping[str, object]) -> Fields:
+        return Fields(data, (self._secret.get_secret_value(),))
 
     def _payment_required(
         self, vendor: VendorAddress, call: str, answer: Answer
@@ -266,6 +269,10 @@ class HttpVendorClient:
             answer.headers, answer.body, vendor_id=vendor.vendor_id, call=call
         )
         legacy_tx_id = answer.headers.get("x402-tx-id", "")
+        # A challenge is kept, and goes back word for word in the payment that answers it.
+        kept = f"{challenge.document.model_dump() if challenge else ''} {legacy_tx_id}"
+        if self._fields_of({}).repeats_a_secret(kept):
+            raise VendorGarbage(vendor.vendor_id, call, "its 402 repeats our secret")
         reason = challenge.error if challenge and challenge.error else self._said(answer)
         return PaymentRequired402(
             challenge=challenge,

@@ -1,0 +1,226 @@
+"""Weaknesses planted on purpose, one for each defence, to show that the attacks would find them.
+
+    with planted("no_payee_check"):
+        ...  # the agent pays whoever asks
+
+Each takes one defence away and leaves all others; `FOUND_BY` names the attack that must then
+break something, the mode, and the kind of sentence that it must break it with.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+from unittest.mock import patch
+
+import httpx
+
+from domain.approvals import Approval
+from domain.policy import SpendingPolicy
+from graph import planner
+from graph.nodes import approve as approve_node
+from graph.nodes import extend
+from ledger.approvals import Approvals, _approval
+from ledger.runs import Run
+from server.access import Principal
+from tests.chaos.planted import believe_a_refund, follow_redirects
+from tests.redteam.attack import LLM, STUB
+from tools import fence as fence_module
+from tools.payments import cashier
+from tools.payments.authorization import sign_payment
+from tools.vendors import artifacts
+from tools.vendors.fields import Fields
+from tools.wire import untrusted
+
+Plant = Callable[[ExitStack], None]
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The agent has this weakness as long as the block runs. One of PLANTS."""
+    with ExitStack() as stack:
+        PLANTS[name](stack)
+        yield
+
+
+def _everywhere(stack: ExitStack, name: str, real: object, weak: object) -> None:
+    """In every module that has imported it by name."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get(name) is real:
+            stack.enter_context(patch.object(module, name, weak))
+
+
+def _check_terms(stack: ExitStack, weaker: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> None:
+    real = SpendingPolicy.check_terms
+
+    def checking(self: SpendingPolicy, terms: Any, **known: Any) -> None:
+        real(self, terms, **weaker(terms, known))
+
+    stack.enter_context(patch.object(SpendingPolicy, "check_terms", checking))
+
+
+def no_payee_check(stack: ExitStack) -> None:
+    """Whoever the 402 names is paid."""
+    _check_terms(stack, lambda terms, known: {**known, "pay_to": terms.pay_to})
+
+
+def no_price_check(stack: ExitStack) -> None:
+    """What the 402 asks for is paid."""
+    _check_terms(stack, lambda terms, known: {**known, "quoted": terms.amount})
+
+
+def no_end_of_validity(stack: ExitStack) -> None:
+    """A signature is valid for as long as the vendor wishes."""
+
+    def valid_before(self: SpendingPolicy, terms: Any, now_s: int) -> int:  # noqa: ARG001
+        return now_s + int(terms.max_timeout_s)
+
+    stack.enter_context(patch.object(SpendingPolicy, "valid_before", valid_before))
+
+
+def domain_from_the_challenge(stack: ExitStack) -> None:
+    """The 402 says which token's domain is signed over, as in the stock client."""
+
+    async def signing(
+        wallet: Any, network: Any, challenge: Any, terms: Any, **known: Any
+    ) -> object:
+        extra = challenge.requirement(terms).get_extra() or {}
+        bent = replace(network, eip712_name=str(extra.get("name", network.eip712_name)))
+        return await sign_payment(wallet, bent, challenge, terms, **known)
+
+    stack.enter_context(patch.object(cashier, "sign_payment", signing))
+
+
+def no_fence(stack: ExitStack) -> None:
+    """Data marks in the data stay what they are."""
+
+    real = fence_module.fence
+
+    def weak(*args: Any) -> str:
+        return real(*args).replace("\\u003c", "<")
+
+    _everywhere(stack, "fence", real, weak)
+
+
+def no_cleaning(stack: ExitStack) -> None:
+    """Control characters are kept."""
+
+    def weak(text: str, limit: int, secrets: tuple[str, ...] = ()) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "[secret]")
+        return text[:limit]
+
+    _everywhere(stack, "clean_text", untrusted.clean_text, weak)
+
+
+def no_blotting(stack: ExitStack) -> None:
+    """A secret that comes back in a text is kept."""
+    real = untrusted.clean_text
+
+    def weak(text: str, limit: int, secrets: tuple[str, ...] = ()) -> str:  # noqa: ARG001
+        return real(text, limit)
+
+    _everywhere(stack, "clean_text", real, weak)
+
+
+def ids_kept_as_they_are(stack: ExitStack) -> None:
+    """A secret that comes back as an id is kept."""
+    stack.enter_context(patch.object(Fields, "repeats_a_secret", lambda _, __: False))
+
+
+def artifacts_from_anywhere(stack: ExitStack) -> None:
+    """An artifact is fetched wherever its address leads."""
+
+    def weak(endpoint: str, artifact_url: str) -> httpx.URL:
+        return httpx.URL(endpoint).join(artifact_url)
+
+    stack.enter_context(patch.object(artifacts, "own_url", weak))
+
+
+def vendors_clock_believed(stack: ExitStack) -> None:
+    """How much paid time is used is what the vendor says."""
+    stack.enter_context(patch.object(extend, "_used", lambda _, __, report: report.used_minutes))
+
+
+def approvals_of_any_run(stack: ExitStack) -> None:
+    """An approval is found by its id, whoever names it."""
+
+    async def decide(
+        self: Approvals, run_id: str, approval_id: str, approve: bool, now: datetime
+    ) -> Approval:
+        del run_id, now
+        state = "approved" if approve else "rejected"
+        await self.documents.change(approval_id, {}, {"$set": {"state": state}})
+        found = await self.documents.get(approval_id)
+        assert found
+        return _approval(found)
+
+    stack.enter_context(patch.object(Approvals, "decide", decide))
+
+
+def one_approval_for_all(stack: ExitStack) -> None:
+    """A yes counts for the run, not for the terms that were asked about."""
+    stack.enter_context(
+        patch.object(approve_node, "approval_id", lambda run_id, *_: f"apr_{run_id}")
+    )
+
+
+def runs_are_everybodys(stack: ExitStack) -> None:
+    """Who has a key reaches every run."""
+
+    def check_sees(self: Principal, run: Run) -> Run:  # noqa: ARG001
+        return run
+
+    stack.enter_context(patch.object(Principal, "check_sees", check_sees))
+
+
+def no_end_of_model_calls(stack: ExitStack) -> None:
+    """A model may look things up as often as it likes."""
+    stack.enter_context(patch.object(planner, "MOST_MODEL_CALLS", 9))
+
+
+PLANTS: Final[Mapping[str, Plant]] = {
+    plant.__name__: plant
+    for plant in (
+        no_payee_check,
+        no_price_check,
+        no_end_of_validity,
+        domain_from_the_challenge,
+        no_fence,
+        no_cleaning,
+        no_blotting,
+        ids_kept_as_they_are,
+        artifacts_from_anywhere,
+        follow_redirects,
+        believe_a_refund,
+        vendors_clock_believed,
+        approvals_of_any_run,
+        one_approval_for_all,
+        runs_are_everybodys,
+        no_end_of_model_calls,
+    )
+}
+
+FOUND_BY: Final[Mapping[str, tuple[str, str, str]]] = {
+    "no_payee_check": ("payee swapped", STUB, "moved"),
+    "no_price_check": ("price raised between quote and challenge", STUB, "moved"),
+    "no_end_of_validity": ("validity stretched", STUB, "moved"),
+    "domain_from_the_challenge": ("token's signing domain swapped", STUB, "moved"),
+    "no_fence": ("fence escape in an error", LLM, "fence"),
+    "no_cleaning": ("control characters in a refusal", STUB, "text"),
+    "no_blotting": ("our secret echoed in texts", STUB, "leaked"),
+    "ids_kept_as_they_are": ("our secret echoed as a quote's id", STUB, "leaked"),
+    "artifacts_from_anywhere": ("artifact at the metadata service", STUB, "leaked"),
+    "follow_redirects": ("artifact redirected to the metadata service", STUB, "look"),
+    "believe_a_refund": ("a refund that is not there", STUB, "P5"),
+    "vendors_clock_believed": ("a clock that runs fast", STUB, "moved"),
+    "approvals_of_any_run": ("an approval of another run's", STUB, "moved"),
+    "one_approval_for_all": ("an approval replayed", STUB, "moved"),
+    "runs_are_everybodys": ("another user's payment, approved", STUB, "moved"),
+    "no_end_of_model_calls": ("a loop of look-ups", LLM, "burned"),
+}
+"""For each weakness: the attack that finds it, its mode, and the kind of what it breaks."""
