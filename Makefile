@@ -30,8 +30,11 @@ types: $(STAMP)  ## mypy, strict
 imports: $(STAMP)  ## which package may import which
 	$(BIN)/lint-imports
 
-chaos: $(STAMP)  ## the long crash and fault runs
+chaos: $(STAMP)  ## the long runs: crashes and faults, the fleet under fire, attacks, fuzzing
 	$(BIN)/python -m bench.chaos
+	$(BIN)/python -m bench.fleet
+	REDTEAM=all $(BIN)/python -m pytest tests/redteam -n $(PYTEST_WORKERS) -q
+	$(BIN)/python -m bench.fuzz
 
 bench: $(STAMP)  ## the measurements
 	$(BIN)/python -m bench

@@ -59,13 +59,17 @@ def build_graph(open_desk: OpenDesk, checkpointer: BaseCheckpointSaver[Any] | No
     """The compiled state machine. Invoke it with `thread_id` = the run's id."""
     builder = StateGraph(AgentState, context_schema=Desk)
     for phase, (node, ends) in _NODES.items():
-        builder.add_node(phase.value, _at_desk(node, open_desk), destinations=tuple(map(str, ends)))
+        builder.add_node(
+            phase.value, _at_desk(phase, node, open_desk), destinations=tuple(map(str, ends))
+        )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
     builder.add_conditional_edges(START, route, [*entries, END])
     return builder.compile(checkpointer=checkpointer)
 
 
-def _at_desk(node: Node, open_desk: OpenDesk) -> Callable[..., Awaitable[Command[str]]]:
+def _at_desk(
+    phase: Phase, node: Node, open_desk: OpenDesk
+) -> Callable[..., Awaitable[Command[str]]]:
     """The node as LangGraph calls it. Its notes are written before its checkpoint is.
 
     A node that took longer than its lease writes neither: its run is another's now.
@@ -75,9 +79,10 @@ def _at_desk(node: Node, open_desk: OpenDesk) -> Callable[..., Awaitable[Command
         state: AgentState, config: RunnableConfig, runtime: Runtime[Desk | None]
     ) -> Command[str]:
         async with open_desk(state, config, runtime.context) as desk:
-            command = await node(state, desk)
-            desk.check_lease()
-            await desk.flush()
-            return command
+            with desk.deps.observer.step("node", phase.value):
+                command = await node(state, desk)
+                desk.check_lease()
+                await desk.flush()
+                return command
 
     return step

@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from domain.due import Pace
 from domain.errors import LeaseLost
 from domain.journal import Note
 from domain.money import Usd
 from domain.slices import SliceRule
 from graph.planner import Planner
+from graph.reader import GoalReader, RuleReader
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.runs import Lease, Run
@@ -22,7 +24,9 @@ from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
 from tools.payments.wallets import Wallet
 from tools.vendors.base import VendorClient
+from tools.wire.observer import Observer
 
+CALLBACK_PATH: Final = "/api/vendor-callback"
 DEFAULT_SLICES: Final = SliceRule(first_minutes=60, exposure=Usd(2_000_000))
 
 
@@ -32,6 +36,8 @@ class Limits:
 
     lease_seconds: float = 60.0
     quote_deadline_s: float = 3.0
+    quote_fresh_minutes: float = 60.0
+    """For how long a quote is believed that does not end before."""
     max_attempts: int = 5
     """Purchases that came to nothing before a run is given up."""
     poll_failure_limit: int = 3
@@ -44,6 +50,12 @@ class Limits:
     """How long a payment waits for a person's approval."""
     silent_sends: int = 2
     """Sends of one payment without an answer before another vendor gets the slot."""
+    vendors_clock: bool = True
+    """Whether a vendor's own clock is believed: only where jobs run in fast motion, as they do
+    at the local mock vendors.
+    """
+    pace: Pace = field(default_factory=Pace)
+    """How long to wait between ticks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,17 @@ class Deps:
     limits: Limits
     artifacts: Path
     """The folder for downloaded artifacts, one subfolder a run."""
+    callback_url: str | None = None
+    """Where a vendor may say that a job has moved."""
+    reader: GoalReader = field(default_factory=RuleReader)
+    """Reads goals and questions."""
+    observer: Observer = field(default_factory=Observer)
+    """Told of every tick, node, payment and call; whoever wants to know listens to it."""
+
+
+def callback_url(public_url: str | None) -> str | None:
+    """Where vendors call back, under the address at which they reach the API."""
+    return f"{public_url.rstrip('/')}{CALLBACK_PATH}" if public_url else None
 
 
 @dataclass(slots=True)
@@ -72,6 +95,10 @@ class Desk:
     run: Run
     lease: Lease
     head: Head = field(init=False)
+    noted: set[str] = field(default_factory=set)
+    """The types of the notes of this tick: what happened in it."""
+    look_within_s: float | None = None
+    """The next tick is wanted by then."""
     _notes: list[Note] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,6 +110,7 @@ class Desk:
 
     def observe(self, note: Note) -> None:
         """Put a note aside; the node's end writes it."""
+        self.noted.add(note.type)
         self._notes.append(note)
 
     def note(self, type_: str, content: str, key: str | None = None, **data: Any) -> None:

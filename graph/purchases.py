@@ -52,7 +52,7 @@ async def _launch(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None:
         quoted=quote.price,
         minutes=quote.minutes,
         gpu_type=quote.gpu_type,
-        order=launch_order(quote.template_id, params),
+        order=launch_order(quote.template_id, params, desk.deps.callback_url),
         expires_at=quote.expires_at,
     )
 

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
@@ -27,6 +26,7 @@ from pydantic import (
 from domain import networks
 from domain.errors import ConfigError
 from domain.money import Usd
+from graph.settings_exposure import ExposureSettings
 from graph.settings_fields import (
     Dollars,
     HttpUrl,
@@ -37,6 +37,9 @@ from graph.settings_fields import (
     Seconds,
     SecretHttpUrl,
 )
+from graph.settings_fleet import FleetSettings
+from graph.settings_model import ModelSettings
+from graph.settings_telemetry import TelemetrySettings
 
 LOCAL_VENDOR_SECRET: Final = "local-vendor-secret"
 """What the mock vendor expects when GPU_VENDOR_SECRET is not set. Public: for this machine only."""
@@ -54,7 +57,7 @@ class Mode(NamedTuple):
     detail: str
 
 
-class Settings(BaseModel):
+class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings):
     """All settings, checked. `Settings()` reads nothing: it is the mode with nothing configured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
@@ -210,14 +213,15 @@ class Settings(BaseModel):
     @classmethod
     def _default_planner(cls, given: dict[str, Any]) -> dict[str, Any]:
         if given.get("planner_mode") is None:
-            mode = "llm" if given.get("fireworks_api_key") else "stub"
-            if mode == "stub" and given.get("fireworks_api_base"):
+            given = {name: value for name, value in given.items() if name != "planner_mode"}
+            if not given.get("fireworks_api_key") and given.get("fireworks_api_base"):
                 raise ConfigError(
                     "FIREWORKS_API_KEY",
                     "it is missing, but FIREWORKS_API_BASE is set",
                     "Set it, or PLANNER_MODE=stub",
                 )
-            return {**given, "planner_mode": mode}
+            if given.get("fireworks_api_key"):
+                return {**given, "planner_mode": "llm"}
         return given
 
     @model_validator(mode="after")

@@ -11,8 +11,12 @@ from langchain_core.messages import AnyMessage
 from langgraph.graph import MessagesState
 from langgraph.graph.message import add_messages
 
+from graph.window import window
+
 
 class AgentState(MessagesState, total=False):
+    messages: Annotated[list[AnyMessage], window]  # type: ignore[misc]
+    """The newest part of the conversation; the transcript has the whole of it."""
     run_id: str
     """The run, and the thread of its checkpoints."""
     user_id: str
@@ -29,6 +33,8 @@ class AgentState(MessagesState, total=False):
     """The answer of the last tick."""
     planning: Annotated[list[AnyMessage], add_messages]
     """The conversation with the planner's model about the present decision."""
+    waits: int
+    """How often in a row choose_vendor has decided to wait."""
     decision: dict[str, Any] | None
     """What choose_vendor decided to rent: vendor_id, template_id, slot."""
     payment_id: str | None

@@ -15,15 +15,21 @@ from eth_utils.crypto import keccak
 from langchain_core.runnables import RunnableConfig
 from pydantic import SecretStr
 
+from domain.due import Pace
 from domain.errors import ConfigError
+from domain.money import ZERO
 from domain.policy import Caps, SpendingPolicy
 from domain.slices import SliceRule
+from domain.tokens import TokenPrices
 from graph.build import Graph, build_graph
 from graph.checkpoints import Checkpoints
-from graph.deps import Deps, Desk, Limits
+from graph.deps import Deps, Desk, Limits, callback_url
+from graph.plan import Market
 from graph.planner import ModelPlanner, Planner, RankingPlanner
+from graph.reader import READ_TIMEOUT_S, GoalReader, ModelReader, RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
+from graph.transcripts import Transcripts
 from ledger.ledger import Ledger
 from ledger.store import Store
 from tools.payments.cashier import Cashier
@@ -32,9 +38,14 @@ from tools.payments.chain import ChainReader
 from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
 from tools.payments.wallets import LocalWallet, Wallet, open_cdp_wallet
+from tools.payments.watched_chain import WatchedChain
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
+from tools.vendors.watched import WatchedVendors
+from tools.wire.observer import Observer
+from tools.wire.public_hosts import public_client
 
-MODEL_TIMEOUT_S: Final = 30.0
+NO_KEY: Final = "there is no FIREWORKS_API_KEY"
+"""Why the ranking decides where nobody has chosen it."""
 LOCAL_WALLET_LABEL: Final = "agentic-gpu-renter local agent"
 """The local chain funds the account whose key is the keccak of this public label. No secret."""
 
@@ -83,25 +94,32 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await ledger.ensure_indexes()
         checkpoints = await Checkpoints.open(uri, database, store)
         stack.push_async_callback(asyncio.to_thread, checkpoints.close)
-        deps = await open_deps(settings, ledger, http)
+        await Transcripts.beside(checkpoints.saver).ensure_index()
+        # Whoever registers a vendor must not choose what this machine's own network is asked.
+        vendor_http = http
+        if not settings.network.is_local:
+            vendor_http = await stack.enter_async_context(public_client())
+        deps = await open_deps(settings, ledger, http, vendor_http)
         stack.push_async_callback(deps.planner.aclose)
+        stack.push_async_callback(deps.reader.aclose)
         graph = build_graph(tick_desk, checkpoints.saver)
         yield Services(settings, deps, checkpoints, graph)
 
 
-async def open_deps(settings: Settings, ledger: Ledger, http: httpx.AsyncClient) -> Deps:
-    """The nodes' services over one HTTP client. Raises ConfigError, WalletDown."""
+async def open_deps(
+    settings: Settings,
+    ledger: Ledger,
+    http: httpx.AsyncClient,
+    vendor_http: httpx.AsyncClient | None = None,
+) -> Deps:
+    """The nodes' services over one HTTP client; vendors are reached over their own, where given.
+
+    Raises ConfigError, WalletDown.
+    """
     wallet = await open_wallet(settings, http)
-    chain = ChainReader(settings.network, settings.chain_url, http)
-    vendors = HttpVendorClient(
-        http,
-        settings.gpu_vendor_secret,
-        VendorTimeouts(
-            connect_s=settings.vendor_connect_timeout_s,
-            read_s=settings.vendor_read_timeout_s,
-            total_s=settings.vendor_total_timeout_s,
-        ),
-    )
+    observer = Observer()
+    chain = WatchedChain(ChainReader(settings.network, settings.chain_url, http), observer)
+    vendors = WatchedVendors(open_vendors(settings, vendor_http or http), observer)
     policy = SpendingPolicy(
         settings.network,
         settings.max_payment_usd,
@@ -122,17 +140,74 @@ async def open_deps(settings: Settings, ledger: Ledger, http: httpx.AsyncClient)
         wallet=wallet,
         planner=open_planner(settings),
         now=now,
-        limits=Limits(
-            lease_seconds=settings.lease_seconds,
-            quote_deadline_s=settings.quote_deadline_s,
-            max_attempts=settings.max_attempts,
-            poll_failure_limit=settings.poll_failure_limit,
-            stall_minutes=settings.stall_minutes,
-            approval_minutes=settings.approval_minutes,
-            slices=SliceRule(settings.first_slice_minutes, settings.max_exposure_usd),
-        ),
+        limits=limits_of(settings),
         artifacts=settings.data_dir / "artifacts",
+        reader=open_reader(settings),
+        callback_url=callback_url(settings.public_url),
+        observer=observer,
     )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """How patient the agent is."""
+    return Limits(
+        lease_seconds=settings.lease_seconds,
+        quote_deadline_s=settings.quote_deadline_s,
+        quote_fresh_minutes=settings.quote_fresh_minutes,
+        max_attempts=settings.max_attempts,
+        poll_failure_limit=settings.poll_failure_limit,
+        stall_minutes=settings.stall_minutes,
+        approval_minutes=settings.approval_minutes,
+        pace=Pace(settings.poll_first_s, settings.poll_most_s),
+        slices=SliceRule(settings.first_slice_minutes, settings.max_exposure_usd),
+        vendors_clock=settings.network.is_local,
+    )
+
+
+def open_vendors(settings: Settings, http: httpx.AsyncClient) -> HttpVendorClient:
+    """The client that asks vendors."""
+    return HttpVendorClient(
+        http,
+        settings.gpu_vendor_secret,
+        VendorTimeouts(
+            connect_s=settings.vendor_connect_timeout_s,
+            read_s=settings.vendor_read_timeout_s,
+            total_s=settings.vendor_total_timeout_s,
+        ),
+    )
+
+
+def open_reader(settings: Settings) -> GoalReader:
+    """Who reads what people say."""
+    if settings.planner_mode == "stub" or settings.fireworks_api_key is None:
+        return RuleReader()
+    from graph.fireworks import open_fireworks  # seconds to load: only where it is used
+
+    model = open_fireworks(
+        settings.fireworks_model,
+        settings.fireworks_api_key,
+        settings.fireworks_api_base,
+        READ_TIMEOUT_S,
+    )
+    return ModelReader(model, settings.fireworks_model)
+
+
+@asynccontextmanager
+async def open_market(settings: Settings) -> AsyncIterator[Market]:
+    """The vendors, to ask for offers and nothing else: no wallet, no run, no write."""
+    if settings.mongodb_uri is None:
+        raise ConfigError("MONGODB_URI", "it is not set", "Set it, or run: gpu-renter serve")
+    store = Store.open(settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name)
+    planner = open_planner(settings)
+    direct = {f"all://{host}": httpx.AsyncHTTPTransport() for host in ("localhost", "127.0.0.1")}
+    local = httpx.AsyncClient(follow_redirects=False, mounts=direct)
+    try:
+        async with local if settings.network.is_local else public_client() as http:
+            vendors = await Ledger.over(store).vendors.all()
+            yield Market(vendors, open_vendors(settings, http), planner, limits_of(settings))
+    finally:
+        await planner.aclose()
+        await store.close()
 
 
 async def open_wallet(settings: Settings, http: httpx.AsyncClient) -> Wallet:
@@ -161,18 +236,23 @@ async def open_wallet(settings: Settings, http: httpx.AsyncClient) -> Wallet:
 def open_planner(settings: Settings) -> Planner:
     """The planner in force."""
     if settings.planner_mode == "stub" or settings.fireworks_api_key is None:
-        return RankingPlanner()
-    from langchain_fireworks import ChatFireworks  # seconds to load: only where it is used
+        chosen = "planner_mode" in settings.model_fields_set
+        return RankingPlanner("" if chosen else NO_KEY)
+    from graph.fireworks import open_fireworks  # seconds to load: only where it is used
 
-    model = ChatFireworks(
-        model_name=settings.fireworks_model,
-        api_key=settings.fireworks_api_key,
-        base_url=settings.fireworks_api_base,
-        timeout=MODEL_TIMEOUT_S,
-        max_retries=0,
-        temperature=0,
+    timeout_s = settings.fireworks_timeout_s
+    model = open_fireworks(
+        settings.fireworks_model, settings.fireworks_api_key, settings.fireworks_api_base, timeout_s
     )
-    return ModelPlanner(model, settings.fireworks_model, MODEL_TIMEOUT_S)
+    prices = (settings.fireworks_price_in_usd, settings.fireworks_price_out_usd)
+    return ModelPlanner(
+        model,
+        settings.fireworks_model,
+        timeout_s,
+        tokens=settings.fireworks_tokens_per_decision,
+        run_tokens=settings.fireworks_tokens_per_run,
+        prices=None if None in prices else TokenPrices(prices[0] or ZERO, prices[1] or ZERO),
+    )
 
 
 @asynccontextmanager

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ledger.allowances import Allowances
 from ledger.approvals import Approvals
 from ledger.budget import Budget
+from ledger.idempotency import Idempotency
 from ledger.jobs import Jobs
+from ledger.keys import Keys
 from ledger.observations import Observations
 from ledger.payments import Payments
 from ledger.runs import Runs
@@ -26,6 +28,8 @@ class Ledger:
     vendors: Vendors
     approvals: Approvals
     allowances: Allowances
+    keys: Keys
+    idempotency: Idempotency
 
     @classmethod
     def over(cls, store: Store) -> Ledger:
@@ -38,8 +42,10 @@ class Ledger:
             payments=Payments(store),
             observations=Observations(store),
             vendors=Vendors(store),
-            approvals=Approvals(store),
+            approvals=Approvals(store, runs),
             allowances=Allowances(store),
+            keys=Keys(store),
+            idempotency=Idempotency(store),
         )
 
     async def ensure_indexes(self) -> None:
@@ -49,3 +55,4 @@ class Ledger:
         await self.payments.ensure_indexes()
         await self.observations.ensure_indexes()
         await self.approvals.ensure_indexes()
+        await self.idempotency.ensure_indexes()

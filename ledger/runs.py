@@ -9,16 +9,18 @@ from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
 
+from domain.due import Due
 from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import ZERO, Usd
 from domain.quotes import Quote
+from domain.tokens import UNUSED, ModelUse
+from ledger.schedule import FETCH as FETCH
+from ledger.schedule import Schedule, free, is_due
 from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
-FETCH: Final = "fetch"
-"""The phase of a run that is one purchase by a person, and is never ticked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,14 @@ class RecordedOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """A vendor that could do the job and made no offer, and why."""
+
+    vendor_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as stored. At any moment budget_total = budget_remaining + spent + reservations."""
 
@@ -81,10 +91,18 @@ class Run:
     """Why the run ended, where it did not complete."""
     offers: tuple[RecordedOffer, ...] = ()
     """What was on offer when the agent last chose."""
+    no_quotes: tuple[Silence, ...] = ()
+    """Who made no offer then."""
+    model: ModelUse = UNUSED
+    """What its model calls used, and cost."""
     cancel_requested: str = ""
     """Why the run is to be cancelled; empty when it is not."""
     refunds: tuple[str, ...] = field(default=())
     """Transactions whose refund is in the budget already."""
+    due_at: datetime | None = None
+    """When it is to be ticked next; None when only a person, or nothing, can move it."""
+    quiet_ticks: int = 0
+    """Ticks in a row that told no news."""
 
     def with_reservation(self, held: Reservation) -> Run:
         """This run, with the slot's reservation as it is now."""
@@ -102,6 +120,7 @@ class Run:
 class Runs:
     def __init__(self, store: Store) -> None:
         self.documents: Documents = store.documents(COLLECTION)
+        self.schedule = Schedule(self.documents)
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
@@ -110,6 +129,7 @@ class Runs:
                 IndexModel([("status", ASCENDING)]),
             ]
         )
+        await self.schedule.ensure_indexes()
 
     async def create(
         self,
@@ -143,10 +163,13 @@ class Runs:
                 "cancelRequested": "",
                 "offers": [],
                 "reason": "",
+                "dueAt": None if phase == FETCH else now,
+                "quietTicks": 0,
                 "createdAt": now,
                 "updatedAt": now,
             }
         )
+        self.schedule.tell()
         return await self.get(run_id)
 
     async def find(self, run_id: str) -> Run | None:
@@ -175,18 +198,25 @@ class Runs:
 
     async def request_cancel(self, run_id: str, why: str, now: datetime) -> bool:
         """Ask for a run's end; the next tick carries it out. False when it has ended already."""
-        return await self.documents.change(
+        asked = await self.documents.change(
             run_id,
             {"status": RunStatus.RUNNING.value},
-            {"$set": {"cancelRequested": why, "updatedAt": now}},
+            {"$set": {"cancelRequested": why, "updatedAt": now, "dueAt": now, "quietTicks": 0}},
         )
+        self.schedule.tell()
+        return asked
 
-    async def acquire(self, run_id: str, now: datetime, seconds: float) -> tuple[Run, Lease]:
-        """Take the run's lease. Raises NotFound, or LeaseHeld while another holder's lasts."""
+    async def acquire(
+        self, run_id: str, now: datetime, seconds: float, *, due: bool = False
+    ) -> tuple[Run, Lease]:
+        """Take the run's lease. Raises NotFound, or LeaseHeld while another holder's lasts.
+
+        due: only if the run is due; LeaseHeld, too, where it is not.
+        """
         expires_at = now + timedelta(seconds=seconds)
         taken = await self.documents.change(
             run_id,
-            {"$or": [{"lease": None}, {"lease.expiresAt": {"$lte": now}}]},
+            {**(is_due(now) if due else {}), **free(now)},
             {"$set": {"lease": {"expiresAt": expires_at}}, "$inc": {"fence": 1}},
         )
         run = await self.get(run_id)
@@ -203,14 +233,27 @@ class Runs:
         return replace(lease, expires_at=expires_at)
 
     async def release(
-        self, lease: Lease, now: datetime, fields: Mapping[str, Any] | None = None
+        self,
+        lease: Lease,
+        now: datetime,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        seen: Run | None = None,
+        due: Due | None = None,
     ) -> bool:
-        """Give the lease back, with a last change. False when it was lost: nothing changed."""
-        return await self.documents.change(
+        """Give the lease back, with a last change. False when it was lost: nothing changed.
+
+        due: when the run is to be ticked next; it does not replace what somebody asked for since
+        the run was `seen`. None: that stays as it is.
+        """
+        changes = {"lease": None, "updatedAt": now, **(fields or {})}
+        if due is not None and seen is not None and await self.documents.change(
             lease.run_id,
-            {"fence": lease.fence},
-            {"$set": {"lease": None, "updatedAt": now, **(fields or {})}},
-        )
+            {"fence": lease.fence, "dueAt": seen.due_at},
+            {"$set": {**changes, "dueAt": due.at, "quietTicks": due.quiet}},
+        ):  # fmt: skip
+            return True
+        return await self.documents.change(lease.run_id, {"fence": lease.fence}, {"$set": changes})
 
     async def update(self, lease: Lease, fields: Mapping[str, Any]) -> None:
         """Set fields as the holder of the lease. Raises LeaseLost when another took over."""
@@ -224,6 +267,18 @@ class Runs:
 
     async def set_offers(self, lease: Lease, offers: Sequence[RecordedOffer]) -> None:
         await self.update(lease, {"offers": [_offer_document(offer) for offer in offers]})
+
+    async def set_no_quotes(self, lease: Lease, silences: Sequence[Silence]) -> None:
+        told = [{"vendorId": silence.vendor_id, "why": silence.why} for silence in silences]
+        await self.update(lease, {"noQuotes": told})
+
+    async def count_model(self, run_id: str, used: ModelUse) -> None:
+        """Add what a model call used. It was used whoever holds the lease by now."""
+        counts = {"calls": used.calls, "tokensIn": used.tokens_in, "tokensOut": used.tokens_out}
+        if used.cost is not None:
+            counts["cost"] = used.cost.micros
+        added = {f"model.{name}": count for name, count in counts.items()}
+        await self.documents.change(run_id, {}, {"$inc": added})
 
     async def end(self, lease: Lease, status: RunStatus, reason: str, now: datetime) -> None:
         await self.update(
@@ -240,6 +295,7 @@ def spec_document(spec: JobSpec) -> Document:
         "preference": spec.preference.value if spec.preference else None,
         "excludedVendors": list(spec.excluded_vendors),
         "guessed": list(spec.guessed),
+        "deadline": spec.deadline,
     }
 
 
@@ -253,6 +309,7 @@ def _spec(document: Document) -> JobSpec:
         preference=Preference(preference) if preference else None,
         excluded_vendors=tuple(document["excludedVendors"]),
         guessed=tuple(document["guessed"]),
+        deadline=document.get("deadline"),
     )
 
 
@@ -282,6 +339,16 @@ def _offer(document: Document) -> RecordedOffer:
             expires_at=document["expiresAt"],
         ),
         document["verdict"],
+    )
+
+
+def _model(document: Document) -> ModelUse:
+    cost = document.get("cost")
+    return ModelUse(
+        calls=document.get("calls", 0),
+        tokens_in=document.get("tokensIn", 0),
+        tokens_out=document.get("tokensOut", 0),
+        cost=None if cost is None else Usd(cost),
     )
 
 
@@ -316,6 +383,10 @@ def _run(document: Document) -> Run:
         updated_at=document["updatedAt"],
         reason=document["reason"],
         offers=tuple(_offer(offer) for offer in document["offers"]),
+        no_quotes=tuple(Silence(s["vendorId"], s["why"]) for s in document.get("noQuotes", ())),
+        model=_model(document.get("model") or {}),
         cancel_requested=document["cancelRequested"],
         refunds=tuple(document["refunds"]),
+        due_at=document.get("dueAt"),
+        quiet_ticks=document.get("quietTicks", 0),
     )

@@ -7,7 +7,7 @@ commands are avoided: the embedded server scans the collection for them).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -56,6 +56,11 @@ class Documents:
             result = await self._collection.update_one({"_id": id_, **guard}, dict(update))
         return result.matched_count == 1
 
+    async def change_all(self, query: Query, update: Query) -> int:
+        """Apply `update` to every document that matches; how many did."""
+        async with _translated():
+            return (await self._collection.update_many(dict(query), dict(update))).matched_count
+
     async def put(self, id_: str, fields: Query, on_insert: Query) -> None:
         """Set `fields` on the document `id_`; make it with `on_insert` where there is none."""
         update = {"$set": dict(fields), "$setOnInsert": dict(on_insert)}
@@ -87,6 +92,22 @@ class Documents:
             if sort:
                 cursor = cursor.sort(list(sort))
             return await cursor.to_list()
+
+    async def aggregate(self, pipeline: Sequence[Query]) -> list[Document]:
+        async with _translated():
+            return await (await self._collection.aggregate(list(pipeline))).to_list()
+
+    async def inserts(self) -> AsyncGenerator[Document]:
+        """Documents as they are inserted, from now on. Raises StoreDown where the server has no
+        change streams (one that stands alone has none).
+        """
+        only = [{"$match": {"operationType": "insert"}}]
+        async with (
+            _translated(),
+            await self._collection.watch(only, max_await_time_ms=1000) as stream,
+        ):
+            async for change in stream:
+                yield change["fullDocument"]
 
     async def ensure_indexes(self, indexes: Sequence[IndexModel]) -> None:
         async with _translated():

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from .journal import FolderInUse
-from .serve import CHAIN_PORT, PortInUse, exit_quietly_on_sigterm, run_chain, run_vendor
+from .serve import CHAIN_PORT, HOST, PortInUse, exit_quietly_on_sigterm, run_chain, run_vendor
 from .settings import VendorSettings
 
 
@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.service == "chain":
             run_chain(
                 port=options.port,
+                host=options.host,
                 data_dir=options.data_dir,
                 exit_with_stdin=options.exit_with_stdin,
                 log_level=options.log_level,
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             run_vendor(
                 settings.model_copy(update=changes),
                 port=options.port,
+                host=options.host,
                 exit_with_stdin=options.exit_with_stdin,
                 log_level=options.log_level,
             )
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         service = services.add_parser(name)
         default = CHAIN_PORT if name == "chain" else None
         service.add_argument("--port", type=int, default=default, help="0 picks a free port")
+        service.add_argument("--host", default=HOST, help=f"default: {HOST}")
         service.add_argument("--data-dir", type=Path, help="keep state here; default: in memory")
         service.add_argument("--exit-with-stdin", action="store_true", help="stop at stdin's end")
         service.add_argument("--log-level", default="warning", help="default: warning")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from x402.http import (
@@ -17,6 +18,7 @@ from x402.http import (
 
 from .admin import add_admin_routes
 from .billing import PaymentFaults, Receipt
+from .callbacks import Callbacks
 from .facilitator import LocalFacilitator
 from .facilitator_app import FacilitatorClient, create_facilitator_app
 from .faults import FaultBoard, FaultName
@@ -72,7 +74,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         beat = None
         if settings.pace == "clock":
-            beat = asyncio.create_task(_keep_pace(service, settings.clock_epoch_s, sleep))
+            beat = asyncio.create_task(_keep_pace(service, settings, sleep))
         yield
         if beat:
             beat.cancel()
@@ -202,7 +204,10 @@ def _paid(receipt: Receipt) -> Response:
     return JSONResponse(receipt.answer, headers=headers)
 
 
-async def _keep_pace(service: VendorService, interval_s: float, sleep: Sleep) -> None:
-    while True:
-        await sleep(interval_s)
-        await service.step_all()
+async def _keep_pace(service: VendorService, settings: VendorSettings, sleep: Sleep) -> None:
+    async with httpx.AsyncClient() as http:
+        callbacks = Callbacks(settings.gpu_vendor_secret, http)
+        while True:
+            await sleep(settings.clock_epoch_s)
+            for job in await service.step_all():
+                await callbacks.tell(job)

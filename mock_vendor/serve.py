@@ -34,6 +34,7 @@ class PortInUse(Exception):
 def run_chain(
     *,
     port: int = CHAIN_PORT,
+    host: str = HOST,
     data_dir: Path | None = None,
     exit_with_stdin: bool = False,
     log_level: str = "warning",
@@ -45,7 +46,7 @@ def run_chain(
     """
     from .chain import LocalChain, create_chain_app
 
-    listener = _listen(port)
+    listener = _listen(host, port)
     chain = LocalChain(data_dir)
     try:
         _serve(create_chain_app(chain), listener, "chain", exit_with_stdin, log_level)
@@ -57,13 +58,14 @@ def run_vendor(
     settings: VendorSettings,
     *,
     port: int | None = None,
+    host: str = HOST,
     exit_with_stdin: bool = False,
     log_level: str = "warning",
 ) -> None:
     """Serve the vendors (and their facilitator) likewise; `port` defaults to the settings'."""
     from .app import create_app
 
-    listener = _listen(settings.port if port is None else port)
+    listener = _listen(host, settings.port if port is None else port)
     lock = FolderLock(settings.vendor_data_dir) if settings.vendor_data_dir else None
     try:
         _serve(create_app(settings), listener, "vendor", exit_with_stdin, log_level)
@@ -72,16 +74,16 @@ def run_vendor(
             lock.close()
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen(128)
     except OSError as error:
         listener.close()
         raise PortInUse(
-            f"port {port} on {HOST} is in use: stop what listens there or choose another port"
+            f"port {port} on {host} is in use: stop what listens there or choose another port"
         ) from error
     return listener
 
@@ -91,7 +93,8 @@ def _serve(
 ) -> None:
     logging.basicConfig(level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").addFilter(_is_not_a_dropped_connection)
-    url = f"http://{HOST}:{listener.getsockname()[1]}"
+    address, number = listener.getsockname()
+    url = f"http://{address}:{number}"
     server = _Server(
         uvicorn.Config(
             app,

@@ -199,13 +199,15 @@ class VendorService:
             return job.training
         raise VendorError(404, "no such artifact")
 
-    async def step_all(self) -> None:
-        """Run one epoch of each running job: one beat of pace "clock"."""
+    async def step_all(self) -> list[Job]:
+        """Run one epoch of each running job: one beat of pace "clock". Give those that ended."""
+        ended = []
         for job_id in self._store.running_jobs():
             async with self._locks.hold(job_id):
                 job = self._store.job(job_id)
-                if job is not None:
-                    self._jobs.step(job)
+                if job is not None and (stepped := self._jobs.step(job)).status != "running":
+                    ended.append(stepped)
+        return ended
 
     def close(self) -> None:
         """Close the store."""

@@ -12,12 +12,24 @@ from fastapi import FastAPI
 
 from graph.settings import Settings
 from graph.wiring import Services, now, open_services
+from server.access import check_exposure, keys_required
+from server.bodies import Bodies
+from server.callbacks import callback_routes
+from server.chat_routes import chat_routes
+from server.dashboard import add_dashboard
+from server.docs_page import docs_routes
+from server.documented import describe_keys
 from server.edge import Edge
+from server.events import Streams, event_routes
+from server.guard import Guard
 from server.http_errors import add_error_handlers
+from server.idempotency import Idempotent
 from server.keeper import Keeper, OpenServices
 from server.local import LocalStack, attach
 from server.routes import api_routes, health_routes
 from server.seed import seed_local
+from server.telemetry.routes import metrics_routes
+from server.telemetry.watch import Telemetry
 
 LOG: Final = logging.getLogger(__name__)
 TOO_TALKATIVE: Final = ("httpx", "httpcore", "pymongo")
@@ -35,13 +47,17 @@ Amounts are dollars, exact to the micro-dollar; times are UTC. Every error is
 """
 
 
-def create_app(open_: OpenServices) -> FastAPI:
+def create_app(
+    open_: OpenServices, settings: Settings | None = None, streams: Streams | None = None
+) -> FastAPI:
     """The API over the services that `open_` opens.
 
     It starts whether they can be opened or not: until they are, it answers 503 and tries again
-    with each request.
+    with each request. settings: where they are known before; whether a key is needed is then
+    known too, while the services are away.
     """
-    keeper = Keeper(open_)
+    telemetry = Telemetry()
+    keeper = Keeper(telemetry.over(open_))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
@@ -59,10 +75,22 @@ def create_app(open_: OpenServices) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
+    app.include_router(docs_routes(app))
     app.include_router(api_routes(keeper))
+    app.include_router(callback_routes(keeper))
+    app.include_router(chat_routes(keeper))
+    app.include_router(event_routes(keeper, streams))
     app.include_router(health_routes(keeper))
+    app.include_router(metrics_routes(telemetry))
+    add_dashboard(app, keeper)
     add_error_handlers(app)
+    describe_keys(app, asked=settings is None or keys_required(settings))
+    app.add_middleware(Idempotent, keeper=keeper)
+    app.add_middleware(Bodies)
+    app.add_middleware(Guard, keeper=keeper, settings=settings)
     app.add_middleware(Edge)
     return app
 
@@ -82,6 +110,7 @@ async def open_configured() -> AsyncIterator[Services]:
         services = await stack.enter_async_context(open_services(settings))
         if asked.needs_chain:
             await seed_local(services.deps.ledger.vendors, settings, now())
+        await check_exposure(settings, services.deps.ledger.keys)
         for need, mode, detail in asked.modes():
             LOG.info("%s: %s (%s)", need, mode, detail)
         yield services

@@ -39,7 +39,9 @@ async def reconciled(services: Services) -> AsyncIterator[None]:
 
 async def _compare(services: Services, closed: Closed) -> None:
     try:
-        report = await services.deps.reconciler.compare(closed)
+        with services.deps.observer.step("reconcile", "compare") as step:
+            report = await services.deps.reconciler.compare(closed)
+            step.note(mismatches=report.mismatches)
     except RenterError as error:
         LOG.warning("reconcile: the ledger was not compared with the chain: %s", error)
         return

@@ -15,15 +15,19 @@ import typer
 from domain.errors import RenterError
 from server.commands import (
     audit,
+    chat,
     demo,
     doctor,
+    keys,
     pay,
+    plan,
     reconcile,
     registry,
     runs,
     serve,
     services,
     wallet,
+    worker,
 )
 from server.commands.output import EXIT_CODES, Exit, exit_for, print_problem
 from server.commands.process import Interrupted
@@ -35,7 +39,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
@@ -48,8 +51,12 @@ REST: Final = "Vendors and services"
 app.command(rich_help_panel=FIRST)(demo.demo)
 app.command(rich_help_panel=FIRST)(serve.serve)
 app.command(rich_help_panel=FIRST)(doctor.doctor)
+app.command(rich_help_panel=REST)(worker.worker)
 for command in (
+    chat.chat,
+    plan.plan,
     runs.start,
+    runs.runs,
     runs.tick,
     runs.status,
     runs.watch,
@@ -62,13 +69,37 @@ app.command(rich_help_panel=MONEY)(pay.pay)
 app.command(rich_help_panel=MONEY)(reconcile.reconcile)
 app.command(rich_help_panel=MONEY)(audit.audit)
 app.add_typer(registry.vendors, name="vendors", rich_help_panel=REST)
+app.add_typer(keys.keys, name="keys", rich_help_panel=REST)
 app.command(rich_help_panel=REST)(services.vendor)
 app.command(rich_help_panel=REST)(services.chain)
 
 
+def _name_exit_statuses(group: typer.Typer) -> None:
+    """Have each command's help say them, but for a command that has its own."""
+    for registered in group.registered_commands:
+        if "Exit status:" not in (getattr(registered.callback, "__doc__", None) or ""):
+            registered.epilog = EXIT_CODES
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _name_exit_statuses(inner.typer_instance)
+
+
+_name_exit_statuses(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"gpu-renter {version('agentic-gpu-renter')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+    _: bool = typer.Option(
+        False, "--version", help="Print the version.", is_eager=True, callback=_print_version
+    ),
 ) -> None:
     """An agent that rents GPUs, pays in USDC over x402, and recovers when a vendor fails.
 
@@ -76,11 +107,6 @@ def root(
     [dim]$[/] gpu-renter serve                                    start the API and what it needs
     [dim]$[/] gpu-renter start "Fine-tune on an A100" --budget 5  give the agent a goal
     """
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"gpu-renter {version_of('agentic-gpu-renter')}")
-        raise typer.Exit
 
 
 def main() -> None:

@@ -75,16 +75,27 @@ class Outcome:
     """What GET /api/agent-status answers."""
 
 
-async def perform(audience: Audience) -> Outcome:
-    """Run the demo from nothing to nothing. Raises what the services' start raises."""
+async def perform(audience: Audience, model: Settings | None = None) -> Outcome:
+    """Run the demo from nothing to nothing. Raises what the services' start raises.
+
+    model: settings whose model is to plan; nothing else of them counts.
+    """
     with tempfile.TemporaryDirectory(prefix="gpu-renter-demo-") as folder:
         settings = Settings(
-            data_dir=Path(folder), fail_vendor_id=FAILING, fail_rate=0.0, planner_mode="stub"
+            data_dir=Path(folder),
+            fail_vendor_id=FAILING,
+            fail_rate=0.0,
+            **(_planner(model) if model else {"planner_mode": "stub"}),
         )
         stack = LocalStack(settings, ephemeral=True, quick_stop=True)
         audience.starting(stack)
         async with _services(stack) as services:
             return await _rent(services, stack, audience)
+
+
+def _planner(settings: Settings) -> dict[str, Any]:
+    names = [n for n in Settings.model_fields if n.startswith("fireworks_")]
+    return {"planner_mode": "llm", **{name: getattr(settings, name) for name in names}}
 
 
 @asynccontextmanager

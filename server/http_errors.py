@@ -1,11 +1,16 @@
 """What goes wrong, as HTTP: always `{"error": "…"}`, one sentence with what to do about it.
 
 400  the JSON is malformed, or a value in it is unusable       InvalidInput
-404  no such run, no such address                              NotFound
+401  no API key, where one is required, or none in force       Unauthorized
+403  the API key may not do this                               Forbidden
+404  no such run, no such address, another's run               NotFound
 409  another tick works on the run, or it was decided already  Conflict, PaymentError
+408  the body did not arrive in time
 413  the body is larger than 64 KiB
 415  the body is not application/json
+421  a name of elsewhere, on a server that asks for no key
 422  a field is missing, unknown, or of the wrong type
+429  too many requests, or too many streams                    TooMany
 502  a vendor did not do what the protocol says                VendorError
 503  MongoDB, the chain, the wallet or a setting: try later    DependencyDown, ConfigError
 500  a fault of ours; the log has it, the answer does not
@@ -35,6 +40,8 @@ from domain.errors import (
     StoreDown,
     VendorError,
 )
+from server.access import Forbidden, Unauthorized
+from server.rate_limits import TooMany
 from server.schemas import HELP
 
 LOG: Final = logging.getLogger(__name__)
@@ -45,6 +52,9 @@ LONGEST_NAME: Final = 64
 
 _STATUS: Final[tuple[tuple[type[RenterError], HTTPStatus], ...]] = (
     (InvalidInput, HTTPStatus.BAD_REQUEST),
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
+    (TooMany, HTTPStatus.TOO_MANY_REQUESTS),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (PaymentError, HTTPStatus.CONFLICT),
@@ -74,9 +84,22 @@ def problem(
 ) -> JSONResponse:
     """The answer for something that went wrong; `more` stands beside `error` in it."""
     given = dict(headers or {})
-    if retry_after := RETRY_AFTER_S.get(HTTPStatus(status)):
+    if "Retry-After" not in given and (retry_after := RETRY_AFTER_S.get(HTTPStatus(status))):
         given["Retry-After"] = str(retry_after)
     return JSONResponse({"error": message, **more}, status, given)
+
+
+def problem_of(error: RenterError) -> JSONResponse:
+    """The answer for an error, without its inside where it is a fault of ours."""
+    status = status_of(error)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        return problem(status, UNEXPECTED)
+    headers = {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="gpu-renter"'
+    return problem(status, str(error), headers)
 
 
 def status_of(error: RenterError) -> HTTPStatus:
@@ -95,13 +118,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 async def _renter_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RenterError)
-    status = status_of(error)
-    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return problem(status, str(error))
-    LOG.warning("%s %s: %s", request.method, request.url.path, error)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        return problem(status, UNEXPECTED)
-    return problem(status, str(error))
+    if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        LOG.warning("%s %s: %s", request.method, request.url.path, error)
+    return problem_of(error)
 
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from typing import Final
 from domain.errors import DependencyDown, RenterError
 from graph.wiring import Services
 from server.books import reconciled
+from server.webhooks import delivering
 
 LOG: Final = logging.getLogger(__name__)
 PATIENCE_S: Final = 10.0
@@ -71,7 +72,11 @@ class Keeper:
 
     async def _keep(self, opened: asyncio.Future[Services], closing: asyncio.Event) -> None:
         try:
-            async with self._open_services() as services, reconciled(services):
+            async with (
+                self._open_services() as services,
+                reconciled(services),
+                delivering(services),
+            ):
                 opened.set_result(services)
                 await closing.wait()
         except Exception as error:

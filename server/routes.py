@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from domain.errors import Conflict, LeaseHeld, RenterError
 from graph.wiring import Services, new_run_id
+from ledger.idempotency import Marker
+from ledger.ledger import Ledger
+from ledger.runs import Run
+from server.access import Principal, keys_required, principal_of
+from server.documented import of_get, of_post
 from server.exact_json import ExactRoute
 from server.http_errors import problem
+from server.idempotency import marker_of
 from server.keeper import Keeper
 from server.schemas import (
     HELP,
@@ -23,7 +29,6 @@ from server.schemas import (
     Dependency,
     Health,
     NotReady,
-    Problem,
     Readiness,
     RunId,
     RunsAnswer,
@@ -40,57 +45,48 @@ from server.views import run_view, started_view, status_answer
 CHECK_DEADLINE_S: Final = 6.0
 """A dependency that has not answered by then counts as down."""
 
-Responses = dict[int | str, dict[str, Any]]
-
-_MEANINGS: Final = {
-    400: "The JSON is malformed, or a value in it cannot be used.",
-    404: "There is no such run.",
-    409: "Another tick works on the run, or it was decided otherwise before.",
-    413: "The body is larger than 64 KiB.",
-    415: "The body is not application/json.",
-    422: "A field is missing, unknown, or of the wrong type.",
-    502: "A vendor did not do what the protocol says.",
-    503: "MongoDB, the chain or the wallet cannot be reached; nothing is lost, try again.",
-}
-
-
-def _errors(*statuses: int) -> Responses:
-    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
+WhoAsks = Annotated[Principal, Depends(principal_of)]
 
 
 def api_routes(keeper: Keeper) -> APIRouter:
     """Everything under /api."""
     router = APIRouter(prefix="/api", route_class=ExactRoute)
 
-    @router.post("/agent-start", responses=_errors(400, 413, 415, 422, 503), tags=["agent"])
-    async def agent_start(request: StartRequest) -> StartedRun:
+    @router.post("/agent-start", responses=of_post(409), tags=["agent"])
+    async def agent_start(
+        request: StartRequest,
+        who: WhoAsks,
+        marker: Annotated[Marker | None, Depends(marker_of)],
+    ) -> StartedRun:
         """Start a run. Nothing is rented or paid yet: that takes ticks.
 
-        Each call starts another run; a run that is never ticked costs nothing.
+        Each call starts another run, unless an Idempotency-Key says that it is the same; a run
+        that is never ticked costs nothing.
         """
+        who.speaks_for(request.user_id)
         deps = (await keeper.services()).deps
+        run_id = marker.run_id if marker else new_run_id()
         run = await deps.ledger.runs.create(
-            new_run_id(), request.user_id, request.goal, request.budget_total, deps.now()
+            run_id, request.user_id, request.goal, request.budget_total, deps.now()
         )
         return started_view(run)
 
-    @router.post(
-        "/agent-tick", responses=_errors(400, 404, 409, 413, 415, 422, 502, 503), tags=["agent"]
-    )
-    async def agent_tick(request: TickRequest) -> TickAnswer:
+    @router.post("/agent-tick", responses=of_post(404, 409, 502), tags=["agent"])
+    async def agent_tick(request: TickRequest, who: WhoAsks) -> TickAnswer:
         """Move a run on by one step: rent and pay, look after the job, or recover from a failure.
 
         Answers "Job started", "Job still running", "Job completed", "Job failed", "Waiting: …",
         "Run failed: …", "Run already completed" and the like. Safe to repeat: nothing is paid
         twice.
         """
-        ticked = await Ticker(await keeper.services()).tick(request.run_id)
+        services = await keeper.services()
+        if who.owner is not None:
+            await _run_of(who, services.deps.ledger, request.run_id)
+        ticked = await Ticker(services).tick(request.run_id)
         return TickAnswer(message=ticked.message)
 
-    @router.post(
-        "/agent-cancel", responses=_errors(400, 404, 409, 413, 415, 422, 503), tags=["agent"]
-    )
-    async def agent_cancel(request: CancelRequest) -> TickAnswer:
+    @router.post("/agent-cancel", responses=of_post(404, 409, 502), tags=["agent"])
+    async def agent_cancel(request: CancelRequest, who: WhoAsks) -> TickAnswer:
         """Cancel a run: its job is stopped at the vendor, and unused time refunded if it does so.
 
         Answers "Run cancelled", or "Cancelling: …" when the vendor has not confirmed yet or a tick
@@ -98,7 +94,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
         """
         services = await keeper.services()
         deps = services.deps
-        run = await deps.ledger.runs.get(request.run_id)
+        run = await _run_of(who, deps.ledger, request.run_id)
         if not await deps.ledger.runs.request_cancel(run.id, request.reason, deps.now()):
             raise Conflict(f"Run {run.id} has ended already", "There is nothing to cancel")
         try:
@@ -108,21 +104,27 @@ def api_routes(keeper: Keeper) -> APIRouter:
         return TickAnswer(message=ticked.message)
 
     @router.post(
-        "/agent-approve", responses=_errors(400, 404, 409, 413, 415, 422, 503), tags=["agent"]
+        "/agent-approve",
+        responses=of_post(404, 409),
+        tags=["agent"],
+        dependencies=[Depends(marker_of)],
     )
-    async def agent_approve(request: ApproveRequest) -> TickAnswer:
+    async def agent_approve(request: ApproveRequest, who: WhoAsks) -> TickAnswer:
         """Answer a run that waits for approval of a payment. The next tick goes on from there.
 
         An approval binds one payee, amount and quote, once, until it expires.
         """
         deps = (await keeper.services()).deps
+        if who.owner is not None:
+            await _run_of(who, deps.ledger, request.run_id)
         decided = await deps.ledger.approvals.decide(
             request.run_id, request.approval_id, request.approve, deps.now()
         )
         return TickAnswer(message=f"Payment of {decided.amount} {decided.state}")
 
-    @router.get("/agent-status", responses=_errors(400, 404, 422, 503), tags=["agent"])
+    @router.get("/agent-status", responses=of_get(404), tags=["agent"])
     async def agent_status(
+        who: WhoAsks,
         run_id: Annotated[RunId, Query(alias="runId", description=HELP["runId"])],
         observations: Annotated[
             int,
@@ -131,7 +133,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
     ) -> StatusAnswer:
         """A run with its jobs, payments, observations and the offers of its last choice."""
         ledger = (await keeper.services()).deps.ledger
-        run = await ledger.runs.get(run_id)
+        run = await _run_of(who, ledger, run_id)
         jobs, payments, entries, approvals = await asyncio.gather(
             ledger.jobs.of_run(run_id),
             ledger.payments.of_run(run_id),
@@ -140,14 +142,17 @@ def api_routes(keeper: Keeper) -> APIRouter:
         )
         return status_answer(run, jobs, payments, entries[:observations], approvals)
 
-    @router.get("/runs", responses=_errors(400, 422, 503), tags=["agent"])
+    @router.get("/runs", responses=of_get(), tags=["agent"])
     async def runs(
+        who: WhoAsks,
         user_id: Annotated[UserId | None, Query(alias="userId", description="Only whose")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_RUNS, description="How many at most")] = 50,
     ) -> RunsAnswer:
-        """Runs, newest first."""
+        """Runs, newest first; with a key that speaks for one user, that user's."""
+        if user_id is not None:
+            who.speaks_for(user_id)
         ledger = (await keeper.services()).deps.ledger
-        found = await ledger.runs.recent(user_id=user_id, limit=limit)
+        found = await ledger.runs.recent(user_id=who.owner or user_id, limit=limit)
         return RunsAnswer(runs=[run_view(run) for run in found])
 
     return router
@@ -181,17 +186,24 @@ def health_routes(keeper: Keeper) -> APIRouter:
     return router
 
 
+async def _run_of(who: Principal, ledger: Ledger, run_id: str) -> Run:
+    """The run, if whoever asks reaches it. Raises NotFound, the same where it is another's."""
+    return who.check_sees(await ledger.runs.get(run_id))
+
+
 async def _dependencies(keeper: Keeper) -> dict[str, Dependency]:
     try:
         services: Services = await keeper.services()
     except RenterError as error:
         return {"services": Dependency(ok=False, error=str(error))}
-    deps = services.deps
+    deps, exposed = services.deps, keys_required(services.settings)
     checks: dict[str, Callable[[], Awaitable[object]]] = {
         "mongodb": deps.ledger.store.ping,
         "chain": deps.chain.head,
     }
     outcomes = await asyncio.gather(*map(_check, checks.values()))
+    if exposed:  # strangers are told what is down, and no more: gpu-renter doctor says the rest
+        outcomes = [Dependency(ok=found.ok) for found in outcomes]
     return dict(zip(checks, outcomes, strict=True))
 
 

@@ -207,7 +207,17 @@ class JobSpecView(Answered):
     hours: float
     preference: str | None
     excluded_vendors: list[str]
+    deadline: Instant | None = None
     guessed: list[str] = Field(description="Names of the fields that the goal did not say.")
+
+
+class ModelView(Answered):
+    """Of the model that plans, over the whole run."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None = Field(description="Dollars; null where no price of tokens is set.")
 
 
 class RunView(StartedRun):
@@ -219,6 +229,7 @@ class RunView(StartedRun):
     job_spec: JobSpecView | None = Field(description="The goal, as understood.")
     current_job_id: str | None
     reason: str = Field(description="Why the run ended, where it did not complete.")
+    model: ModelView = Field(description="What the model's calls used so far.")
     updated_at: Instant
 
 
@@ -284,6 +295,11 @@ class OfferView(Answered):
     verdict: str = Field(description="Taken, or why not.", examples=["taken"])
 
 
+class NoQuoteView(Answered):
+    vendor_id: str = Field(examples=["gpu_vendor_3"])
+    why: str = Field(examples=["no quote within 3 s"])
+
+
 class ApprovalView(Answered):
     id: str = Field(serialization_alias="_id")
     vendor_id: str = Field(examples=["gpu_vendor_1"])
@@ -300,6 +316,7 @@ class StatusAnswer(Answered):
     payments: list[PaymentView] = Field(description="In the order of their slots.")
     observations: list[ObservationView] = Field(description="The newest ones, oldest first.")
     offers: list[OfferView] = Field(description="What was on offer at the last choice.")
+    no_quotes: list[NoQuoteView] = Field(description="Who made no offer then, and why.")
     approvals: list[ApprovalView] = Field(description="Payments that waited for a person.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -31,9 +32,16 @@ def local_vendors(settings: Settings) -> list[Vendor]:
     ]
 
 
-async def seed(vendors: Vendors, settings: Settings, now: datetime) -> list[Vendor]:
-    """Register them, or put them back as they were. Returns them."""
+async def seed(
+    vendors: Vendors, settings: Settings, now: datetime, endpoint: str | None = None
+) -> list[Vendor]:
+    """Register them, or put them back as they were. Returns them.
+
+    endpoint: where the mock vendor answers, instead of this machine's VENDOR_PORT.
+    """
     seeded = local_vendors(settings)
+    if endpoint is not None:
+        seeded = [replace(vendor, endpoint=endpoint) for vendor in seeded]
     for vendor in seeded:
         await vendors.put(vendor, now)
     return seeded

@@ -12,17 +12,24 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from domain.due import Came, Due
+from domain.due import due as next_due
 from domain.errors import Conflict, LeaseLost, RenterError, StoreDown
 from domain.jobs import RunStatus
 from graph.deps import Desk
+from graph.pacing import NEWS, came, expiry
 from graph.routing import Phase
 from graph.wiring import Services
-from ledger.runs import FETCH
+from ledger.runs import FETCH, Run
+from tools.wire.observer import Step
 
 LOG: Final = logging.getLogger(__name__)
 WAITING: Final = "Waiting for approval"
+INTERRUPTED: Final = "Interrupted: the next tick goes on"
 MOST_STEPS: Final = 25
 """Nodes that one tick may run: a bound on loops, never reached in a sound run."""
 
@@ -41,32 +48,50 @@ class Ticker:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def tick(self, run_id: str) -> Ticked:
+    async def tick(
+        self, run_id: str, *, due: bool = False, control: RunControl | None = None
+    ) -> Ticked:
         """Tick a run once.
+
+        due: only if it is due; LeaseHeld where it is not. control: its drain ends the tick at the
+        next step's boundary, from where another one goes on.
 
         Raises NotFound; LeaseHeld when another tick works on the run; DependencyDown when the
         store, the chain or the wallet is out of reach: the run is as it was, and can be ticked
         again.
         """
+        with self._services.deps.observer.step("tick", "tick", run=run_id) as step:
+            ticked = await self._tick(run_id, step, due, control)
+            step.note(outcome="waiting" if ticked.message == WAITING else ticked.status.value)
+            return ticked
+
+    async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
         deps = self._services.deps
-        run, lease = await deps.ledger.runs.acquire(run_id, deps.now(), deps.limits.lease_seconds)
+        run, lease = await deps.ledger.runs.acquire(
+            run_id, deps.now(), deps.limits.lease_seconds, due=due
+        )
+        step.note(tick=lease.fence)
         if run.phase == FETCH:
-            await deps.ledger.runs.release(lease, deps.now())
+            await deps.ledger.runs.release(lease, deps.now(), seen=run, due=Due(None, 0))
             raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
         desk = Desk(deps, run, lease)
-        phase = run.phase
+        LOG.debug("run %s: tick %d begins", run.id, lease.fence)
+        phase, ahead, until = run.phase, Came.FAILED, None
         done = asyncio.Event()
         heartbeat = asyncio.create_task(self._keep(desk, done))
         try:
             if run.status.ended:
-                await self._close_books(desk)
+                ahead = Came.OVER if await self._close_books(desk) else Came.CLOSING
                 return Ticked(f"Run already {run.status}", run.status)
-            state = await self._step(desk)
-            phase = state["phase"]
+            state = await self._step(desk, control)
+            phase, ahead, until = state["phase"], came(run.phase, state, desk.noted), expiry(state)
             ended = phase == Phase.ENDED.value
             status = (await desk.reread()).status if ended else run.status
             message = WAITING if "__interrupt__" in state else state["message"]
             return Ticked(message, status)
+        except asyncio.CancelledError:
+            ahead = Came.ACTED
+            raise
         except LeaseLost:
             raise
         except RenterError as error:
@@ -88,7 +113,17 @@ class Ticker:
             heartbeat.cancel()
             await asyncio.wait([heartbeat])
             fields = {"phase": phase, **desk.journal_fields()}
-            await asyncio.shield(self._release(desk, fields))
+            due_next = next_due(
+                ahead,
+                deps.now(),
+                run.quiet_ticks,
+                deps.limits.pace,
+                news=bool(desk.noted & NEWS),
+                within_s=desk.look_within_s,
+                until=until,
+            )
+            LOG.debug("run %s: tick %d ends: %s", run.id, lease.fence, ahead)
+            await asyncio.shield(self._release(desk, fields, run, due_next))
 
     async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
         """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
@@ -100,15 +135,15 @@ class Ticker:
             except RenterError as error:
                 LOG.warning("run %s: its lease could not be prolonged: %s", desk.run.id, error)
 
-    async def _step(self, desk: Desk) -> dict[str, Any]:
-        """Invoke the graph; prune the checkpoints that the tick leaves behind."""
+    async def _step(self, desk: Desk, control: RunControl | None) -> dict[str, Any]:
+        """Invoke the graph; clear away the question that this tick answered, if it did."""
         services, run = self._services, desk.run
         # A monitor step has no effect that its repetition would double, so one save at its end is
         # enough; anywhere money may move, each step is saved before the next begins.
         monitoring = run.phase == Phase.MONITOR.value
         config = RunnableConfig(configurable={"thread_id": run.id}, recursion_limit=MOST_STEPS)
         begin: Any = {"run_id": run.id, "cancel": bool(run.cancel_requested)}
-        state: dict[str, Any] = {}
+        state: dict[str, Any] = {"phase": run.phase, "message": INTERRUPTED}
         newest = ""
         steps: AsyncIterator[Any] = services.graph.astream(
             begin,
@@ -116,21 +151,31 @@ class Ticker:
             context=desk,
             durability="exit" if monitoring else "sync",
             stream_mode=list(_MODES),
+            control=control,
         )
-        async for mode, chunk in steps:
-            if mode == "values":
-                state = {**state, **chunk}
-            else:
-                newest = chunk["config"]["configurable"]["checkpoint_id"]
-        await services.checkpoints.prune(run.id, newest, writes=not monitoring)
+        try:
+            async for mode, chunk in steps:
+                if mode == "values":
+                    state = {**state, **chunk}
+                else:
+                    newest = chunk["config"]["configurable"]["checkpoint_id"]
+        except GraphDrained:
+            state["message"] = INTERRUPTED
+        if run.phase == Phase.APPROVE.value:  # only a question leaves pending writes behind
+            await services.checkpoints.prune(run.id, newest)
         return state
 
-    async def _close_books(self, desk: Desk) -> None:
-        """What an ended run still holds, or waits for, is closed as soon as the chain decides."""
+    async def _close_books(self, desk: Desk) -> bool:
+        """What an ended run still holds, or waits for, is closed as soon as the chain decides.
+
+        True when nothing is left open.
+        """
         if desk.run.reservations:
             await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
-        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+            await desk.reread()
+        refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)
         await desk.flush()
+        return refunded and not desk.run.reservations
 
     async def _note_failure(self, desk: Desk, problem: str) -> None:
         """Leave an observation of a failed tick, if the store can still take it."""
@@ -140,9 +185,9 @@ class Ticker:
         except RenterError as error:
             LOG.warning("run %s: its failed tick could not be noted: %s", desk.run.id, error)
 
-    async def _release(self, desk: Desk, fields: dict[str, Any]) -> None:
+    async def _release(self, desk: Desk, fields: dict[str, Any], seen: Run, due: Due) -> None:
         """Give the lease back; where that fails, it ends by itself when it expires."""
         try:
-            await desk.ledger.runs.release(desk.lease, desk.deps.now(), fields)
+            await desk.ledger.runs.release(desk.lease, desk.deps.now(), fields, seen=seen, due=due)
         except RenterError as error:
             LOG.warning("run %s: its lease could not be given back: %s", desk.run.id, error)

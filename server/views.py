@@ -16,6 +16,8 @@ from server.schemas import (
     ApprovalView,
     JobSpecView,
     JobView,
+    ModelView,
+    NoQuoteView,
     ObservationView,
     OfferView,
     PaymentView,
@@ -46,6 +48,7 @@ def run_view(run: Run) -> RunView:
         job_spec=_spec_view(run),
         current_job_id=run.job_id,
         reason=run.reason,
+        model=_model_view(run),
         updated_at=run.updated_at,
     )
 
@@ -76,6 +79,7 @@ def status_answer(
         payments=[payment_view(payment) for payment in payments],
         observations=[observation_view(entry) for entry in entries],
         offers=[offer_view(offer) for offer in run.offers],
+        no_quotes=[NoQuoteView(vendor_id=s.vendor_id, why=s.why) for s in run.no_quotes],
         approvals=[approval_view(approval) for approval in approvals],
     )
 
@@ -170,7 +174,18 @@ def _spec_view(run: Run) -> JobSpecView | None:
         hours=run.spec.hours,
         preference=run.spec.preference.value if run.spec.preference else None,
         excluded_vendors=list(run.spec.excluded_vendors),
+        deadline=run.spec.deadline,
         guessed=list(run.spec.guessed),
+    )
+
+
+def _model_view(run: Run) -> ModelView:
+    cost = run.model.cost
+    return ModelView(
+        calls=run.model.calls,
+        tokens_in=run.model.tokens_in,
+        tokens_out=run.model.tokens_out,
+        cost=None if cost is None else cost.dollars(),
     )
 
 

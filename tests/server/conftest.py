@@ -20,7 +20,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from domain.errors import StoreDown
 from domain.money import Usd
 from graph.build import build_graph
-from graph.checkpoints import Checkpoints
+from graph.checkpoints import Checkpoints, RunSaver
 from graph.settings import Settings
 from graph.wiring import Services, now, open_deps, open_services, tick_desk
 from ledger.ledger import Ledger
@@ -153,7 +153,8 @@ async def impatient(
         await ledger.ensure_indexes()
         saver_client: MongoClient[Document] = MongoClient(uri, serverSelectionTimeoutMS=1000)
         stack.push_async_callback(asyncio.to_thread, saver_client.close)
-        checkpoints = await asyncio.to_thread(Checkpoints, saver_client, name, store)
+        saver = await asyncio.to_thread(RunSaver, saver_client, db_name=name)
+        checkpoints = Checkpoints(saver, store)
         deps = await open_deps(settings, ledger, http)
         yield Services(settings, deps, checkpoints, build_graph(tick_desk, checkpoints.saver))
 
@@ -197,7 +198,8 @@ def failing(error: Exception) -> OpenServices:
 @pytest.fixture
 async def bare() -> AsyncIterator[Api]:
     """The API without its services: enough for what never reaches them."""
-    async with serving(create_app(failing(StoreDown("MongoDB is away", "Wait")))) as served:
+    app = create_app(failing(StoreDown("MongoDB is away", "Wait")), Settings())
+    async with serving(app) as served:
         yield served
 
 

@@ -150,8 +150,11 @@ def test_no_lie_passes_for_a_claim(lie: dict[str, Any]) -> None:
     assert not all(claim.holds for claim in claims(outcome(**lie)))
 
 
-def test_the_demo_completes_and_its_json_is_the_apis_status(tmp_path: Path) -> None:
-    done = gpu_renter("demo", "--json", "--svg", "demo.svg", folder=tmp_path)
+def test_the_demo_completes_with_its_model_down_and_its_json_is_the_apis_status(
+    tmp_path: Path,
+) -> None:
+    down = {"FIREWORKS_API_KEY": "fw_nobody", "FIREWORKS_API_BASE": "http://127.0.0.1:1/inference"}
+    done = gpu_renter("demo", "--llm", "--json", "--svg", "demo.svg", folder=tmp_path, env=down)
 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -161,8 +164,13 @@ def test_the_demo_completes_and_its_json_is_the_apis_status(tmp_path: Path) -> N
         "payments",
         "observations",
         "offers",
+        "noQuotes",
         "approvals",
     }
+    told = [o["data"] for o in answer["observations"] if "planner" in o["data"]]
+    assert [(data["planner"], data["fallback"]) for data in told] == [("ranking", True)] * 2
+    assert all("the model failed" in data["fallbackReason"] for data in told)
+    assert answer["run"]["model"] == {"calls": 2, "tokensIn": 0, "tokensOut": 0, "cost": None}
     assert answer["run"]["status"] == "completed"
     assert [j["status"] for j in answer["jobs"]] == ["failed", "completed"]
     assert answer["jobs"][1]["artifactUrl"]

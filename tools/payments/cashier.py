@@ -34,6 +34,7 @@ from tools.payments.purchase import Delivery, Purchase
 from tools.payments.sellers import Seller, seller_of
 from tools.payments.wallets import Wallet
 from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
+from tools.wire.observer import note
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
 FREE: Final = "no payment was asked"
@@ -78,6 +79,7 @@ class Cashier:
             await self._check_funds(purchase.quoted)
         held = await self._hold(lease, run, purchase)
         payment = await self._ledger.payments.open(self._reserved(run, purchase))
+        note(payment=payment.id)
         if payment.state is PaymentState.RELEASED:
             await self.judge.free(payment.run_id, held)
             raise SlotClosed(f"Payment {payment.id} was released before it was signed")
@@ -127,6 +129,7 @@ class Cashier:
         payment's slot is closed. Raises LeaseLost with nothing sent, and ChainDown when the chain
         could not be asked; nothing is lost, call it again.
         """
+        note(payment=payment.id)
         try:
             run = await self.arm(lease, payment)
         except SlotClosed as closed:

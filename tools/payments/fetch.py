@@ -75,6 +75,11 @@ class FetchRequest:
         return urlsplit(self.url).netloc.lower()
 
     @property
+    def on_this_machine(self) -> bool:
+        """Whether the address is literally one of this machine."""
+        return urlsplit(self.url).hostname in _LOOPBACK
+
+    @property
     def shown_url(self) -> str:
         """The address without its query, which may hold a key."""
         return self.url.partition("?")[0]

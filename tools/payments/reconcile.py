@@ -61,12 +61,15 @@ class Report:
     """Runs that could not be closed, and why."""
 
     @property
+    def mismatches(self) -> int:
+        """How many transfers, payments and runs are wrong; 1 where only the totals differ."""
+        found = len(self.unknown_transfers) + len(self.missing) + len(self.unbalanced)
+        return found or int(self.ledger_total != self.chain_total)
+
+    @property
     def ok(self) -> bool:
         """True when the ledger and the chain agree to the micro-dollar."""
-        return (
-            not (self.unknown_transfers or self.missing or self.unbalanced)
-            and self.ledger_total == self.chain_total
-        )
+        return self.mismatches == 0
 
 
 class Reconciler:

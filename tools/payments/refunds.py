@@ -54,18 +54,22 @@ class Refunds:
                 )
             return
 
-    async def confirm(self, run_id: str, observe: Observe) -> None:
-        """Book the run's claimed refunds that the chain shows by now. Raises ChainDown.
+    async def confirm(self, run_id: str, observe: Observe) -> bool:
+        """Book the run's claimed refunds that the chain shows by now; True when none is left open.
+
+        Raises ChainDown.
 
         Idempotent: a transaction is booked once, and each step may be repeated.
         """
         for payment in await self._ledger.payments.awaiting_refund(run_id):
             await self._confirm(payment, observe)
         run = await self._ledger.runs.get(run_id)
-        for payment in await self._ledger.payments.of_run(run_id):
+        payments = await self._ledger.payments.of_run(run_id)
+        for payment in payments:
             booked = payment.refund_tx is None or payment.refund_tx in run.refunds
             if payment.state is PaymentState.REFUNDED and not booked:
                 await self._ledger.budget.refund(run_id, str(payment.refund_tx), payment.refunded)
+        return not any(p.refund_tx and p.state is PaymentState.SETTLED for p in payments)
 
     async def _confirm(self, payment: Payment, observe: Observe) -> None:
         if not payment.on_chain or payment.network != self._network.caip2:

@@ -64,9 +64,12 @@ class JobExtension:
         )
 
 
-def launch_order(template_id: str, job_params: Mapping[str, Any]) -> Mapping[str, Any]:
+def launch_order(
+    template_id: str, job_params: Mapping[str, Any], callback_url: str | None = None
+) -> Mapping[str, Any]:
     """The order of a job launch, as it is stored."""
-    return {"vendorJobTemplateId": template_id, "jobParams": dict(job_params)}
+    order = {"vendorJobTemplateId": template_id, "jobParams": dict(job_params)}
+    return order if callback_url is None else {**order, "callbackUrl": callback_url}
 
 
 def extension_order(job_id: str, vendor_job_id: str, minutes: int) -> Mapping[str, Any]:
@@ -92,4 +95,5 @@ def seller_of(
         return fetcher
     if kind is PurchaseKind.EXTEND:
         return JobExtension(client, vendor, order["vendorJobId"], order["minutes"])
-    return JobLaunch(client, vendor, JobOrder(order["vendorJobTemplateId"], order["jobParams"]))
+    wanted = (order["vendorJobTemplateId"], order["jobParams"], order.get("callbackUrl"))
+    return JobLaunch(client, vendor, JobOrder(*wanted))

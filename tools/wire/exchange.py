@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from tools.wire.observer import note
+from tools.wire.public_hosts import refusal
 from tools.wire.untrusted import Unreadable
 
 
@@ -100,6 +102,7 @@ async def open_stream(
             )
             request.headers.pop("cookie", None)
             response = await http.send(request, stream=True, follow_redirects=False)
+            note(status=response.status_code)
             try:
                 _refuse_compressed(response)
                 yield response
@@ -107,6 +110,9 @@ async def open_stream(
                 await response.aclose()
     except TimeoutError:
         raise NoAnswer(f"no complete answer within {limits.total_s:g} s") from None
+    except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
+        why = refusal(error) or f"the connection failed ({type(error).__name__})"
+        raise NoAnswer(why) from None
     except httpx.ConnectTimeout:
         raise NoAnswer(f"no connection within {limits.connect_s:g} s") from None
     except httpx.TimeoutException:
