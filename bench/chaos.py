@@ -30,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import uvloop
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as drawn_by
 from hypothesis.stateful import run_state_machine_as_test
@@ -52,7 +53,7 @@ MACHINE: Final = "machine"
 KILLS: Final = "kills"
 BATCH: Final = 10
 """Histories in a batch of the machine's."""
-MACHINE_SHARE: Final = 1 / 3
+MACHINE_SHARE: Final = 1 / 2
 """Of the machine's histories, which are short, to the other cases."""
 TURNS: Final = {"lies": 0.5, "history": 0.5, "stale2": 0.5, "evm": 0.75}
 """Cases a round of the campaigns whose cases take long; the others have one."""
@@ -232,7 +233,7 @@ def _conclude(seed: int, tally: Tally, seconds: float) -> int:
 
 def _worker(draw: Draw, only: list[str], results: Any, stop: Any) -> None:
     logging.disable(logging.CRITICAL)
-    asyncio.run(_play_streams(draw, only, results, stop))
+    uvloop.run(_play_streams(draw, only, results, stop))
 
 
 async def _play_streams(draw: Draw, only: list[str], results: Any, stop: Any) -> None:

@@ -52,6 +52,9 @@ class Consult:
 
 
 class Planner(Protocol):
+    looks_up: bool
+    """Whether it calls tools; for one that does not, they need not be made."""
+
     async def next(
         self,
         situation: Situation,
@@ -70,6 +73,8 @@ class RankingPlanner:
     def __init__(self, instead: str = "") -> None:
         """instead: why it decides and not a model, where one would be welcome."""
         self._instead = instead
+
+    looks_up = False
 
     async def next(
         self,
@@ -90,6 +95,8 @@ class ModelPlanner:
     together, a run `run_tokens`; then the ranking decides. What was used so far is in the
     conversation itself, and so outlives a crash.
     """
+
+    looks_up = True
 
     def __init__(
         self,

@@ -207,7 +207,9 @@ class EmbeddedMongo:
         listening = _LISTENING.search(child.output())
         if listening is None:
             return False
-        uri = f"mongodb://127.0.0.1:{listening[1]}/?directConnection=true"
+        # Retryable writes are off: at each of them this server looks through those of half an hour.
+        options = "directConnection=true&retryWrites=false"
+        uri = f"mongodb://127.0.0.1:{listening[1]}/?{options}"
         async with AsyncMongoClient[dict[str, object]](uri, serverSelectionTimeoutMS=500) as client:
             try:
                 await client.admin.command("ping")

@@ -42,8 +42,9 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     if stale:  # another conversation could take as long
         step = Decided(rank(situation), "ranking", fallback="every quote expired meanwhile")
     else:
-        tools = lookup_tools(desk.deps, desk.run)
-        step = await desk.deps.planner.next(situation, conversation, tools)
+        planner = desk.deps.planner
+        tools = lookup_tools(desk.deps, desk.run) if planner.looks_up else []
+        step = await planner.next(situation, conversation, tools)
     if step.used.calls:
         await desk.ledger.runs.count_model(desk.run.id, step.used)
         await desk.reread()
