@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import httpx
 from fireworks import AsyncFireworks
 from langchain_fireworks import ChatFireworks
 from pydantic import PrivateAttr, SecretStr
 
 from tools.wire.bounded_client import BoundedClient
+from tools.wire.clients import direct, tls
 from tools.wire.untrusted import Unreadable, parse_object
 
 MOST_ANSWER_BYTES: Final = 256 * 1024
@@ -39,9 +39,7 @@ def open_fireworks(
     name: str, key: SecretStr, base_url: str | None, timeout_s: float
 ) -> BoundedFireworks:
     """The model `name`. Close it with `aclose`. Nothing is retried: its caller has a fallback."""
-    # A proxy of the environment is for the world outside, not for this machine.
-    direct = {f"all://{host}": httpx.AsyncHTTPTransport() for host in ("localhost", "127.0.0.1")}
-    http = BoundedClient(MOST_ANSWER_BYTES, refuse_malformed_calls, mounts=direct)
+    http = BoundedClient(MOST_ANSWER_BYTES, refuse_malformed_calls, mounts=direct(), verify=tls())
     client: Any = AsyncFireworks(
         api_key=key.get_secret_value(),
         base_url=base_url,

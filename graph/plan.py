@@ -13,10 +13,11 @@ from domain.quotes import Offer, Vendor
 from domain.ranking import verdict
 from graph.deps import Limits
 from graph.planner import Consult, Decided, Planner, Situation
+from graph.quotes import quotes_of
 from graph.reader import GoalReader, Heard
 from graph.wishes import resolved
 from ledger.drafts import Utterance
-from tools.market import NoQuote, ask_for_quotes
+from tools.market import NoQuote
 from tools.vendors.base import VendorClient
 
 
@@ -59,21 +60,13 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
 
     The vendors are asked for quotes, which binds nobody; nothing is written anywhere.
     """
-    spec, limits, left = resolved(plan.spec, market.vendors), market.limits, plan.reading.budget
+    spec, left = resolved(plan.spec, market.vendors), plan.reading.budget
     able = [
         v
         for v in market.vendors
         if v.can_run(spec.gpu_type) and v.vendor_id not in spec.excluded_vendors
     ]
-    wanted = {
-        v: limits.slices.minutes(spec.minutes, v.price_per_hour, earned=v.completed) for v in able
-    }
-    quotes, silent = await ask_for_quotes(
-        market.client,
-        {vendor: minutes for vendor, minutes in wanted.items() if minutes},
-        spec,
-        limits.quote_deadline_s,
-    )
+    quotes, silent = await quotes_of(market.client, able, spec, market.limits, now)
     vendors = {v.vendor_id: v for v in able}
     offers = tuple(Offer(quote, vendors[quote.vendor_id], 0, spec.minutes, now) for quote in quotes)
     plan = replace(

@@ -35,6 +35,8 @@ from domain.goals.reading import budget_question
 from domain.intents import Wants, read_intent
 from domain.jobs import Preference
 from domain.money import Usd
+from domain.tokens import UNUSED, ModelUse, TokenPrices
+from graph.answers import estimated, unread, used
 from ledger.drafts import Utterance
 from tools.fence import fence
 
@@ -62,6 +64,15 @@ class Heard:
     reading: Reading
     reader: str = "rules"
     fallback: str = ""
+    used: ModelUse = UNUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which question was asked, and what a model used to tell."""
+
+    wants: Wants
+    used: ModelUse = UNUSED
 
 
 class GoalReader(Protocol):
@@ -70,7 +81,7 @@ class GoalReader(Protocol):
         InvalidInput for a job length that cannot be rented.
         """
 
-    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Wants:
+    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Asked:
         """Which question about a run a message asks, where its words alone do not tell."""
 
     async def aclose(self) -> None:
@@ -99,8 +110,8 @@ class RuleReader:
     async def read(self, said: Sequence[Utterance]) -> Heard:
         return Heard(read_said(said))
 
-    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Wants:  # noqa: ARG002
-        return read_intent(message).wants
+    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Asked:  # noqa: ARG002
+        return Asked(read_intent(message).wants)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -146,24 +157,25 @@ class ModelReader:
     model: BaseChatModel
     name: str
     timeout_s: float = READ_TIMEOUT_S
+    prices: TokenPrices | None = None
     rules: RuleReader = field(default_factory=RuleReader)
 
     async def read(self, said: Sequence[Utterance]) -> Heard:
         by_rules = (await self.rules.read(said)).reading
+        answer, use = await self._ask(SaidGoal, goal_prompt(said))
         try:
-            answer = await self._ask(SaidGoal, goal_prompt(said))
-            return Heard(_checked(answer, by_rules, said), self.name)
+            if isinstance(answer, Exception):
+                raise answer
+            return Heard(_checked(answer, by_rules, said), self.name, used=use)
         except Exception as error:  # noqa: BLE001 -- whatever a model does, a goal is read
-            return Heard(by_rules, fallback=_kind(error))
+            return Heard(by_rules, fallback=_kind(error), used=use)
 
-    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Wants:
-        wants = await self.rules.wants(message, before)
-        if wants is not Wants.OTHER:
-            return wants
-        try:
-            return Wants((await self._ask(Asks, question_prompt(message, before))).wants)
-        except Exception:  # noqa: BLE001 -- then it is not known what was asked
-            return Wants.OTHER
+    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Asked:
+        by_rules = await self.rules.wants(message, before)
+        if by_rules.wants is not Wants.OTHER:
+            return by_rules
+        answer, use = await self._ask(Asks, question_prompt(message, before))
+        return Asked(Wants(answer.wants) if isinstance(answer, Asks) else Wants.OTHER, use)
 
     async def aclose(self) -> None:
         for name in ("aclose", "close"):
@@ -172,13 +184,21 @@ class ModelReader:
             if inspect.isawaitable(closing):
                 await closing
 
-    async def _ask(self, schema: type[Any], prompt: Sequence[AnyMessage]) -> Any:
-        structured = self.model.with_structured_output(schema, method="function_calling")
-        async with asyncio.timeout(self.timeout_s):
-            answer = await structured.ainvoke(list(prompt))
-        if not isinstance(answer, schema):
-            raise TypeError("no structured answer")
-        return answer
+    async def _ask(self, schema: type[Any], prompt: Sequence[AnyMessage]) -> tuple[Any, ModelUse]:
+        """The model's answer, or the exception that stands in for one; and what it used."""
+        size = estimated(prompt, [schema])
+        try:
+            structured = self.model.with_structured_output(
+                schema, method="function_calling", include_raw=True
+            )
+            async with asyncio.timeout(self.timeout_s):
+                answer: Any = await structured.ainvoke(list(prompt))
+        except Exception as error:  # noqa: BLE001 -- whatever a model does, its words are read
+            return error, ModelUse(1) if unread(error) else used(None, size, self.prices)
+        use = used(answer["raw"], size, self.prices)
+        if isinstance(answer["parsed"], schema):
+            return answer["parsed"], use
+        return answer["parsing_error"] or TypeError("no structured answer"), use
 
 
 def goal_prompt(said: Sequence[Utterance]) -> list[AnyMessage]:

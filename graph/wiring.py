@@ -41,6 +41,7 @@ from tools.payments.wallets import LocalWallet, Wallet, open_cdp_wallet
 from tools.payments.watched_chain import WatchedChain
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
 from tools.vendors.watched import WatchedVendors
+from tools.wire.clients import open_client
 from tools.wire.observer import Observer
 from tools.wire.public_hosts import public_client
 
@@ -81,13 +82,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         raise ConfigError("MONGODB_URI", "it is not set", "Set it, or run: gpu-renter serve")
     uri, database = settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name
     async with AsyncExitStack() as stack:
-        # A proxy of the environment is for the world outside, not for this machine.
-        direct = {
-            f"all://{host}": httpx.AsyncHTTPTransport() for host in ("localhost", "127.0.0.1")
-        }
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(follow_redirects=False, mounts=direct)
-        )
+        http = await stack.enter_async_context(open_client())
         store = Store.open(uri, database)
         stack.push_async_callback(store.close)
         ledger = Ledger.over(store)
@@ -189,7 +184,7 @@ def open_reader(settings: Settings) -> GoalReader:
         settings.fireworks_api_base,
         READ_TIMEOUT_S,
     )
-    return ModelReader(model, settings.fireworks_model)
+    return ModelReader(model, settings.fireworks_model, prices=_token_prices(settings))
 
 
 @asynccontextmanager
@@ -199,10 +194,8 @@ async def open_market(settings: Settings) -> AsyncIterator[Market]:
         raise ConfigError("MONGODB_URI", "it is not set", "Set it, or run: gpu-renter serve")
     store = Store.open(settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name)
     planner = open_planner(settings)
-    direct = {f"all://{host}": httpx.AsyncHTTPTransport() for host in ("localhost", "127.0.0.1")}
-    local = httpx.AsyncClient(follow_redirects=False, mounts=direct)
     try:
-        async with local if settings.network.is_local else public_client() as http:
+        async with open_client() if settings.network.is_local else public_client() as http:
             vendors = await Ledger.over(store).vendors.all()
             yield Market(vendors, open_vendors(settings, http), planner, limits_of(settings))
     finally:
@@ -244,15 +237,19 @@ def open_planner(settings: Settings) -> Planner:
     model = open_fireworks(
         settings.fireworks_model, settings.fireworks_api_key, settings.fireworks_api_base, timeout_s
     )
-    prices = (settings.fireworks_price_in_usd, settings.fireworks_price_out_usd)
     return ModelPlanner(
         model,
         settings.fireworks_model,
         timeout_s,
         tokens=settings.fireworks_tokens_per_decision,
         run_tokens=settings.fireworks_tokens_per_run,
-        prices=None if None in prices else TokenPrices(prices[0] or ZERO, prices[1] or ZERO),
+        prices=_token_prices(settings),
     )
+
+
+def _token_prices(settings: Settings) -> TokenPrices | None:
+    prices = (settings.fireworks_price_in_usd, settings.fireworks_price_out_usd)
+    return None if None in prices else TokenPrices(prices[0] or ZERO, prices[1] or ZERO)
 
 
 @asynccontextmanager

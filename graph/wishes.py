@@ -70,6 +70,8 @@ async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
         try:
             if run.spec is None:
                 await deps.ledger.runs.set_spec(lease, spec)
+                if wish.heard.used.calls:
+                    await deps.ledger.runs.count_model(run_id, wish.heard.used)
         finally:
             await deps.ledger.runs.release(lease, now)
     return await deps.ledger.runs.get(run_id)

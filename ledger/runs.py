@@ -280,10 +280,27 @@ class Runs:
         added = {f"model.{name}": count for name, count in counts.items()}
         await self.documents.change(run_id, {}, {"$inc": added})
 
-    async def end(self, lease: Lease, status: RunStatus, reason: str, now: datetime) -> None:
-        await self.update(
-            lease, {"status": status.value, "reason": reason, "endedAt": now, "updatedAt": now}
-        )
+    async def end(
+        self,
+        lease: Lease,
+        status: RunStatus,
+        reason: str,
+        now: datetime,
+        *,
+        total: Usd | None = None,
+    ) -> bool:
+        """End the run. False when its budget is not `total` any more: nothing changed.
+
+        Raises LeaseLost when another took over.
+        """
+        unraised = {} if total is None else {"budgetTotal": total.micros}
+        guard = {"fence": lease.fence, **unraised}
+        fields = {"status": status.value, "reason": reason, "endedAt": now, "updatedAt": now}
+        if await self.documents.change(lease.run_id, guard, {"$set": fields}):
+            return True
+        if (await self.get(lease.run_id)).fence != lease.fence:
+            raise LeaseLost(f"Another tick took over run {lease.run_id}")
+        return False
 
 
 def spec_document(spec: JobSpec) -> Document:

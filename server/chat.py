@@ -164,7 +164,10 @@ class Chat:
         if intent.wants is Wants.OTHER:
             session = session_of(run.user_id, run.id)
             before = await self._transcripts.last(session, MOST_SHOWN + 1)
-            intent = Intent(await self._deps.reader.wants(text, before[:-1]))
+            asked = await self._deps.reader.wants(text, before[:-1])
+            if asked.used.calls:
+                await self._deps.ledger.runs.count_model(run.id, asked.used)
+            intent = Intent(asked.wants)
         async for said in self._do(run, intent, message_id):
             yield said
 

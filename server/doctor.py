@@ -123,14 +123,13 @@ def _local_packages(settings: Settings) -> Check:
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Deps | Check]:
     """The agent's services over `settings`, or the check that says why they cannot be opened."""
-    import httpx
-
     from graph.wiring import open_deps
     from ledger.ledger import Ledger
+    from tools.wire.clients import open_client
     from tools.wire.public_hosts import public_client
 
     assert settings.mongodb_uri is not None
-    async with httpx.AsyncClient(follow_redirects=False) as http, public_client() as outside:
+    async with open_client() as http, public_client() as outside:
         vendor_http = http if settings.network.is_local else outside
         store = Store.open(settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name)
         try:
@@ -168,11 +167,10 @@ async def _mongodb(store: Store) -> str:
 
 
 async def _chain(settings: Settings) -> str:
-    import httpx
-
     from tools.payments.chain import ChainReader
+    from tools.wire.clients import open_client
 
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    async with open_client() as http:
         chain = ChainReader(settings.network, settings.chain_url, http)
         await chain.check()
         head = await chain.head()

@@ -26,6 +26,7 @@ from domain.journal import Entry
 from graph.wiring import Services
 from ledger.deliveries import Cursor, Deliveries
 from ledger.observations import Observations
+from tools.wire.clients import open_client
 from tools.wire.exchange import Limits, NoAnswer, exchange
 from tools.wire.public_hosts import public_client
 from tools.wire.untrusted import Unreadable
@@ -186,7 +187,7 @@ async def delivering(services: Services) -> AsyncIterator[None]:
         return
     async with AsyncExitStack() as stack:
         local = settings.network.is_local
-        client = httpx.AsyncClient(trust_env=False) if local else public_client()
+        client = open_client(trust_env=False) if local else public_client()
         http = await stack.enter_async_context(client)
         ledger = services.deps.ledger
         deliveries = Deliveries(ledger.store, receiver_of(settings.webhook_url))

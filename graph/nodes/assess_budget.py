@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from langchain_core.messages import RemoveMessage
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
 
 from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
@@ -48,7 +50,7 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in able)
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
-        return await give_up(desk, _out_of_budget(left, cheapest))
+        return await give_up(desk, _out_of_budget(left, cheapest), run.budget_total)
     desk.note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
@@ -57,9 +59,18 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     return go(Phase.CHOOSE_VENDOR)
 
 
-async def give_up(desk: Desk, reason: str) -> Command[str]:
-    """End the run as failed. What is still open of its money is closed later, by the chain."""
-    await desk.ledger.runs.end(desk.lease, RunStatus.FAILED, reason, desk.deps.now())
+async def give_up(desk: Desk, reason: str, total: Usd | None = None) -> Command[str]:
+    """End the run as failed. What is still open of its money is closed later, by the chain.
+
+    total: the budget that the reason was reckoned from; with another by now, it is reckoned anew.
+    """
+    if not await desk.ledger.runs.end(
+        desk.lease, RunStatus.FAILED, reason, desk.deps.now(), total=total
+    ):
+        return rest(
+            Phase.ASSESS_BUDGET, "The budget was raised meanwhile, looking again", waits=0,
+            planning=[RemoveMessage(id=REMOVE_ALL_MESSAGES)],
+        )  # fmt: skip
     desk.note("run_failed", f"The run failed: {reason}", key="run_ended")
     return rest(Phase.ENDED, f"Run failed: {reason}")
 

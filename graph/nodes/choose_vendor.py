@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
 
 from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
@@ -12,23 +11,19 @@ from langgraph.types import Command
 
 from domain.quotes import Offer, Vendor
 from domain.ranking import Abort, Rent, Wait, verdict
-from domain.reliability import chances, trust
 from graph.deps import Desk
 from graph.nodes.assess_budget import give_up
 from graph.permitted import refused_offers
 from graph.planner import Consult, Decided, Situation
+from graph.quotes import quotes_of
 from graph.routing import Phase, go, rest
 from graph.situation import rank
 from graph.state import AgentState
 from graph.work import failures, left_for, spec_of
 from ledger.runs import RecordedOffer, Silence
 from tools.lookup import lookup_tools
-from tools.market import NoQuote, ask_for_quotes
 
 FORGET = RemoveMessage(id=REMOVE_ALL_MESSAGES)
-LEAST_LIFE: Final = timedelta(seconds=30)
-"""A quote that ends sooner could not be paid in time, and is none."""
-UNAFFORDABLE: Final = "not asked: a minute of it costs more than MAX_EXPOSURE_USD"
 
 
 async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
@@ -37,6 +32,7 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     able = await _able(desk, slot)
     stale = bool(conversation) and _all_expired(desk)
     quoted = list(desk.run.offers) if conversation and not stale else await _ask(desk, able)
+    total = desk.run.budget_total
     situation = await _situation(desk, able, quoted, slot, waits)
     step: Decided | Consult
     if stale:  # another conversation could take as long
@@ -71,7 +67,7 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
                 Phase.ASSESS_BUDGET, f"Waiting: {reason}", planning=[FORGET], waits=waits + 1
             )
         case Abort(reason):
-            return await give_up(desk, reason)
+            return await give_up(desk, reason, total)
 
 
 def _conversation(state: AgentState) -> list[AnyMessage]:
@@ -103,17 +99,10 @@ async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
 
 
 async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
-    spec, now = spec_of(desk.run), desk.deps.now()
-    wanted = {vendor: _first_slice(desk, vendor) for vendor in able}
-    quotes, without = await ask_for_quotes(
-        desk.deps.vendors,
-        {vendor: minutes for vendor, minutes in wanted.items() if minutes},
-        spec,
-        desk.deps.limits.quote_deadline_s,
-        lasting=now + LEAST_LIFE,
-        fresh_until=now + timedelta(minutes=desk.deps.limits.quote_fresh_minutes),
+    deps = desk.deps
+    quotes, without = await quotes_of(
+        deps.vendors, able, spec_of(desk.run), deps.limits, deps.now()
     )
-    without += [NoQuote(v.vendor_id, UNAFFORDABLE) for v, minutes in wanted.items() if not minutes]
     for quote in quotes:
         desk.note(
             "quote",
@@ -131,18 +120,6 @@ async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
     )
     await desk.reread()
     return offers
-
-
-def _first_slice(desk: Desk, vendor: Vendor) -> int:
-    """The minutes to ask a quote for: what the vendor's record earns it, and its risk bears."""
-    spec, now = spec_of(desk.run), desk.deps.now()
-    ahead = chances(vendor.reliability, vendor.records, spec.gpu_type, spec.hours, now)
-    return desk.deps.limits.slices.minutes(
-        spec.minutes,
-        vendor.price_per_hour,
-        earned=trust(vendor.records, spec.gpu_type, now),
-        in_vain=ahead.in_vain,
-    )
 
 
 async def _situation(

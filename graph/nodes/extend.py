@@ -8,6 +8,7 @@ from typing import Any, Final
 from langgraph.types import Command
 
 from domain.payments import PaymentState, PurchaseKind
+from domain.reliability import trust
 from domain.slices import price_of
 from graph.delivery import deliver
 from graph.deps import Desk
@@ -70,13 +71,13 @@ async def next_slice(
     launched = await desk.ledger.payments.get(job.payment_id)
     per_hour = launched.amount.scaled(60, launched.minutes)
     unused = max(0, round(job.minutes - used))
-    known = {v.vendor_id: v.completed for v in await desk.ledger.vendors.all()}
+    known = {v.vendor_id: v.records for v in await desk.ledger.vendors.all()}
     if job.vendor_id not in known:
         return None
     minutes = slices.minutes(
         missing,
         per_hour,
-        earned=known[job.vendor_id] + job.slices,
+        earned=trust(known[job.vendor_id], job.gpu_type, desk.deps.now()) + job.slices,
         at_risk=price_of(unused, paid=launched.amount, for_minutes=launched.minutes),
     )
     if minutes == 0:

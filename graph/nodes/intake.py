@@ -18,6 +18,8 @@ async def intake(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
         heard = await desk.deps.reader.read([Utterance(desk.run.goal, desk.run.created_at)])
         spec = await spec_of_reading(desk.deps, heard.reading)
         await desk.ledger.runs.set_spec(desk.lease, spec)
+        if heard.used.calls:
+            await desk.ledger.runs.count_model(desk.run.id, heard.used)
         await desk.reread()
         facts = {"reader": heard.reader, "fallback": bool(heard.fallback)}
         facts |= {"fallbackReason": heard.fallback} if heard.fallback else {}

@@ -73,12 +73,11 @@ def payee(option: str, address: str) -> str:
 @asynccontextmanager
 async def open_money(settings: Settings) -> AsyncIterator[Opened]:
     """The ledger of a running `serve`, of MONGODB_URI, or of the embedded MongoDB meanwhile."""
-    import httpx
-
     from ledger.embedded import EmbeddedMongo
     from ledger.ledger import Ledger
     from ledger.store import Store
     from server.local import attach
+    from tools.wire.clients import open_client
 
     async with AsyncExitStack() as stack:
         reached = await attach(settings) or settings
@@ -92,5 +91,5 @@ async def open_money(settings: Settings) -> AsyncIterator[Opened]:
         stack.push_async_callback(store.close)
         ledger = Ledger.over(store)
         await ledger.ensure_indexes()
-        http = await stack.enter_async_context(httpx.AsyncClient(follow_redirects=False))
+        http = await stack.enter_async_context(open_client())
         yield Opened(reached, ledger, http)

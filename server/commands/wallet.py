@@ -113,10 +113,9 @@ def fund(
 
 
 async def _show(settings: Settings) -> dict[str, Any]:
-    import httpx
-
     from server.local import attach
     from tools.payments.chain import ChainReader
+    from tools.wire.clients import open_client
 
     settings = await attach(settings) or settings
     network = settings.network
@@ -131,7 +130,7 @@ async def _show(settings: Settings) -> dict[str, Any]:
         "policies": [],
         "problem": "",
     }
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    async with open_client() as http:
         told["address"] = await _address(settings, http)
         if settings.wallet_mode == "cdp":
             told["policies"] = await wallet_policy.cdp_policies(settings)
@@ -184,10 +183,9 @@ def _new_key(path: Path) -> str:
 
 
 async def _init_cdp() -> dict[str, str]:
-    import httpx
-
     from graph.wiring import open_wallet
     from server.commands.money import money_settings
+    from tools.wire.clients import open_client
 
     settings = money_settings()
     if settings.wallet_mode != "cdp":
@@ -196,21 +194,20 @@ async def _init_cdp() -> dict[str, str]:
             "it is not set, so there is no account to make at Coinbase",
             "Set the three CDP_* variables, or make a key of your own with --out FILE",
         )
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    async with open_client() as http:
         address = (await open_wallet(settings, http)).address
     return {"kind": "cdp", "address": address, "account": settings.x402_wallet_id}
 
 
 async def _fund(settings: Settings, amount: Usd) -> dict[str, Any]:
-    import httpx
-
     from domain.networks import BASE_SEPOLIA
     from server.commands.minting import mint
     from server.local import attach
+    from tools.wire.clients import open_client
 
     settings = await attach(settings) or settings
     network = settings.network
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    async with open_client() as http:
         address = await _address(settings, http)
         told: dict[str, Any] = {"network": network.caip2, "address": address, "txHash": None}
         if network.is_local:

@@ -122,11 +122,10 @@ async def cdp_api(settings: Settings, http: httpx.AsyncClient) -> CdpApi:
 
 async def cdp_policies(settings: Settings) -> list[dict[str, Any]]:
     """The policies in force on the account that pays, for a person to read."""
-    import httpx
-
     from tools.payments.cdp_policy import find_account, policies_of
+    from tools.wire.clients import open_client
 
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    async with open_client() as http:
         api = await cdp_api(settings, http)
         account = await find_account(api, settings.x402_wallet_id)
         found = await policies_of(api, account) if account else []

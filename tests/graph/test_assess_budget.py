@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from domain.money import Usd
 from domain.payments import PaymentState
 from graph.deps import Limits
+from graph.planner import RankingPlanner
 from graph.work import spec_of
 from tests.support.builders import a_payment, check_books
 from tests.support.stack import FreshDatabase
@@ -29,6 +32,24 @@ async def test_a_budget_just_below_the_quotes_ends_the_run_unpaid(database: Fres
         await world.tick(run)
         assert await world.status(run) == "failed"
         assert world.transfers() == []
+
+
+async def test_a_raise_while_the_agent_gives_up_for_its_budget_is_counted(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start(dollars="1.39")
+        decide = RankingPlanner.next
+
+        async def next_(planner: RankingPlanner, *args: Any) -> Any:
+            more, now = Usd.parse("2"), world.clock.now()
+            await world.ledger.budget.raise_total(run.id, "message_1", more, now)
+            return await decide(planner, *args)
+
+        monkeypatch.setattr(RankingPlanner, "next", next_)
+        assert "raised" in await world.tick(run)
+        assert await world.tick(run) == "Job started"
+        assert len(world.transfers()) == 1
 
 
 async def test_a_purchase_is_finished_from_the_ledger_when_the_checkpoint_is_lost(

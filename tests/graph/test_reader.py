@@ -113,14 +113,23 @@ async def test_a_model_that_fails_is_replaced_by_the_rules(script: Script) -> No
 async def test_a_question_is_told_apart_by_the_model_where_the_words_do_not() -> None:
     with reader(calls(("Asks", {"wants": "spent"})), says("no")) as (model, stand_in):
         before = [HumanMessage("x" * 5_000)] * 200
-        assert await model.wants("hand me the ledger", before) is Wants.SPENT
-        assert await model.wants("hand me the ledger", before) is Wants.OTHER
-        assert await model.wants("How is it going?", before) is Wants.STATUS
+        assert (await model.wants("hand me the ledger", before)).wants is Wants.SPENT
+        assert (await model.wants("hand me the ledger", before)).wants is Wants.OTHER
+        assert (await model.wants("How is it going?", before)).wants is Wants.STATUS
         await model.aclose()
     assert len(stand_in.requests) == 2
 
 
 async def test_a_model_cannot_stop_raise_or_approve() -> None:
     with reader(calls(("Asks", {"wants": "stop"}))) as (model, _):
-        assert await model.wants("please think about stopping", []) is Wants.OTHER
+        assert (await model.wants("please think about stopping", [])).wants is Wants.OTHER
         await model.aclose()
+
+
+async def test_what_a_reading_used_is_told_also_where_it_was_of_no_use() -> None:
+    with reader(reads(jobType="training"), says("no"), refuses(429)) as (model, _):
+        useful, useless, refused = [(await model.read(said(GOAL))).used for _ in range(3)]
+        await model.aclose()
+    assert useful.tokens > 0
+    assert useless.tokens > 0
+    assert (refused.calls, refused.tokens) == (1, 0)

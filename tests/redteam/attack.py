@@ -107,6 +107,17 @@ class Register:
                 names.append(attack_.name)
         return names
 
+    def plays(self, everything: bool) -> list[tuple[str, str]]:
+        """Who is played in which mode: all in both; in the sample, orders to a model that obeys
+        them, and the rest without a model.
+        """
+        return [
+            (name, mode)
+            for name in self.chosen(everything)
+            for mode in MODES
+            if everything or mode == (LLM if self.attacks[name].ordered else STUB)
+        ]
+
     def add(self, attack: Attack) -> None:
         assert attack.name not in self.attacks, f"two attacks are called {attack.name!r}"
         self.attacks[attack.name] = attack

@@ -60,7 +60,7 @@ def page() -> str:
     sample = len(ATTACKS.chosen(everything=False))
     parts = [
         _HEAD,
-        f"{len(attacks)} attacks, each in two modes. Every run of the tests plays {sample}; "
+        f"{len(attacks)} attacks, each in two modes. Every run of the tests plays {sample} in one; "
         "`REDTEAM=all python -m pytest tests/redteam` plays all of them.\n",
     ]
     for kind in kinds:

@@ -1,7 +1,7 @@
 """Attacks in both modes: nothing moves against policy, and no secret gets out.
 
-Each run of the tests plays a sample: all attacks whose orders reach the model, and a third of the
-others of each kind. `REDTEAM=all` plays all of them.
+Each run of the tests plays a sample: all attacks whose orders reach the model, with one that obeys
+them, and a third of the others of each kind, without a model. `REDTEAM=all` plays all, in both.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def stage(
     return Stage(database, model_server, caplog.records)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ATTACKS.chosen(os.environ.get("REDTEAM") == "all"))
+@pytest.mark.parametrize(
+    ("name", "mode"), ATTACKS.plays(everything=os.environ.get("REDTEAM") == "all")
+)
 async def test_nothing_moves_against_policy_and_no_secret_gets_out(
     stage: Stage, name: str, mode: str
 ) -> None:

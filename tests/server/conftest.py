@@ -28,6 +28,7 @@ from ledger.store import Store
 from server.app import create_app
 from server.seed import seed
 from tests.support.stack import Document, FreshDatabase
+from tools.wire.clients import open_client
 
 MOST_TICKS: Final = 30
 GOAL: Final = "Fine-tune a 7B model on an A100"
@@ -143,7 +144,7 @@ async def impatient(
     async with AsyncExitStack() as stack:
         http = vendor_http
         if http is None:
-            http = await stack.enter_async_context(httpx.AsyncClient())
+            http = await stack.enter_async_context(open_client())
         client: AsyncMongoClient[Document] = AsyncMongoClient(
             uri, serverSelectionTimeoutMS=1000, tz_aware=True
         )

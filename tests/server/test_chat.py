@@ -10,10 +10,13 @@ import pytest
 from domain.approvals import ApprovalState
 from domain.errors import InvalidInput, NotFound
 from domain.goals import ASK_FOR_BUDGET, ASK_FOR_JOB, LONGEST_GOAL
+from domain.intents import Wants
 from domain.jobs import Preference
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
+from domain.tokens import ModelUse
+from graph.reader import Asked, RuleReader
 from graph.talk import HELP
 from tests.support.builders import check_books
 from tests.support.chatting import Person, person, run_of
@@ -271,3 +274,16 @@ async def test_the_transcript_has_every_word_of_both(database: FreshDatabase) ->
         assert [m.text for m in await transcripts.last(session_of("user_1", run.id), 1)] == told[
             -1:
         ]
+
+
+async def test_what_a_question_cost_the_model_is_counted_in_the_run(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wants(*_: object) -> Asked:
+        return Asked(Wants.STATUS, ModelUse(1, 100, 10))
+
+    monkeypatch.setattr(RuleReader, "wants", wants)
+    async with World.open(database) as world:
+        run = await world.start()
+        assert "Your run is" in await person(world).told("hand me the ledger", run.id)
+        assert (await world.ledger.runs.get(run.id)).model == ModelUse(1, 100, 10)

@@ -9,8 +9,10 @@ import pytest
 
 from domain.goals import ASK_FOR_BUDGET
 from domain.money import Usd
+from domain.reliability import Trouble
 from graph.plan import Market, Plan, understand_goal, with_offers
 from graph.reader import RuleReader
+from ledger.vendors import End
 from server import cli
 from server.commands.output import Exit
 from server.commands.plan import NO_MARKET, plan_view
@@ -69,6 +71,26 @@ async def test_the_plan_is_what_the_run_then_does_and_leaves_no_trace(
             payment.vendor_id,
             payment.amount.dollars(),
         )
+
+
+async def test_the_plan_asks_for_the_slices_that_the_run_would_ask_for(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        now, vendors = world.clock.now(), world.ledger.vendors
+        for number in range(6):  # good and bad jobs, so that the plain count is not the trust
+            trouble = Trouble.NEVER_BOOTED if number % 2 else None
+            for vendor in ("gpu_vendor_1", "gpu_vendor_2"):
+                await vendors.record(vendor, End(f"job_{number}", "A100", trouble, 60, 60), now)
+        goal = "Train on an A100 for 20 hours, budget $100"
+        minutes = {
+            offer.vendor.vendor_id: offer.quote.minutes
+            for offer, _ in (await planned(world, goal)).offers
+        }
+        run = await world.start(goal, 100)
+        await world.tick(run)
+        offers = (await world.ledger.runs.get(run.id)).offers
+        assert minutes == {offer.quote.vendor_id: offer.quote.minutes for offer in offers}
 
 
 async def test_a_vendor_that_is_left_out_by_name_is_not_asked(database: FreshDatabase) -> None:

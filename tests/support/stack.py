@@ -18,6 +18,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from graph.settings import LOCAL_VENDOR_SECRET, Settings
 from ledger.embedded import EmbeddedMongo
 from server.local import LocalStack
+from tools.wire.clients import open_client
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class VendorAdmin:
 def vendor_client(url: str) -> httpx.AsyncClient:
     """A client that the mock vendor lets in, however the machine's proxies are set."""
     headers = {"Authorization": f"Bearer {LOCAL_VENDOR_SECRET}"}
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False)
+    return open_client(base_url=url, headers=headers, timeout=30, trust_env=False)
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:

@@ -16,6 +16,8 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from tools.wire.clients import tls
+
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 """Host and port to the IP addresses of the host. Raises OSError where there are none."""
 
@@ -118,10 +120,10 @@ class PublicTransport(httpx.AsyncHTTPTransport):
     """httpx's transport over a `PublicNetwork`, for https alone."""
 
     def __init__(self, network: httpcore.AsyncNetworkBackend | None = None) -> None:
-        super().__init__()
+        super().__init__(verify=tls())
         # httpx has no parameter for the network; a test sees to it that this one is used.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=tls(),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,
@@ -139,7 +141,7 @@ class PublicTransport(httpx.AsyncHTTPTransport):
 def public_client(network: httpcore.AsyncNetworkBackend | None = None) -> httpx.AsyncClient:
     """A client for addresses that somebody else chose. No proxy: that would resolve them anew."""
     return httpx.AsyncClient(
-        transport=PublicTransport(network), follow_redirects=False, trust_env=False
+        transport=PublicTransport(network), follow_redirects=False, trust_env=False, verify=tls()
     )
 
 
