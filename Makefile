@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -33,7 +33,8 @@ imports: $(STAMP)  ## which package may import which
 chaos: $(STAMP)  ## the long runs: crashes and faults, the fleet under fire, attacks, fuzzing
 	$(BIN)/python -m bench.chaos
 	$(BIN)/python -m bench.fleet
-	REDTEAM=all $(BIN)/python -m pytest tests/redteam -n $(PYTEST_WORKERS) -q
+	REDTEAM=all LONG=1 $(BIN)/python -m pytest tests/redteam tests/graph/test_bounded_state.py \
+		-n $(PYTEST_WORKERS) -q
 	$(BIN)/python -m bench.fuzz
 
 bench: $(STAMP)  ## the measurements

@@ -17,7 +17,7 @@ from tests.chaos.stage import Outcome, Stage
 from tests.support.stack import FreshDatabase
 
 SEED = 20_260_101
-CASES_EACH = 3
+CASES_EACH = 2
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ async def test_workers_are_killed_and_redis_flushed_and_restarted_and_all_runs_e
     redis_program: str, tmp_path: Path
 ) -> None:
     del redis_program
-    plan = Plan(runs=10, workers=2, seed=1, kill_every_s=(0.5, 1.5), most_s=90, lease_s=3.0,
+    plan = Plan(runs=6, workers=2, seed=1, kill_every_s=(0.5, 1.5), most_s=90, lease_s=3.0,
                 most_kills=2)  # fmt: skip
     verdict = await play(tmp_path, plan, fail_rate=0.0)
     assert verdict.broken == []

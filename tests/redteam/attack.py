@@ -90,7 +90,8 @@ class Attack:
 
 
 SHARE: Final = 3
-"""Of the attacks whose orders do not reach the model, one in so many is played each time."""
+SHARE_ORDERED: Final = 2
+"""One attack in so many of its kind is played each time; the ordered ones are those: whose orders reach the model."""
 
 
 @dataclass(slots=True)
@@ -99,11 +100,12 @@ class Register:
 
     def chosen(self, everything: bool) -> list[str]:
         """The names of those to play: all, or the sample that each run of the tests plays."""
-        counts: Counter[str] = Counter()
+        counts: Counter[tuple[str, bool]] = Counter()
         names = []
         for attack_ in self.attacks.values():
-            counts[attack_.kind] += not attack_.ordered
-            if everything or attack_.ordered or counts[attack_.kind] % SHARE == 1:
+            counts[attack_.kind, attack_.ordered] += 1
+            share = SHARE_ORDERED if attack_.ordered else SHARE
+            if everything or counts[attack_.kind, attack_.ordered] % share == 1:
                 names.append(attack_.name)
         return names
 

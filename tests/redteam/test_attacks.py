@@ -1,7 +1,7 @@
 """Attacks in both modes: nothing moves against policy, and no secret gets out.
 
-Each run of the tests plays a sample: all attacks whose orders reach the model, with one that obeys
-them, and a third of the others of each kind, without a model. `REDTEAM=all` plays all, in both.
+Each run of the tests plays a sample: of each kind half of the attacks whose orders reach the model,
+with one that obeys, and a third of the others, without a model. `REDTEAM=all` plays all, in both.
 """
 
 from __future__ import annotations

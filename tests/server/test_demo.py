@@ -170,7 +170,7 @@ def test_the_demo_completes_with_its_model_down_and_its_json_is_the_apis_status(
     told = [o["data"] for o in answer["observations"] if "planner" in o["data"]]
     assert [(data["planner"], data["fallback"]) for data in told] == [("ranking", True)] * 2
     assert all("the model failed" in data["fallbackReason"] for data in told)
-    assert answer["run"]["model"] == {"calls": 2, "tokensIn": 0, "tokensOut": 0, "cost": None}
+    assert answer["run"]["model"] == {"calls": 3, "tokensIn": 0, "tokensOut": 0, "cost": None}
     assert answer["run"]["status"] == "completed"
     assert [j["status"] for j in answer["jobs"]] == ["failed", "completed"]
     assert answer["jobs"][1]["artifactUrl"]

@@ -12,7 +12,7 @@ from graph.wiring import Services
 from server.app import create_app
 from tests.server.conftest import opening
 
-EACH = 3
+EACH = 2
 
 
 async def test_every_operation_answers_as_its_document_says(services: Services) -> None:
