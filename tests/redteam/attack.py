@@ -91,7 +91,7 @@ class Attack:
 
 SHARE: Final = 3
 SHARE_ORDERED: Final = 2
-"""One attack in so many of its kind is played each time; the ordered ones are those: whose orders reach the model."""
+"""Of each kind, one attack in so many is played each time; ordered: a model gets its orders."""
 
 
 @dataclass(slots=True)
