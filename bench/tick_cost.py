@@ -28,7 +28,7 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-from ledger.runs import Run
+from ledger.run import Run
 from tests.support.stack import Document, FreshDatabase, embedded_mongo
 from tests.support.world import World
 

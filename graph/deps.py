@@ -17,7 +17,7 @@ from graph.planner import Planner
 from graph.reader import GoalReader, RuleReader
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from ledger.runs import Lease, Run
+from ledger.run import Lease, Run
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain
 from tools.payments.reconcile import Reconciler

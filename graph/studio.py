@@ -39,7 +39,7 @@ from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services, open_services
 from graph.wishes import Wish, begin, understand
 from ledger.drafts import Utterance
-from ledger.runs import Run
+from ledger.run import Run
 from ledger.store import Store
 
 STUDIO_USER: Final = "studio"

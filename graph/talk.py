@@ -18,7 +18,7 @@ from domain.payments import PaymentState, PurchaseKind
 from graph.deps import Deps
 from ledger.observations import Head
 from ledger.payments import Payment
-from ledger.runs import Run
+from ledger.run import Run
 from tools.wire.untrusted import clean_text
 
 LONGEST_WORDS: Final = 200

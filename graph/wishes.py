@@ -15,7 +15,7 @@ from domain.quotes import Vendor
 from graph.deps import Deps
 from graph.reader import GoalReader, Heard
 from ledger.drafts import Utterance
-from ledger.runs import Run
+from ledger.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import Trouble
 from graph.deps import Desk
 from ledger.jobs import Job
-from ledger.runs import Run
+from ledger.run import Run
 from ledger.vendors import End
 from tools.vendors.base import JobReport
 

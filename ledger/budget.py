@@ -23,7 +23,8 @@ from typing import Final
 from domain.errors import BudgetExceeded, Conflict, LeaseLost, SlotClosed
 from domain.jobs import RunStatus
 from domain.money import LARGEST, ZERO, Usd
-from ledger.runs import FETCH, Lease, Reservation, Run, Runs
+from ledger.run import Lease, Reservation, Run
+from ledger.runs import FETCH, Runs
 
 LONGEST_RACE: Final = 8
 """Rounds of re-reading before giving up; each lost round means that another writer moved on."""

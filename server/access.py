@@ -25,7 +25,8 @@ from starlette.requests import HTTPConnection
 from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
 from graph.settings import Settings
 from ledger.keys import KeyRecord, Keys
-from ledger.runs import LONGEST_RUN_ID, Run
+from ledger.run import Run
+from ledger.runs import LONGEST_RUN_ID
 
 PRINCIPAL: Final = "renter.principal"
 """Where the guard leaves who asks, in the ASGI scope."""

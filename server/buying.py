@@ -32,7 +32,8 @@ from domain.quotes import Vendor
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.payments import Payment
-from ledger.runs import FETCH, Lease, Run
+from ledger.run import Lease, Run
+from ledger.runs import FETCH
 from tools.payments.cashier import FREE, Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
 from tools.payments.judge import facts

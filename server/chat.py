@@ -23,7 +23,8 @@ from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services, new_run_id
 from graph.wishes import Unusable, Wish, begin, understand, understood
 from ledger.drafts import Draft, Drafts, Utterance
-from ledger.runs import FETCH, LONGEST_RUN_ID, Run
+from ledger.run import Run
+from ledger.runs import FETCH, LONGEST_RUN_ID
 from server.ticks import Ticker
 
 LOG: Final = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from graph.wiring import Services
     from ledger.jobs import Job
     from ledger.payments import Payment
-    from ledger.runs import Run
+    from ledger.run import Run
     from tools.payments.chain import Transfer
 
 GOAL: Final = "Fine-tune a 7B model on an A100, under $5"

@@ -13,7 +13,7 @@ from domain.errors import Conflict, LeaseHeld, RenterError
 from graph.wiring import Services, new_run_id
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
-from ledger.runs import Run
+from ledger.run import Run
 from server.access import Principal, keys_required, principal_of
 from server.documented import of_get, of_post
 from server.exact_json import ExactRoute

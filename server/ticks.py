@@ -24,7 +24,8 @@ from graph.deps import Desk
 from graph.pacing import NEWS, came, expiry
 from graph.routing import Phase
 from graph.wiring import Services
-from ledger.runs import FETCH, Run
+from ledger.run import Run
+from ledger.runs import FETCH
 from tools.wire.observer import Step
 
 LOG: Final = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from domain.journal import Entry
 from domain.money import ZERO, Usd
 from ledger.jobs import Job
 from ledger.payments import Payment
-from ledger.runs import RecordedOffer, Run
+from ledger.run import RecordedOffer, Run
 from server.schemas import (
     ApprovalView,
     JobSpecView,

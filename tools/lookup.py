@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool
 
 from domain.slices import SliceRule
 from ledger.ledger import Ledger
-from ledger.runs import Run
+from ledger.run import Run
 from tools.payment_tools import payment_tools
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain

@@ -8,7 +8,7 @@ from domain.money import ZERO, Usd
 from domain.policy import SpendingPolicy
 from domain.slices import SliceRule
 from ledger.ledger import Ledger
-from ledger.runs import Run
+from ledger.run import Run
 from tools.fence import fence
 from tools.payments.chain import Chain
 from tools.payments.wallets import Wallet

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool, tool
 
 from domain.reliability import block_at, weight
 from ledger.ledger import Ledger
-from ledger.runs import Run
+from ledger.run import Run
 from tools.fence import LONGEST_FIELD, fence, fence_rows
 
 MOST_JOBS: Final = 4

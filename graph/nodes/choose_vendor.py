@@ -20,7 +20,7 @@ from graph.routing import Phase, go, rest
 from graph.situation import rank
 from graph.state import AgentState
 from graph.work import failures, left_for, spec_of
-from ledger.runs import RecordedOffer, Silence
+from ledger.run import RecordedOffer, Silence
 from tools.lookup import lookup_tools
 
 FORGET = RemoveMessage(id=REMOVE_ALL_MESSAGES)

@@ -16,7 +16,7 @@ from server.commands.output import Exit, JsonOption, print_json, print_problem, 
 from server.commands.process import run
 
 if TYPE_CHECKING:
-    from ledger.runs import Run
+    from ledger.run import Run
 
 
 @dataclass(frozen=True, slots=True)

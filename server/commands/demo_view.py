@@ -21,7 +21,7 @@ from server.demo import BUDGET, FAILING, GOAL
 if TYPE_CHECKING:
     from domain.quotes import Vendor
     from ledger.jobs import Job
-    from ledger.runs import Run
+    from ledger.run import Run
     from server.local import LocalStack
 
 WIDTH: Final = 100

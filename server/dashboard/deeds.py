@@ -6,7 +6,7 @@ from typing import Final
 
 from domain.errors import Conflict, LeaseHeld, NotFound
 from graph.wiring import Services
-from ledger.runs import Run
+from ledger.run import Run
 from server.access import Forbidden, Scope
 from server.dashboard.visitors import Visitor
 from server.ticks import Ticker

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from ledger.runs import Run
+from ledger.run import Run
 from server.access import Scope
 from server.dashboard.frame import page
 from server.dashboard.kit import Part, box, budget_bar, card, pill, text, when

@@ -12,7 +12,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from domain.jobs import RunStatus
 from domain.money import Usd
-from ledger.runs import Run
+from ledger.run import Run
 
 STATUS_LOOK: Final = {
     RunStatus.RUNNING: "live",

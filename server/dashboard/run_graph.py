@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from graph.routing import Phase
-from ledger.runs import Run
+from ledger.run import Run
 from server.dashboard.kit import box, text
 
 PATH: Final = (

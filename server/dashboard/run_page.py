@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from domain.approvals import Approval, ApprovalState
 from domain.errors import NotFound, RenterError
-from ledger.runs import Run
+from ledger.run import Run
 from server.access import Scope
 from server.dashboard import deeds
 from server.dashboard.frame import Page, confirmed, page

@@ -13,7 +13,7 @@ from domain.journal import Entry
 from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.payments import Payment
-from ledger.runs import RecordedOffer, Run
+from ledger.run import RecordedOffer, Run
 from server.dashboard.kit import box, budget_bar, card, short, text, when
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, look, title

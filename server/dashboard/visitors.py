@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from ledger.runs import Run
+from ledger.run import Run
 from server.access import EVERYBODY, Access, Principal, Scope, Unauthorized, is_loopback
 from server.access import keys_required as keys_required_by
 from server.keeper import Keeper

@@ -19,7 +19,8 @@ from domain.quotes import Vendor
 from ledger.jobs import Job
 from ledger.observations import Observations
 from ledger.payments import Payment
-from ledger.runs import FETCH, Run
+from ledger.run import Run
+from ledger.runs import FETCH
 from server.keeper import Keeper
 
 LOG: Final = logging.getLogger(__name__)

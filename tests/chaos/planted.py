@@ -25,7 +25,7 @@ from domain.payments import PaymentState, slot_nonce
 from domain.quotes import Vendor
 from ledger.budget import Budget
 from ledger.payments import Payment, Payments
-from ledger.runs import Lease, Reservation, Run
+from ledger.run import Lease, Reservation, Run
 from tools.payments import cashier
 from tools.payments.authorization import sign_payment
 from tools.payments.cashier import Cashier

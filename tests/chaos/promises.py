@@ -18,7 +18,7 @@ from domain.networks import LOCAL
 from domain.payments import PaymentState, slot_nonce
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.runs import Run
+from ledger.run import Run
 from mock_vendor.memory_chain import Transfer
 from mock_vendor.quoting import extension_price
 from mock_vendor.service import VendorService

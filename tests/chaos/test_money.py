@@ -11,7 +11,7 @@ import pytest
 
 from domain.errors import LeaseHeld, LeaseLost, RenterError
 from domain.money import ZERO, Usd
-from ledger.runs import Reservation
+from ledger.run import Reservation
 from tests.chaos.case import Case
 from tests.chaos.effects import When
 from tests.chaos.scenarios import V1, V2

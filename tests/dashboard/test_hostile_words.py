@@ -14,7 +14,7 @@ from domain.quotes import Quote, Vendor
 from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from ledger.runs import RecordedOffer
+from ledger.run import RecordedOffer
 from tests.dashboard.browser import PHONE, visiting
 from tests.dashboard.conftest import service
 from tests.support.served import Served, descendants

@@ -17,7 +17,7 @@ from domain.money import Usd
 from graph.settings import Settings
 from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
-from ledger.runs import Run
+from ledger.run import Run
 from ledger.store import Store
 from server.access import Scope, new_key
 from server.dashboard.visitors import COOKIE, TALK

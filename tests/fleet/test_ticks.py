@@ -13,7 +13,7 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.slices import SliceRule
 from graph.deps import Limits
-from ledger.runs import Run
+from ledger.run import Run
 from server.ticks import INTERRUPTED, Ticker
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps

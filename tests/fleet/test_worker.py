@@ -12,7 +12,7 @@ from langgraph.runtime import RunControl
 
 from domain.errors import StoreDown, VendorUnreachable
 from domain.jobs import RunStatus
-from ledger.runs import Run
+from ledger.run import Run
 from server.worker import Pool, Worker, working
 from tests.support.stack import FreshDatabase
 from tests.support.world import World

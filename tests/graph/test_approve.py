@@ -10,7 +10,7 @@ from domain.errors import Conflict, NotFound
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
-from ledger.runs import Run
+from ledger.run import Run
 from server.ticks import WAITING
 from tests.support.stack import FreshDatabase
 from tests.support.world import World

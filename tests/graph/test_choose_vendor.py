@@ -9,7 +9,7 @@ from typing import Any
 from domain.jobs import JobSpec, Preference
 from domain.reliability import Trouble
 from graph.deps import Limits
-from ledger.runs import Run
+from ledger.run import Run
 from ledger.vendors import End
 from mock_vendor.settings import seeded_vendors, vendor_profile
 from tests.support.stack import FreshDatabase

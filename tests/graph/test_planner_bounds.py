@@ -16,7 +16,7 @@ from domain.tokens import ModelUse, TokenPrices
 from graph.planner import MOST_MODEL_CALLS, Consult, Decided
 from graph.wiring import new_run_id
 from ledger.jobs import Job
-from ledger.runs import Run
+from ledger.run import Run
 from mock_vendor.settings import vendor_profile
 from server.views import status_view
 from tests.support.builders import an_offer

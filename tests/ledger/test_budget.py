@@ -15,7 +15,7 @@ from domain.errors import BudgetExceeded, Conflict, LeaseLost, SlotClosed
 from domain.jobs import RunStatus
 from domain.money import ZERO, Usd
 from ledger.ledger import Ledger
-from ledger.runs import Lease, Reservation, Run
+from ledger.run import Lease, Reservation, Run
 from tests.support.builders import NOON, check_books, leased, open_ledger
 from tests.support.stack import FreshDatabase
 

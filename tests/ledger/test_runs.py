@@ -12,7 +12,7 @@ from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import Usd
 from ledger.ledger import Ledger
-from ledger.runs import RecordedOffer
+from ledger.run import RecordedOffer
 from tests.support.builders import NOON, a_quote, leased, open_ledger
 from tests.support.stack import FreshDatabase
 

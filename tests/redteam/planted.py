@@ -25,7 +25,7 @@ from graph import planner
 from graph.nodes import approve as approve_node
 from graph.nodes import extend
 from ledger.approvals import Approvals, _approval
-from ledger.runs import Run
+from ledger.run import Run
 from server.access import Principal
 from tests.chaos.planted import believe_a_refund, follow_redirects
 from tests.redteam.attack import LLM, STUB

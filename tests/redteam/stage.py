@@ -35,7 +35,7 @@ from domain.policy import SpendingPolicy
 from graph.planner import MOST_MODEL_CALLS, Planner, RankingPlanner
 from graph.settings import Settings
 from graph.wiring import open_planner
-from ledger.runs import Run
+from ledger.run import Run
 from mock_vendor.accounts import dev_address
 from mock_vendor.settings import VendorProfile, vendor_profile
 from server.views import status_view

@@ -17,7 +17,7 @@ from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Rail
 from ledger.jobs import Job
 from ledger.payments import Payment
-from ledger.runs import Reservation, Run
+from ledger.run import Reservation, Run
 from server.commands.claims import claims
 from server.demo import Outcome
 from tests.support.served import gpu_renter

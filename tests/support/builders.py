@@ -14,7 +14,7 @@ from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id
 from domain.quotes import Offer, Quote, Rail, Vendor
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.runs import Lease, Run
+from ledger.run import Lease, Run
 from ledger.store import Store
 from tests.support.stack import FreshDatabase
 

@@ -12,7 +12,7 @@ from domain.journal import Note
 from domain.money import Usd
 from graph.fireworks import open_fireworks
 from graph.planner import Decided, ModelPlanner, Situation
-from ledger.runs import Run
+from ledger.run import Run
 from tests.support.builders import an_offer
 from tests.support.fireworks_stand_in import Answer, Fireworks, Script, calls, fireworks
 from tests.support.stack import FreshDatabase

@@ -46,7 +46,7 @@ from graph.wiring import Services, new_run_id, tick_desk
 from ledger.jobs import Job
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.runs import Run
+from ledger.run import Run
 from ledger.store import Store
 from mock_vendor.accounts import AGENT_FUNDS, dev_address, dev_key
 from mock_vendor.app import create_app

@@ -24,7 +24,7 @@ from domain.quotes import Rail, Vendor
 from ledger.allowances import Charge, allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.runs import Lease, Reservation, Run
+from ledger.run import Lease, Reservation, Run
 from tools.payments.authorization import sign_payment
 from tools.payments.chain import Chain
 from tools.payments.challenge import Challenge

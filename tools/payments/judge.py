@@ -23,7 +23,7 @@ from domain.networks import Network
 from domain.payments import PaymentState
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.runs import Reservation, Run
+from ledger.run import Reservation, Run
 from tools.payments.chain import Cancelled, Chain, Settled, Unused
 
 Observe = Callable[[Note], None]

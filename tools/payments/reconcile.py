@@ -17,7 +17,7 @@ from domain.networks import Network
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.payments import Payment
-from ledger.runs import Run
+from ledger.run import Run
 from tools.payments.chain import Chain, Transfer
 from tools.payments.judge import Judge
 from tools.payments.refunds import Refunds
