@@ -87,7 +87,9 @@ async def visiting(
 ) -> AsyncIterator[Watched]:
     """A fresh visitor. At the end, nothing was complained of and nobody else was asked."""
     context = await browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, base_url=server
+        viewport={"width": size[0], "height": size[1]},
+        base_url=server,
+        reduced_motion="reduce",  # without a GPU, drawing a pulse keeps a whole core busy
     )
     watched = Watched(await context.new_page(), server)
     yield watched
