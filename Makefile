@@ -33,7 +33,7 @@ imports: $(STAMP)  ## which package may import which
 chaos: $(STAMP)  ## the long runs: crashes and faults, the fleet under fire, attacks, fuzzing
 	$(BIN)/python -m bench.chaos
 	$(BIN)/python -m bench.fleet
-	REDTEAM=all LONG=1 $(BIN)/python -m pytest tests/redteam tests/graph/test_bounded_state.py \
+	REDTEAM=all LONG=1 $(BIN)/python -m pytest tests/redteam tests/graph/test_bounded_state.py tests/fleet \
 		-n $(PYTEST_WORKERS) -q
 	$(BIN)/python -m bench.fuzz
 

@@ -132,9 +132,7 @@ def test_ticks_that_meet_are_found() -> None:
     assert len(overlaps([one, TickSpan("r", 1, 5.0, 6.0)])) == 1
 
 
-@pytest.mark.skipif(
-    os.environ.get("LONG") != "1", reason="a campaign: make chaos plays it (LONG=1)"
-)
+@pytest.mark.skipif(os.environ.get("LONG") != "1", reason="a campaign, of `make chaos`: LONG=1")
 async def test_workers_are_killed_and_redis_flushed_and_restarted_and_all_runs_end(
     redis_program: str, tmp_path: Path
 ) -> None:
