@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -60,3 +60,7 @@ class JobSpec:
     @property
     def hours(self) -> float:
         return self.minutes / MINUTES_PER_HOUR
+
+    def minutes_left(self, now: datetime) -> float | None:
+        """The minutes until the deadline; None without one."""
+        return (self.deadline - now) / timedelta(minutes=1) if self.deadline else None

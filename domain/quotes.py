@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from domain.jobs import MINUTES_PER_HOUR
+from domain.jobs import MINUTES_PER_HOUR, JobSpec
 from domain.money import Usd
 from domain.reliability import Block, Chances, Record, block_at, chances
 
@@ -105,3 +106,12 @@ class Offer:
     def block(self) -> Block | None:
         """Why the vendor is rented last now; None when it is not."""
         return block_at(self.vendor.blocks, self.as_of) if self.as_of else None
+
+
+def able_vendors(vendors: Iterable[Vendor], spec: JobSpec) -> list[Vendor]:
+    """The vendors that can run the job, and that the goal does not exclude."""
+    return [
+        vendor
+        for vendor in vendors
+        if vendor.can_run(spec.gpu_type) and vendor.vendor_id not in spec.excluded_vendors
+    ]

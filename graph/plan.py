@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from domain.goals import Reading, with_budget
 from domain.jobs import JobSpec
 from domain.money import Usd
-from domain.quotes import Offer, Vendor
+from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import verdict
 from graph.deps import Limits
 from graph.planner import Consult, Decided, Planner, Situation
@@ -61,20 +61,16 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
     The vendors are asked for quotes, which binds nobody; nothing is written anywhere.
     """
     spec, left = resolved(plan.spec, market.vendors), plan.reading.budget
-    able = [
-        v
-        for v in market.vendors
-        if v.can_run(spec.gpu_type) and v.vendor_id not in spec.excluded_vendors
-    ]
-    quotes, silent = await quotes_of(market.client, able, spec, market.limits, now)
-    vendors = {v.vendor_id: v for v in able}
+    asked = able_vendors(market.vendors, spec)
+    quotes, silent = await quotes_of(market.client, asked, spec, market.limits, now)
+    vendors = {v.vendor_id: v for v in asked}
     offers = tuple(Offer(quote, vendors[quote.vendor_id], 0, spec.minutes, now) for quote in quotes)
     plan = replace(
         plan, spec=spec, silent=tuple(silent), offers=tuple((offer, "") for offer in offers)
     )
     if left is None:
         return plan
-    minutes_left = (spec.deadline - now) / timedelta(minutes=1) if spec.deadline else None
+    minutes_left = spec.minutes_left(now)
     decided = await market.planner.next(
         Situation(
             goal=goal,

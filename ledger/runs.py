@@ -171,12 +171,17 @@ class Runs:
     async def set_spec(self, lease: Lease, spec: JobSpec) -> None:
         await self.update(lease, {"jobSpec": spec_document(spec)})
 
-    async def set_offers(self, lease: Lease, offers: Sequence[RecordedOffer]) -> None:
-        await self.update(lease, {"offers": [offer_document(offer) for offer in offers]})
-
-    async def set_no_quotes(self, lease: Lease, silences: Sequence[Silence]) -> None:
-        told = [{"vendorId": silence.vendor_id, "why": silence.why} for silence in silences]
-        await self.update(lease, {"noQuotes": told})
+    async def set_offers(
+        self,
+        lease: Lease,
+        offers: Sequence[RecordedOffer],
+        silences: Sequence[Silence] | None = None,
+    ) -> None:
+        """silences: who made no offer; None leaves what is recorded."""
+        fields: dict[str, Any] = {"offers": [offer_document(offer) for offer in offers]}
+        if silences is not None:
+            fields["noQuotes"] = [{"vendorId": s.vendor_id, "why": s.why} for s in silences]
+        await self.update(lease, fields)
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:
         """Add what a model call used. It was used whoever holds the lease by now."""

@@ -11,6 +11,7 @@ from langgraph.types import Command
 from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
+from domain.quotes import able_vendors
 from graph.deps import Desk
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
@@ -38,23 +39,19 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
             f"the job needs {spec.hours:g} h, and cannot be done by "
             f"{spec.deadline:%Y-%m-%d %H:%M} any more",
         )
-    able = [
-        vendor
-        for vendor in await desk.ledger.vendors.all()
-        if vendor.can_run(spec.gpu_type) and vendor.vendor_id not in spec.excluded_vendors
-    ]
-    if not able:
+    vendors = able_vendors(await desk.ledger.vendors.all(), spec)
+    if not vendors:
         without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
         return await give_up(desk, f"no registered vendor has {spec.gpu_type}{without}")
     left = left_for(run, slot)
-    cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in able)
+    cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in vendors)
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
         return await give_up(desk, _out_of_budget(left, cheapest), run.budget_total)
     desk.note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
-        f"{len(able)} vendors have {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
+        f"{len(vendors)} vendors have {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
     )
     return go(Phase.CHOOSE_VENDOR)
 

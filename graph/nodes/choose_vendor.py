@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
 
-from domain.quotes import Offer, Vendor
+from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
 from graph.deps import Desk
 from graph.nodes.assess_budget import give_up
@@ -29,11 +28,11 @@ FORGET = RemoveMessage(id=REMOVE_ALL_MESSAGES)
 async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     conversation = _conversation(state)
     slot, waits = state.get("open_slot"), state.get("waits") or 0
-    able = await _able(desk, slot)
+    vendors = await _able(desk, slot)
     stale = bool(conversation) and _all_expired(desk)
-    quoted = list(desk.run.offers) if conversation and not stale else await _ask(desk, able)
+    quoted = list(desk.run.offers) if conversation and not stale else await _ask(desk, vendors)
     total = desk.run.budget_total
-    situation = await _situation(desk, able, quoted, slot, waits)
+    situation = await _situation(desk, vendors, quoted, slot, waits)
     step: Decided | Consult
     if stale:  # another conversation could take as long
         step = Decided(rank(situation), "ranking", fallback="every quote expired meanwhile")
@@ -83,19 +82,17 @@ def _all_expired(desk: Desk) -> bool:
 
 async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
     """The vendors that can run the job and do not hold an authorization for the slot already."""
-    spec = spec_of(desk.run)
-    able = [
-        vendor
-        for vendor in await desk.ledger.vendors.all()
-        if vendor.can_run(spec.gpu_type) and vendor.vendor_id not in spec.excluded_vendors
-    ]
+    vendors = able_vendors(await desk.ledger.vendors.all(), spec_of(desk.run))
     if slot is None:
-        return able
+        return vendors
     # A second vendor for a slot is paid with the same nonce, at an address of its own.
     holders = await desk.ledger.payments.of_slot(desk.run.id, slot)
     ids, addresses = {p.vendor_id for p in holders}, {p.pay_to.lower() for p in holders}
-    return [v for v in able if v.vendor_id not in ids and (v.pay_to or "").lower() not in addresses
-            and v.pay_to is not None]  # fmt: skip
+    return [
+        v
+        for v in vendors
+        if v.pay_to is not None and v.vendor_id not in ids and v.pay_to.lower() not in addresses
+    ]
 
 
 async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
@@ -114,10 +111,8 @@ async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
     for silence in without:
         desk.note("no_quote", f"{silence.vendor_id}: {silence.problem}", vendorId=silence.vendor_id)
     offers = [RecordedOffer(quote, "") for quote in quotes]
-    await desk.ledger.runs.set_offers(desk.lease, offers)
-    await desk.ledger.runs.set_no_quotes(
-        desk.lease, [Silence(silence.vendor_id, silence.problem) for silence in without]
-    )
+    silences = [Silence(silence.vendor_id, silence.problem) for silence in without]
+    await desk.ledger.runs.set_offers(desk.lease, offers, silences)
     await desk.reread()
     return offers
 
@@ -147,7 +142,7 @@ async def _situation(
         offers=offers,
         left=left_for(desk.run, slot),
         patience=True,
-        minutes_left=(spec.deadline - now) / timedelta(minutes=1) if spec.deadline else None,
+        minutes_left=spec.minutes_left(now),
         preference=spec.preference,
         waits=waits,
         model_tokens=desk.run.model.tokens,
