@@ -64,8 +64,9 @@ class Stand:
     async def to_light_vendor(self) -> None:
         """Have all jobs polled at the light vendor from now on."""
         async with AsyncMongoClient[Document](self.uri) as client:
-            vendors = client[self.settings.mongodb_db_name]["vendors"]
-            await vendors.update_many({}, {"$set": {"endpoint": self.light_url}})
+            db = client[self.settings.mongodb_db_name]
+            for collection in ("vendors", "jobs"):  # a job is followed where it was launched
+                await db[collection].update_many({}, {"$set": {"endpoint": self.light_url}})
 
     async def copies(self, run_id: str, n: int, *, spread_s: float = 0.0) -> list[str]:
         """`n` more runs like `run_id`, each with a job and a checkpoint of its own.

@@ -15,6 +15,10 @@ _STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTA
 """Possessive, and a string may lack its end, so that no input makes it scan twice."""
 
 
+_HALF_CHARACTER: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that may stand for one: a pair of them is a whole character."""
+
+
 class Unreadable(ValueError):
     """What came is not what the protocol says. The text is for a person and holds no secret."""
 
@@ -26,10 +30,15 @@ def parse_json(data: bytes) -> object:
     """
     _check_depth(data)
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+        )
+    except Unreadable:
+        raise
     except (ValueError, RecursionError):
         raise Unreadable("the answer is not JSON") from None
-    _check_json(value)
+    if _HALF_CHARACTER.search(data):  # UTF-8 itself has none
+        _check_characters(value)
     return value
 
 
@@ -70,12 +79,21 @@ def _refuse_constant(name: str) -> object:
     raise Unreadable(f"{name} is no JSON number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Unreadable("the answer's JSON holds a number that is not finite")
+    return number
+
+
 def _check_depth(data: bytes) -> None:
     """Raise Unreadable for deep nesting, before the decoder recurses.
 
     Where some library has raised Python's recursion limit (py-evm does), deep JSON does not raise
     in the decoder: it overflows the stack and kills the process.
     """
+    if data.count(b"[") + data.count(b"{") <= DEEPEST_JSON:
+        return
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(data):
         if token[0] in (b"[", b"{"):
@@ -86,17 +104,14 @@ def _check_depth(data: bytes) -> None:
             depth -= 1
 
 
-def _check_json(value: object) -> None:
+def _check_characters(value: object) -> None:
     if isinstance(value, str):
         if any("\ud800" <= char <= "\udfff" for char in value):
             raise Unreadable("the answer's JSON holds half a character")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise Unreadable("the answer's JSON holds a number that is not finite")
     elif isinstance(value, list):
         for item in value:
-            _check_json(item)
+            _check_characters(item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check_json(key)
-            _check_json(item)
+            _check_characters(key)
+            _check_characters(item)
