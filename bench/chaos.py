@@ -42,7 +42,7 @@ from tests.chaos.case import Case
 from tests.chaos.kills import kill_under_load
 from tests.chaos.machine import Histories
 from tests.chaos.stage import Outcome, Stage
-from tests.support.stack import Document, FreshDatabase
+from tests.support.stack import Document, FreshDatabase, quick_folder
 
 RESULTS: Final = Path(__file__).parent / "results" / "chaos.json"
 CASE_S: Final = 120
@@ -320,10 +320,8 @@ class AsyncStage:
     """A stage on an embedded MongoDB of its own, in memory where the system has such a folder."""
 
     async def __aenter__(self) -> Stage:
-        shm = Path("/dev/shm")
-        base = shm if os.access(shm, os.W_OK) else None
-        self._folder = tempfile.TemporaryDirectory(dir=base, prefix="chaos")
-        folder = Path(self._folder.name)
+        self._folder = quick_folder("chaos")
+        folder = self._folder.__enter__()
         self._mongo = EmbeddedMongo(folder, grace_s=0)
         uri = await self._mongo.start()
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(uri, tz_aware=True)
@@ -335,7 +333,7 @@ class AsyncStage:
         await self._opened.__aexit__(None, None, None)
         await self._client.close()
         await self._mongo.stop()
-        self._folder.cleanup()
+        self._folder.__exit__(None, None, None)
 
 
 async def _replay(text: str) -> int:

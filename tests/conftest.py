@@ -27,6 +27,7 @@ from tests.support.stack import (
     VendorAdmin,
     chain_and_vendor,
     embedded_mongo,
+    quick_folder,
     vendor_client,
 )
 
@@ -50,12 +51,12 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture(scope="session")
-def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mongodb_uri() -> Iterator[str]:
     configured = os.environ.get("TEST_MONGODB_URI")
     if configured:
         yield configured
         return
-    with embedded_mongo(tmp_path_factory.mktemp("mongo")) as uri:
+    with quick_folder("mongo") as folder, embedded_mongo(folder) as uri:
         yield uri
 
 
@@ -68,9 +69,9 @@ async def database(mongodb_uri: str) -> AsyncIterator[FreshDatabase]:
 
 
 @pytest.fixture(scope="session")
-def local_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def local_services() -> Iterator[Settings]:
     """Settings that say where the local chain and the mock vendor answer."""
-    with chain_and_vendor(tmp_path_factory.mktemp("services")) as settings:
+    with quick_folder("services") as folder, chain_and_vendor(folder) as settings:
         yield settings
 
 

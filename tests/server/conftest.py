@@ -196,11 +196,15 @@ def failing(error: Exception) -> OpenServices:
     return fail
 
 
+@pytest.fixture(scope="module")
+def bare_app() -> FastAPI:
+    return create_app(failing(StoreDown("MongoDB is away", "Wait")), Settings())
+
+
 @pytest.fixture
-async def bare() -> AsyncIterator[Api]:
+async def bare(bare_app: FastAPI) -> AsyncIterator[Api]:
     """The API without its services: enough for what never reaches them."""
-    app = create_app(failing(StoreDown("MongoDB is away", "Wait")), Settings())
-    async with serving(app) as served:
+    async with serving(bare_app) as served:
         yield served
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -22,6 +25,8 @@ from tools.wire.clients import open_client
 
 Document = dict[str, Any]
 T = TypeVar("T")
+ROOM_IN_MEMORY: Final = 2 * 1024**3
+"""Bytes free, of which a MongoDB uses a part."""
 NOWHERE: Final = SecretStr("mongodb://127.0.0.1:1")
 
 
@@ -87,6 +92,18 @@ def run_apart(work: Coroutine[Any, Any, T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+@contextmanager
+def quick_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder, in memory where the system has room there.
+
+    For a store that is not to outlive anything: what a crash leaves is tested on a disk.
+    """
+    shm = Path("/dev/shm")
+    roomy = os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > ROOM_IN_MEMORY
+    with tempfile.TemporaryDirectory(dir=shm if roomy else None, prefix=prefix) as folder:
+        yield Path(folder)
 
 
 @contextmanager
