@@ -55,7 +55,7 @@ BATCH: Final = 10
 """Histories in a batch of the machine's."""
 MACHINE_SHARE: Final = 1 / 2
 """Of the machine's histories, which are short, to the other cases."""
-TURNS: Final = {"lies": 0.5, "history": 0.5, "stale2": 0.5, "evm": 0.75}
+TURNS: Final = {"lies": 0.5, "history": 0.5, "stale2": 0.5}
 """Cases a round of the campaigns whose cases take long; the others have one."""
 
 
