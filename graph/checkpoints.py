@@ -16,12 +16,13 @@ from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
+    CheckpointTuple,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.mongodb import MongoDBSaver
-from langgraph.checkpoint.mongodb.utils import dumps_metadata
-from pymongo import ASCENDING, MongoClient
+from langgraph.checkpoint.mongodb.utils import dumps_metadata, loads_metadata
+from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
 from domain.errors import LeaseLost, StoreDown
@@ -29,6 +30,11 @@ from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Store
 
 CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
+SAVED_ONCE: Final = "__saved_once"
+"""In a config's `configurable`: the invocation saves at its end, and only there."""
+
+_STORED: Final = "__stored"
+"""There too, put by the saver: the state as it is stored."""
 
 
 class RunSaver(MongoDBSaver):
@@ -40,7 +46,33 @@ class RunSaver(MongoDBSaver):
     Of a step's pending writes only interrupts, answers and errors are stored. The others would let
     LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
     at START, and each node looks in the ledger for what it had done.
+
+    Of an invocation that saves once, the pending writes are not read either, and a state that is
+    what it was is not stored again: most ticks only find that their job still runs.
     """
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        position = config["configurable"]
+        if SAVED_ONCE not in position:
+            return super().get_tuple(config)
+        thread = {
+            "thread_id": position["thread_id"],
+            "checkpoint_ns": position.get("checkpoint_ns", ""),
+        }
+        newest = self.checkpoint_collection.find_one(thread, sort=[("checkpoint_id", DESCENDING)])
+        if newest is None:
+            return None
+        checkpoint = self.serde.loads_typed((newest["type"], newest["checkpoint"]))
+        stored = self._state_of(checkpoint)
+        return CheckpointTuple(
+            RunnableConfig(
+                configurable={**thread, "checkpoint_id": newest["checkpoint_id"], _STORED: stored}
+            ),
+            checkpoint,
+            loads_metadata(self.serde, newest["metadata"]),
+            None,
+            [],
+        )
 
     def put(
         self,
@@ -57,6 +89,8 @@ class RunSaver(MongoDBSaver):
             "thread_id": position["thread_id"],
             "checkpoint_ns": position["checkpoint_ns"],
         }
+        if position.get(_STORED) == self._state_of(checkpoint):
+            return RunnableConfig(configurable={**thread, "checkpoint_id": parent})
         type_, serialized = self.serde.dumps_typed(checkpoint)
         replaced = self.checkpoint_collection.update_one(
             {**thread, "checkpoint_id": parent},
@@ -75,6 +109,10 @@ class RunSaver(MongoDBSaver):
         if not replaced.matched_count:
             raise LeaseLost(f"Another tick went on with run {position['thread_id']}")
         return RunnableConfig(configurable={**thread, "checkpoint_id": checkpoint["id"]})
+
+    def _state_of(self, checkpoint: Checkpoint) -> bytes:
+        """The values of all channels, to compare."""
+        return self.serde.dumps_typed(sorted(checkpoint["channel_values"].items()))[1]
 
     def put_writes(
         self,

@@ -30,10 +30,7 @@ class Runs:
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
-            [
-                IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
-                IndexModel([("status", ASCENDING)]),
-            ]
+            [IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)])]
         )
         await self.schedule.ensure_indexes()
 

@@ -20,6 +20,7 @@ from domain.due import Came, Due
 from domain.due import due as next_due
 from domain.errors import Conflict, LeaseLost, RenterError, StoreDown
 from domain.jobs import RunStatus
+from graph.checkpoints import SAVED_ONCE
 from graph.deps import Desk
 from graph.pacing import NEWS, came, expiry
 from graph.routing import Phase
@@ -142,7 +143,8 @@ class Ticker:
         # A monitor step has no effect that its repetition would double, so one save at its end is
         # enough; anywhere money may move, each step is saved before the next begins.
         monitoring = run.phase == Phase.MONITOR.value
-        config = RunnableConfig(configurable={"thread_id": run.id}, recursion_limit=MOST_STEPS)
+        position = {"thread_id": run.id} | ({SAVED_ONCE: True} if monitoring else {})
+        config = RunnableConfig(configurable=position, recursion_limit=MOST_STEPS)
         begin: Any = {"run_id": run.id, "cancel": bool(run.cancel_requested)}
         state: dict[str, Any] = {"phase": run.phase, "message": INTERRUPTED}
         newest = ""

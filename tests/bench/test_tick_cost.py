@@ -13,6 +13,7 @@ async def test_a_tick_that_finds_its_job_running_is_cheap_and_never_gets_dearer(
     assert {cost.message for cost in series} == {"Job still running"}
     assert max(cost.commands for cost in series) <= MOST_COMMANDS, series[-1]
     assert max(cost.bytes for cost in series) <= MOST_BYTES, series[-1]
+    assert max(cost.commands for cost in series[1:]) <= 7, "the checkpoint is as it was"
     first, last = averages(series[1:11]), averages(series[-10:])
     assert last[0] <= first[0]
     assert last[1] <= first[1] * 1.01

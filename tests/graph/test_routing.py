@@ -51,6 +51,23 @@ async def test_checkpoints_stay_as_few_as_after_the_first_tick(database: FreshDa
         assert max(sizes) <= 12
 
 
+async def test_a_checkpoint_is_stored_where_the_state_has_changed_and_only_there(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=4) as world:
+        run = await world.start()
+        stored, messages = [], []
+        for _ in range(5):
+            messages.append(await world.tick(run))
+            found = await database.db["checkpoints"].find_one({"thread_id": run.id})
+            assert found
+            stored.append(found["checkpoint_id"])
+        assert messages == ["Job started", *["Job still running"] * 3, "Job completed"]
+        first, second, third, fourth, last = stored
+        assert len({first, second, last}) == 3
+        assert second == third == fourth
+
+
 async def test_the_phase_is_written_beside_the_run_for_people_to_see(
     database: FreshDatabase,
 ) -> None:
