@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from pymongo import AsyncMongoClient
 
+from bench import plots
 from bench.report import Table, write
-from bench.stand import Document, stand
+from bench.stand import Document, Stand, on_a_stand
 from bench.throughput import cpu_seconds
 from graph.settings import Settings
 from graph.wiring import now, open_services
@@ -68,26 +69,26 @@ def _work(settings: Settings, due_at: dict[str, float], seconds: float, results:
     asyncio.run(work())
 
 
-async def measure(runs: int, seconds: float) -> dict[str, Any]:
+async def measure(here: Stand, runs: int, seconds: float) -> dict[str, Any]:
+    """How late each run was ticked for the first time, and what that took."""
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
-    async with stand() as here:
-        first = await here.started()
-        await here.to_light_vendor()
-        run_ids = await here.copies(first, runs, spread_s=1 / SHARE)
-        async with AsyncMongoClient[Document](here.uri, tz_aware=True) as client:
-            stored = client[here.settings.mongodb_db_name]["runs"].find(
-                {"_id": {"$in": run_ids}}, {"dueAt": 1}
-            )
-            due_at = {d["_id"]: d["dueAt"].timestamp() async for d in stored}
-        mongo, began = cpu_seconds([here.mongodb_pid]), time.monotonic()
-        worker = context.Process(target=_work, args=(here.settings, due_at, seconds, results))
-        worker.start()
-        measured: dict[str, Any] = await asyncio.to_thread(results.get)
-        worker.join()
-        cores = (cpu_seconds([here.mongodb_pid]) - mongo) / (time.monotonic() - began)
+    first = await here.started()
+    await here.to_light_vendor()
+    run_ids = await here.copies(first, runs, spread_s=1 / SHARE)
+    async with AsyncMongoClient[Document](here.uri, tz_aware=True) as client:
+        stored = client[here.settings.mongodb_db_name]["runs"].find(
+            {"_id": {"$in": run_ids}}, {"dueAt": 1}
+        )
+        due_at = {d["_id"]: d["dueAt"].timestamp() async for d in stored}
+    mongo, began = cpu_seconds([here.mongodb_pid]), time.monotonic()
+    worker = context.Process(target=_work, args=(here.settings, due_at, seconds, results))
+    worker.start()
+    measured: dict[str, Any] = await asyncio.to_thread(results.get)
+    worker.join()
+    cores = (cpu_seconds([here.mongodb_pid]) - mongo) / (time.monotonic() - began)
     return {
-        **told(measured.pop("late_s")), **measured, "runs": runs, "mongodb_cores": cores,
+        **told(measured["late_s"]), **measured, "runs": runs, "mongodb_cores": cores,
         "machine_cores": os.cpu_count(),
     }  # fmt: skip
 
@@ -113,9 +114,16 @@ def table(m: dict[str, Any]) -> Table:
     return rows
 
 
+def tell(measured: dict[str, Any]) -> None:
+    """Print it, and write it down with its picture."""
+    late_s = measured.pop("late_s")
+    rows = table(measured)
+    write("open_runs", measured, [rows])
+    plots.lateness(rows.title, late_s)
+
+
 def main(runs: int = RUNS, seconds: float = SECONDS) -> None:
-    measured = asyncio.run(measure(runs, seconds))
-    write("open_runs", measured, [table(measured)])
+    tell(asyncio.run(on_a_stand(lambda here: measure(here, runs, seconds))))
 
 
 if __name__ == "__main__":

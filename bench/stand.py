@@ -7,12 +7,12 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 from pymongo import AsyncMongoClient
@@ -27,6 +27,7 @@ from server.ticks import Ticker
 EPOCHS: Final = 10_000
 GOAL: Final = "Fine-tune on an A100 for one hour"
 Document = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,10 @@ class Stand:
         return run.id
 
     async def to_light_vendor(self) -> None:
-        """Have all jobs polled at the light vendor from now on."""
+        """Have all jobs that there are polled at the light vendor from now on."""
         async with AsyncMongoClient[Document](self.uri) as client:
-            db = client[self.settings.mongodb_db_name]
-            for collection in ("vendors", "jobs"):  # a job is followed where it was launched
-                await db[collection].update_many({}, {"$set": {"endpoint": self.light_url}})
+            jobs = client[self.settings.mongodb_db_name]["jobs"]
+            await jobs.update_many({}, {"$set": {"endpoint": self.light_url}})
 
     async def copies(self, run_id: str, n: int, *, spread_s: float = 0.0) -> list[str]:
         """`n` more runs like `run_id`, each with a job and a checkpoint of its own.
@@ -140,6 +140,12 @@ async def stand() -> AsyncIterator[Stand]:
         ):
             await seed(services.deps.ledger.vendors, stack.settings, now())
             yield Stand(services, stack.settings, light_url, stack)
+
+
+async def on_a_stand(measure: Callable[[Stand], Awaitable[T]]) -> T:
+    """What `measure` finds on a stand of its own."""
+    async with stand() as here:
+        return await measure(here)
 
 
 @asynccontextmanager

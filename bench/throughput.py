@@ -18,8 +18,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
+from bench import plots
 from bench.report import Table, write
-from bench.stand import Stand, stand
+from bench.stand import Stand, on_a_stand
 from domain.errors import DependencyDown
 from graph.settings import Settings
 from graph.wiring import Services, open_services
@@ -122,22 +123,27 @@ def _worker(
     asyncio.run(work())
 
 
-async def measure(seconds: float) -> list[dict[str, Any]]:
+async def measure(
+    here: Stand,
+    seconds: float,
+    processes: Sequence[int] = PROCESSES,
+    at_once: Sequence[int] = AT_ONCE,
+) -> list[dict[str, Any]]:
+    """For each number of processes and of runs at once: ticks a second, and cores in use."""
     measured = []
-    async with stand() as here:
-        first = await here.started()
-        await here.to_light_vendor()
-        run_ids = await here.copies(first, max(AT_ONCE))
-        for processes in PROCESSES:
-            for at_once in AT_ONCE:
-                chosen = run_ids[:at_once]
-                if processes == 1:
-                    figures = await measure_one(here, chosen, seconds)
-                elif at_once < processes:
-                    continue
-                else:
-                    figures = await measure_many(here, chosen, seconds, processes)
-                measured.append({"processes": processes, "at_once": at_once, **figures})
+    first = await here.started()
+    await here.to_light_vendor()
+    run_ids = await here.copies(first, max(at_once))
+    for number in processes:
+        for runs in at_once:
+            chosen = run_ids[:runs]
+            if number == 1:
+                figures = await measure_one(here, chosen, seconds)
+            elif runs < number:
+                continue
+            else:
+                figures = await measure_many(here, chosen, seconds, number)
+            measured.append({"processes": number, "at_once": runs, **figures})
     return measured
 
 
@@ -156,9 +162,14 @@ def table(measured: list[dict[str, Any]]) -> Table:
     return rows
 
 
-def main(seconds: float = SECONDS) -> None:
-    measured = asyncio.run(measure(seconds))
+def tell(measured: list[dict[str, Any]]) -> None:
+    """Print it, and write it down with its picture."""
     write("throughput", {"throughput": measured}, [table(measured)])
+    plots.throughput(measured)
+
+
+def main(seconds: float = SECONDS) -> None:
+    tell(asyncio.run(on_a_stand(lambda here: measure(here, seconds))))
 
 
 if __name__ == "__main__":

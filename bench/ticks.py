@@ -20,8 +20,9 @@ from typing import Any, Final
 import httpx
 from pymongo import AsyncMongoClient, WriteConcern
 
+from bench import plots
 from bench.report import Table, write
-from bench.stand import GOAL, Document, Stand, stand
+from bench.stand import GOAL, Document, Stand, on_a_stand
 from domain.money import Usd
 from graph.settings import LOCAL_VENDOR_SECRET
 from graph.wiring import new_run_id, now
@@ -51,15 +52,14 @@ class Floor:
             stand.settings.mongodb_db_name, write_concern=WriteConcern(w="majority", j=True)
         )
 
-    async def aim(self, run_id: str, light_url: str = "") -> None:
+    async def aim(self, run_id: str) -> None:
+        """At the run's job, where that is followed."""
         run = await self._db["runs"].find_one({"_id": run_id})
         assert run
         self._job_id = run["currentJobId"]
         job = await self._db["jobs"].find_one({"_id": self._job_id})
         assert job
-        vendor = await self._db["vendors"].find_one({"_id": job["vendorId"]})
-        assert vendor
-        self._url = f"{light_url or vendor['endpoint']}/job-status"
+        self._url = f"{job['endpoint']}/job-status"
         self._query = {"vendorJobId": job["vendorJobId"]}
         self._headers = {"x-vendor-id": job["vendorId"]}
 
@@ -84,13 +84,13 @@ async def against_floor(here: Stand, floor: Floor, run_id: str, pairs: int) -> d
     return {"floor_ms": low, "tick_ms": high, "ratio": high / low, "pairs": pairs}
 
 
-async def growing_old(here: Stand, run_id: str, ticks: int) -> dict[str, float]:
-    """The median tick in the first and the last tenth of a run's ticks."""
+async def growing_old(here: Stand, run_id: str, ticks: int) -> dict[str, Any]:
+    """The median tick in each tenth of a run's ticks; the last one's ratio to the first."""
     ticker = Ticker(here.services)
     series = [await timed(lambda: ticker.tick(run_id)) for _ in range(ticks)]
     tenth = max(1, ticks // 10)
-    first, last = statistics.median(series[:tenth]), statistics.median(series[-tenth:])
-    return {"ticks": ticks, "first_ms": first, "last_ms": last, "ratio": last / first}
+    medians = [statistics.median(series[n : n + tenth]) for n in range(0, ticks, tenth)][:10]
+    return {"ticks": ticks, "tenths_ms": medians, "ratio": medians[-1] / medians[0]}
 
 
 class Stopwatch:
@@ -126,10 +126,10 @@ async def by_part(here: Stand, payments: int) -> dict[str, float]:
     return {part: sum(ms) / payments for part, ms in sorted(watch.spent.items())}
 
 
-async def measure(ticks: int, pairs: int, payments: int) -> dict[str, Any]:
+async def measure(here: Stand, ticks: int, pairs: int, payments: int) -> dict[str, Any]:
+    """Every number of this benchmark."""
     headers = {"authorization": f"Bearer {LOCAL_VENDOR_SECRET}"}
     async with (
-        stand() as here,
         httpx.AsyncClient(headers=headers, trust_env=False) as http,
         AsyncMongoClient[Document](here.uri, tz_aware=True) as client,
     ):
@@ -157,7 +157,8 @@ def tables(measured: dict[str, Any]) -> list[Table]:
         f"A run grows old: {old['ticks']:,} ticks (medians)",
         ["first tenth", "last tenth", "×"],
     )
-    age.row(f"{old['first_ms']:.1f} ms", f"{old['last_ms']:.1f} ms", f"{old['ratio']:.2f}")
+    first, last = old["tenths_ms"][0], old["tenths_ms"][-1]
+    age.row(f"{first:.1f} ms", f"{last:.1f} ms", f"{old['ratio']:.2f}")
     parts = Table("From a goal to a paid, running job, part by part", ["part", "own time"])
     for part, ms in sorted(measured["payment"].items(), key=lambda item: -item[1]):
         parts.row(part, f"{ms:.1f} ms")
@@ -165,9 +166,16 @@ def tables(measured: dict[str, Any]) -> list[Table]:
     return [against, age, parts]
 
 
-def main(ticks: int = OLD, pairs: int = PAIRS, payments: int = PAYMENTS) -> None:
-    measured = asyncio.run(measure(ticks, pairs, payments))
+def tell(measured: dict[str, Any]) -> None:
+    """Print it, and write it down with its pictures."""
     write("ticks", measured, tables(measured))
+    old = measured["growing old"]
+    plots.age(old["tenths_ms"], old["ticks"], measured["light vendor"]["floor_ms"])
+    plots.parts(measured["payment"])
+
+
+def main(ticks: int = OLD, pairs: int = PAIRS, payments: int = PAYMENTS) -> None:
+    tell(asyncio.run(on_a_stand(lambda here: measure(here, ticks, pairs, payments))))
 
 
 if __name__ == "__main__":
