@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -34,8 +34,6 @@ WAITING: Final = "Waiting for approval"
 INTERRUPTED: Final = "Interrupted: the next tick goes on"
 MOST_STEPS: Final = 25
 """Nodes that one tick may run: a bound on loops, never reached in a sound run."""
-
-_MODES: Final[tuple[Literal["values"], Literal["checkpoints"]]] = ("values", "checkpoints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +141,7 @@ class Ticker:
         # A monitor step has no effect that its repetition would double, so one save at its end is
         # enough; anywhere money may move, each step is saved before the next begins.
         monitoring = run.phase == Phase.MONITOR.value
+        asking = run.phase == Phase.APPROVE.value  # only a question leaves pending writes behind
         position = {"thread_id": run.id} | ({SAVED_ONCE: True} if monitoring else {})
         config = RunnableConfig(configurable=position, recursion_limit=MOST_STEPS)
         begin: Any = {"run_id": run.id, "cancel": bool(run.cancel_requested)}
@@ -153,7 +152,7 @@ class Ticker:
             config,
             context=desk,
             durability="exit" if monitoring else "sync",
-            stream_mode=list(_MODES),
+            stream_mode=["values", "checkpoints"] if asking else ["values"],
             control=control,
         )
         try:
@@ -164,7 +163,7 @@ class Ticker:
                     newest = chunk["config"]["configurable"]["checkpoint_id"]
         except GraphDrained:
             state["message"] = INTERRUPTED
-        if run.phase == Phase.APPROVE.value:  # only a question leaves pending writes behind
+        if asking:
             await services.checkpoints.prune(run.id, newest)
         return state
 

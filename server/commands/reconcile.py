@@ -12,6 +12,7 @@ from server.commands.process import run
 if TYPE_CHECKING:
     from domain.networks import Network
     from graph.settings import Settings
+    from tools.payments.chain import Transfer
     from tools.payments.reconcile import Report
 
 
@@ -64,6 +65,8 @@ def _print(report: Report, network: Network) -> None:
     table.add_row("Could not be closed", _listed(report.problems))
     unknown = [f"{t.amount} to {t.recipient} in {t.tx_hash}" for t in report.unknown_transfers]
     table.add_row("On the chain, not in the ledger", _listed(unknown))
+    unclaimed = [f"{t.amount} from {t.sender} in {t.tx_hash}" for t in report.unclaimed]
+    table.add_row("Came back, and more than one run or none may expect it", _listed(unclaimed))
     console = Console(highlight=False)
     console.print(table)
     if report.ok:
@@ -87,16 +90,19 @@ def _as_json(report: Report) -> dict[str, Any]:
         "ledgerTotalMicros": report.ledger_total.micros,
         "chainTotal": report.chain_total.dollars(),
         "chainTotalMicros": report.chain_total.micros,
-        "unknownTransfers": [
-            {
-                "txHash": t.tx_hash,
-                "block": t.block_number,
-                "to": t.recipient,
-                "amountMicros": t.amount.micros,
-            }
-            for t in report.unknown_transfers
-        ],
+        "unknownTransfers": [_transfer(t) for t in report.unknown_transfers],
+        "unclaimed": [_transfer(t) for t in report.unclaimed],
         "missing": list(report.missing),
         "unbalanced": list(report.unbalanced),
         "problems": list(report.problems),
+    }
+
+
+def _transfer(transfer: Transfer) -> dict[str, Any]:
+    return {
+        "txHash": transfer.tx_hash,
+        "block": transfer.block_number,
+        "from": transfer.sender,
+        "to": transfer.recipient,
+        "amountMicros": transfer.amount.micros,
     }

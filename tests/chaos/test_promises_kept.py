@@ -74,6 +74,8 @@ async def test_each_planted_bug_is_caught(stage: Stage, bug: str) -> None:
         # The same for a job that was given up.
         "refund vendor.never_boot@gpu_vendor_1/submit-job*1 do.advance-2400@3 "
         "net.lost_answer@1/http.cancel-job#1*1",
+        # All that the vendor said of its failed job was lost, and with it that it had paid back.
+        "refund net.lost_answer@1/http.job-status#1*8 net.lost_answer@1/http.cancel-job#1*1",
     ],
 )
 async def test_what_was_once_broken_holds(stage: Stage, text: str) -> None:

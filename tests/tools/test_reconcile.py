@@ -91,3 +91,55 @@ async def test_a_payment_on_another_network_is_not_judged_by_this_chain(
         report = await reconcile(world)
         assert report.still_open == (run.id,)
         assert await world.payment_states(run) == [("gpu_vendor_1", PaymentState.AUTHORIZED)]
+
+
+async def test_a_refund_of_which_nobody_heard_is_found_on_the_chain(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        run = await world.start()
+        await world.ticks(run)
+        failed, _ = await world.payments(run)
+        before = (await world.run(run)).budget_remaining
+        world.chain.transfer(failed.pay_to, AGENT, 300_000)
+
+        first, again = await reconcile(world), await reconcile(world)
+
+        assert (first.ok, first.unclaimed, again.ok) == (True, (), True)
+        assert (await world.run(run)).budget_remaining == before + Usd(300_000)
+        assert first.chain_total == first.ledger_total == again.ledger_total == Usd(2_900_000)
+        told = await world.told(run, "refund_claimed")
+        assert len(told) == 1
+        assert "which it had not told" in told[0]
+
+
+async def test_money_that_two_runs_may_expect_is_given_to_neither(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        runs = [await world.start(), await world.start()]
+        assert [await world.tick(run) for run in runs] == ["Job started"] * 2
+        for run in runs:
+            await world.ticks(run)
+        before = [(await world.run(run)).budget_remaining for run in runs]
+        failed = next(p for p in await world.payments(runs[0]) if p.vendor_id == "gpu_vendor_1")
+        world.chain.transfer(failed.pay_to, AGENT, 300_000)
+
+        report = await reconcile(world)
+
+        assert [t.amount for t in report.unclaimed] == [Usd(300_000)]
+        assert [(await world.run(run)).budget_remaining for run in runs] == before
+
+
+async def test_money_from_a_vendor_whose_job_completed_is_no_refund(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.ticks(run)
+        before = await world.run(run)
+        (payment,) = await world.payments(run)
+        world.chain.transfer(payment.pay_to, AGENT, 100_000)
+
+        report = await reconcile(world)
+
+        assert (report.ok, [t.amount for t in report.unclaimed]) == (True, [Usd(100_000)])
+        assert (await world.run(run)).budget_remaining == before.budget_remaining

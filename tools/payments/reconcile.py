@@ -5,15 +5,18 @@ Idempotent, and safe beside running ticks: a run that a tick works on is left to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from domain.errors import DependencyDown, LeaseHeld, RenterError
+from domain.jobs import JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
+from domain.payments import PaymentState
+from ledger.jobs import Job
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.payments import Payment
@@ -21,10 +24,14 @@ from ledger.run import Run
 from tools.payments.chain import Chain, Transfer
 from tools.payments.judge import Judge
 from tools.payments.refunds import Refunds
+from tools.vendors.base import ClaimedRefund
 
 LEASE_SECONDS: Final = 60.0
 LONGEST_WINDOW: Final = 1_900_000
 """Blocks that are searched for transfers on a public chain: 44 days of Base."""
+
+Returned = list[tuple[Job, Transfer]]
+"""Jobs that came to nothing, each with a transfer that pays back for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class Closed:
     busy: tuple[str, ...]
     still_open: tuple[str, ...]
     problems: tuple[str, ...] = ()
+    unclaimed: tuple[Transfer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class Report:
     """Runs whose budget is not the sum of its parts, or not what their payments say."""
     problems: tuple[str, ...] = field(default=())
     """Runs that could not be closed, and why."""
+    unclaimed: tuple[Transfer, ...] = field(default=())
+    """Transfers from vendors into the wallet that no run can be said to expect."""
 
     @property
     def mismatches(self) -> int:
@@ -104,20 +114,83 @@ class Reconciler:
         wanted = {run.id for run in await self._ledger.runs.with_open_money()}
         wanted |= {p.run_id for p in await self._ledger.payments.awaiting_refund()}
         wanted |= {p.run_id for p in await self._ledger.payments.open_ones()}
+        busy, problems = await self._close_each({run_id: [] for run_id in sorted(wanted)})
+        returned, unclaimed = await self._returned()
+        more_busy, more_problems = await self._close_each(returned)
+        still = [run.id for run in await self._ledger.runs.with_open_money()]
+        return Closed(
+            len(wanted | set(returned)),
+            tuple(dict.fromkeys(busy + more_busy)),
+            tuple(still),
+            tuple(problems + more_problems),
+            tuple(unclaimed),
+        )
+
+    async def _close_each(self, returned: Mapping[str, Returned]) -> tuple[list[str], list[str]]:
+        """Close these runs; those that are busy, and the problems of others."""
         busy, problems = [], []
-        for run_id in sorted(wanted):
+        for run_id, refunds in returned.items():
             try:
-                if not await self._close(run_id):
+                if not await self._close(run_id, refunds):
                     busy.append(run_id)
             except DependencyDown:
                 raise
             except RenterError as error:
                 problems.append(f"{run_id}: {error}")
-        still = [run.id for run in await self._ledger.runs.with_open_money()]
-        return Closed(len(wanted), tuple(busy), tuple(still), tuple(problems))
+        return busy, problems
 
-    async def _close(self, run_id: str) -> bool:
-        """Close the slots of one run under its lease; False when a tick holds it."""
+    async def _returned(self) -> tuple[dict[str, Returned], list[Transfer]]:
+        """What vendors paid back without our knowing, by run; and what no one run can expect.
+
+        A vendor may pay back for a job and never be heard again, or its answer may be lost after
+        the job was given up. The chain says who paid; a job of that payee that came to nothing
+        says what for.
+        """
+        mine = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
+        if not mine:
+            return {}, []
+        known = {p.refund_tx for p in mine}
+        payees = {p.pay_to.lower() for p in mine}
+        start = await self._window(mine)
+        incoming = await self._chain.transfers(sender=None, recipient=self._payer, from_block=start)
+        returned: dict[str, Returned] = {}
+        unclaimed = []
+        for transfer in incoming:
+            if transfer.tx_hash.lower() in known or transfer.sender.lower() not in payees:
+                continue
+            job = await self._lost_job(transfer, mine)
+            if job is None:
+                unclaimed.append(transfer)
+            else:
+                returned.setdefault(job.run_id, []).append((job, transfer))
+        return returned, unclaimed
+
+    async def _lost_job(self, transfer: Transfer, mine: Sequence[Payment]) -> Job | None:
+        """The newest job of the sender's that came to nothing and is not paid back yet; None where
+        there is none, or where more than one run has one: nobody's money is given to another.
+        """
+        paid = {
+            p.id: p.run_id
+            for p in mine
+            if p.state is PaymentState.SETTLED
+            and p.pay_to.lower() == transfer.sender.lower()
+            and p.from_block <= transfer.block_number
+        }
+        lost = []
+        for run_id in set(paid.values()):
+            jobs = [
+                job
+                for job in await self._ledger.jobs.of_run(run_id)
+                if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
+                and not paid.keys().isdisjoint({job.payment_id, *job.extensions})
+            ]
+            lost += jobs[-1:]
+        return lost[0] if len(lost) == 1 else None
+
+    async def _close(self, run_id: str, returned: Returned) -> bool:
+        """Close the slots of one run under its lease, and book what was `returned` to it; False
+        when a tick holds it.
+        """
         now = self._now()
         try:
             run, lease = await self._ledger.runs.acquire(run_id, now, LEASE_SECONDS)
@@ -136,6 +209,10 @@ class Reconciler:
                 if payment.state.open and run.reservation(payment.slot) is None:
                     await self._judge.close_unsent(payment, notes.append)
             await self._refunds.confirm(run_id, notes.append)
+            for job, transfer in returned:
+                found = ClaimedRefund(transfer.amount, transfer.tx_hash)
+                await self._refunds.claim(job, found, notes.append, said=False)
+                await self._refunds.confirm(run_id, notes.append)
         finally:
             head = await self._ledger.observations.append(run_id, head, notes, self._now())
             journal = {"journal": {"seq": head.seq, "hash": head.hash}}
@@ -169,6 +246,7 @@ class Reconciler:
             missing=tuple(p.id for key, p in by_payment.items() if key not in seen),
             unbalanced=await self._unbalanced(),
             problems=closed.problems,
+            unclaimed=closed.unclaimed,
         )
 
     async def _window(self, payments: Sequence[Payment]) -> int:

@@ -30,9 +30,12 @@ class Refunds:
         self._network = network
         self._now = now
 
-    async def claim(self, job: Job, claim: ClaimedRefund, observe: Observe) -> None:
+    async def claim(
+        self, job: Job, claim: ClaimedRefund, observe: Observe, *, said: bool = True
+    ) -> None:
         """Note what a vendor says it paid back for a job. Changes no budget.
 
+        said: False where the vendor said nothing, and the chain shows it all the same.
         A later claim takes the place of an earlier one that the chain has not confirmed.
         """
         run = await self._ledger.runs.get(job.run_id)
@@ -47,7 +50,10 @@ class Refunds:
                 observe(
                     Note(
                         "refund_claimed",
-                        f"{job.vendor_id} says that it refunds {claim.amount} in {claim.tx_hash}",
+                        f"{job.vendor_id} says that it refunds {claim.amount} in {claim.tx_hash}"
+                        if said
+                        else f"{claim.amount} came from {job.vendor_id} in {claim.tx_hash}, which "
+                        "it had not told",
                         facts(payment),
                         key=f"{payment.id}:refund_claimed:{claim.tx_hash}",
                     )
