@@ -7,12 +7,12 @@ days would grow without end. Here each checkpoint takes its parent's place, in o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -22,6 +22,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.checkpoint.mongodb.utils import dumps_metadata, loads_metadata
+from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
@@ -31,10 +32,29 @@ from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Store
 CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
 SAVED_ONCE: Final = "__saved_once"
-"""In a config's `configurable`: the invocation saves at its end, and only there."""
+"""In a config's `configurable`, with a SavedOnce: the invocation saves only at its end."""
 
 _STORED: Final = "__stored"
 """There too, put by the saver: the state as it is stored."""
+
+_KEPT: Final = frozenset({INTERRUPT, RESUME})
+"""The pending writes that are stored."""
+
+
+class Moved(Exception):
+    """The state is not in the phase that its run's document says. Never leaves the tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedOnce:
+    """How an invocation may save once."""
+
+    phase: str
+    """Only from a state in this phase; `Moved` is raised for another."""
+    check_lease: Callable[[], None]
+    """Raises LeaseLost when the run may be another's by now; asked before a changed state is
+    stored, because those who changed nothing left no trace.
+    """
 
 
 class RunSaver(MongoDBSaver):
@@ -43,7 +63,7 @@ class RunSaver(MongoDBSaver):
     A checkpoint replaces its parent. Of two invocations that raced, the second finds its parent
     gone and raises LeaseLost.
 
-    Of a step's pending writes only interrupts, answers and errors are stored. The others would let
+    Of a step's pending writes only interrupts and answers are stored. The others would let
     LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
     at START, and each node looks in the ledger for what it had done.
 
@@ -53,7 +73,8 @@ class RunSaver(MongoDBSaver):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         position = config["configurable"]
-        if SAVED_ONCE not in position:
+        once = position.get(SAVED_ONCE)
+        if once is None:
             return super().get_tuple(config)
         thread = {
             "thread_id": position["thread_id"],
@@ -63,6 +84,8 @@ class RunSaver(MongoDBSaver):
         if newest is None:
             return None
         checkpoint = self.serde.loads_typed((newest["type"], newest["checkpoint"]))
+        if checkpoint["channel_values"].get("phase") != once.phase:
+            raise Moved
         stored = self._state_of(checkpoint)
         return CheckpointTuple(
             RunnableConfig(
@@ -89,8 +112,11 @@ class RunSaver(MongoDBSaver):
             "thread_id": position["thread_id"],
             "checkpoint_ns": position["checkpoint_ns"],
         }
-        if position.get(_STORED) == self._state_of(checkpoint):
-            return RunnableConfig(configurable={**thread, "checkpoint_id": parent})
+        once = position.get(SAVED_ONCE)
+        if once is not None:
+            if position.get(_STORED) == self._state_of(checkpoint):
+                return RunnableConfig(configurable={**thread, "checkpoint_id": parent})
+            once.check_lease()
         type_, serialized = self.serde.dumps_typed(checkpoint)
         replaced = self.checkpoint_collection.update_one(
             {**thread, "checkpoint_id": parent},
@@ -121,7 +147,7 @@ class RunSaver(MongoDBSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        if any(channel in WRITES_IDX_MAP for channel, _ in writes):
+        if any(channel in _KEPT for channel, _ in writes):
             super().put_writes(config, writes, task_id, task_path)
 
     async def aput_writes(
@@ -131,7 +157,7 @@ class RunSaver(MongoDBSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        if any(channel in WRITES_IDX_MAP for channel, _ in writes):
+        if any(channel in _KEPT for channel, _ in writes):
             await super().aput_writes(config, writes, task_id, task_path)
 
 

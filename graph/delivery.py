@@ -24,9 +24,17 @@ async def deliver(desk: Desk, payment: Payment) -> Delivery:
 
 
 async def open_job(
-    desk: Desk, payment: Payment, vendor_job_id: str, error: str | None = None
+    desk: Desk,
+    payment: Payment,
+    vendor_job_id: str,
+    error: str | None = None,
+    *,
+    current: bool = True,
 ) -> Job:
-    """The job that a payment bought; with `error`, one that was paid for and never ran."""
+    """The job that a payment bought; with `error`, one that was paid for and never ran.
+
+    current: whether it is the one that the run looks after from now on.
+    """
     now, endpoint = desk.deps.now(), ""
     with suppress(NotFound):
         endpoint = (await desk.ledger.vendors.get(payment.vendor_id)).endpoint
@@ -48,5 +56,6 @@ async def open_job(
         error_message=error,
     )
     await desk.ledger.jobs.open(job)
-    await desk.ledger.runs.update(desk.lease, {"currentJobId": job.id})
+    if current:
+        await desk.ledger.runs.update(desk.lease, {"currentJobId": job.id})
     return job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from domain.tokens import ModelUse
 from ledger.run import Lease, RecordedOffer, Run, Silence, offer_document, run_of, spec_document
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, is_due
-from ledger.store import Documents, Store
+from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
@@ -81,10 +82,13 @@ class Runs:
 
     async def get(self, run_id: str) -> Run:
         """Raises NotFound."""
-        run = await self.find(run_id)
-        if run is None:
+        return run_of(await self._document(run_id))
+
+    async def _document(self, run_id: str) -> Document:
+        document = await self.documents.get(run_id)
+        if document is None:
             raise NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
-        return run
+        return document
 
     async def recent(self, *, user_id: str | None = None, limit: int = 50) -> list[Run]:
         query = {"userId": user_id} if user_id else {}
@@ -116,14 +120,19 @@ class Runs:
 
         due: only if the run is due; LeaseHeld, too, where it is not.
         """
-        expires_at = now + timedelta(seconds=seconds)
+        expires_at, holder = now + timedelta(seconds=seconds), secrets.token_hex(8)
         taken = await self.documents.change(
             run_id,
             {**(is_due(now) if due else {}), **free(now)},
-            {"$set": {"lease": {"expiresAt": expires_at}}, "$inc": {"fence": 1}},
+            {
+                "$set": {"lease": {"expiresAt": expires_at, "holder": holder}},
+                "$inc": {"fence": 1},
+            },
         )
-        run = await self.get(run_id)
-        if not taken:
+        document = await self._document(run_id)
+        run, held = run_of(document), document["lease"] or {}
+        # Who stood still between the two may read another's lease, and would go on with its fence.
+        if not taken or held.get("holder") != holder:
             raise LeaseHeld(
                 f"Another tick works on run {run_id}", "Try again when it is done, in a moment"
             )
@@ -132,7 +141,7 @@ class Runs:
     async def renew(self, lease: Lease, now: datetime, seconds: float) -> Lease:
         """Prolong a lease. Raises LeaseLost when another took over."""
         expires_at = now + timedelta(seconds=seconds)
-        await self.update(lease, {"lease": {"expiresAt": expires_at}})
+        await self.update(lease, {"lease.expiresAt": expires_at})
         return replace(lease, expires_at=expires_at)
 
     async def release(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from domain.due import Came, Due
 from domain.due import due as next_due
 from domain.errors import Conflict, LeaseLost, RenterError, StoreDown
 from domain.jobs import RunStatus
-from graph.checkpoints import SAVED_ONCE
+from graph.checkpoints import SAVED_ONCE, Moved, SavedOnce
+from graph.closing import close_books
 from graph.deps import Desk
 from graph.pacing import NEWS, came, expiry
 from graph.routing import Phase
@@ -81,7 +83,7 @@ class Ticker:
         heartbeat = asyncio.create_task(self._keep(desk, done))
         try:
             if run.status.ended:
-                ahead = Came.OVER if await self._close_books(desk) else Came.CLOSING
+                ahead = Came.OVER if await close_books(desk) else Came.CLOSING
                 return Ticked(f"Run already {run.status}", run.status)
             state = await self._step(desk, control)
             phase, ahead, until = state["phase"], came(run.phase, state, desk.noted), expiry(state)
@@ -136,13 +138,25 @@ class Ticker:
                 LOG.warning("run %s: its lease could not be prolonged: %s", desk.run.id, error)
 
     async def _step(self, desk: Desk, control: RunControl | None) -> dict[str, Any]:
-        """Invoke the graph; clear away the question that this tick answered, if it did."""
+        """Invoke the graph once.
+
+        A monitor step has no effect that its repetition would double, so one save at its end is
+        enough; anywhere money may move, each step is saved before the next begins. Where the run
+        stands is in its state; its document, which a crash may have left behind, only hints.
+        """
+        if desk.run.phase == Phase.MONITOR.value:
+            once = SavedOnce(Phase.MONITOR.value, lambda: desk.check_lease())
+            with suppress(Moved):
+                return await self._invoke(desk, control, once)
+        return await self._invoke(desk, control, None)
+
+    async def _invoke(
+        self, desk: Desk, control: RunControl | None, once: SavedOnce | None
+    ) -> dict[str, Any]:
+        """The graph's state after it; clears away the question that this tick answered, if any."""
         services, run = self._services, desk.run
-        # A monitor step has no effect that its repetition would double, so one save at its end is
-        # enough; anywhere money may move, each step is saved before the next begins.
-        monitoring = run.phase == Phase.MONITOR.value
         asking = run.phase == Phase.APPROVE.value  # only a question leaves pending writes behind
-        position = {"thread_id": run.id} | ({SAVED_ONCE: True} if monitoring else {})
+        position = {"thread_id": run.id} | ({SAVED_ONCE: once} if once else {})
         config = RunnableConfig(configurable=position, recursion_limit=MOST_STEPS)
         begin: Any = {"run_id": run.id, "cancel": bool(run.cancel_requested)}
         state: dict[str, Any] = {"phase": run.phase, "message": INTERRUPTED}
@@ -151,7 +165,7 @@ class Ticker:
             begin,
             config,
             context=desk,
-            durability="exit" if monitoring else "sync",
+            durability="exit" if once else "sync",
             stream_mode=["values", "checkpoints"] if asking else ["values"],
             control=control,
         )
@@ -166,18 +180,6 @@ class Ticker:
         if asking:
             await services.checkpoints.prune(run.id, newest)
         return state
-
-    async def _close_books(self, desk: Desk) -> bool:
-        """What an ended run still holds, or waits for, is closed as soon as the chain decides.
-
-        True when nothing is left open.
-        """
-        if desk.run.reservations:
-            await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
-            await desk.reread()
-        refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-        await desk.flush()
-        return refunded and not desk.run.reservations
 
     async def _note_failure(self, desk: Desk, problem: str) -> None:
         """Leave an observation of a failed tick, if the store can still take it."""

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pymongo import AsyncMongoClient
 
 from graph.settings import Settings, variables
@@ -30,6 +31,9 @@ from tests.support.stack import (
     quick_folder,
     vendor_client,
 )
+
+settings.register_profile("ours", deadline=None)  # a busy machine is no failure
+settings.load_profile("ours")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from langgraph.types import Command
 
+from domain.errors import ChainDown
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import trust
 from domain.slices import price_of
@@ -27,7 +28,11 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
 
     As long as the outcome is unknown, each tick sends the same bytes again.
     """
-    delivery = await deliver(desk, payment)
+    try:
+        delivery = await deliver(desk, payment)
+    except ChainDown as away:  # the job is followed all the same
+        desk.note("chain_unreachable", str(away))
+        return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
     job = await desk.ledger.jobs.find(payment.order["jobId"])
     if job is None:
         return go(Phase.ASSESS_BUDGET, payment_id=None)

@@ -96,11 +96,18 @@ async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
 
 
 async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
-    """Give a job up that does not end by itself, after telling its vendor to stop it."""
+    """Give a job up that does not end by itself, after telling its vendor to stop it.
+
+    It may have completed unseen: then it is taken as it is.
+    """
     try:
-        await stop_job(desk, job)
+        report = await stop_job(desk, job)
     except VendorError as error:
         desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
+    else:
+        if report.status is JobStatus.COMPLETED:
+            await _write_down(desk, job, report)
+            return await _complete(desk, job)
     await desk.ledger.jobs.update(
         job, status=JobStatus.FAILED.value, error_message=why, updated_at=desk.deps.now()
     )

@@ -9,11 +9,14 @@ from langgraph.types import Command
 
 from domain.errors import (
     BudgetExceeded,
+    ChainDown,
+    ConfigError,
     IllegalTransition,
     NotFound,
     PolicyRefused,
     SlotClosed,
     VendorError,
+    WalletDown,
     WalletEmpty,
 )
 from domain.payments import PaymentState
@@ -50,6 +53,11 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         return _without_launch(desk, decision, refusal)
     except NotFound as gone:
         return _without_launch(desk, decision, gone)
+    except (ChainDown, WalletDown, ConfigError) as away:
+        if not extending:
+            raise
+        desk.note("chain_unreachable", str(away))
+        return rest(Phase.MONITOR, "Job still running")  # the decision stays, and is tried again
     if extending:
         await desk.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)
     accepted = isinstance(delivery.goods, Accepted) and {

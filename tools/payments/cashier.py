@@ -91,9 +91,8 @@ class Cashier:
             if isinstance(answer, Fetched):
                 await self._abandon(payment, held, FREE, observe)
                 return Delivery(await self._ledger.payments.get(payment.id), answer)
-            if held.shared and (
-                not isinstance(answer, PaymentRequired402) or answer.challenge is None
-            ):
+            on_no_chain = not isinstance(answer, PaymentRequired402) or answer.challenge is None
+            if on_no_chain and await self._has_rival(payment, held):
                 raise PolicyRefused("rail", "the slot may still settle on the chain")
             if not isinstance(answer, PaymentRequired402):
                 return Delivery(await self._book(payment, held, None, observe), answer)
@@ -126,10 +125,12 @@ class Cashier:
         """Send an authorized payment's bytes, again if need be, and let the chain judge it.
 
         Idempotent: the vendor answers the same payment with the same job. Sends nothing once the
-        payment's slot is closed. Raises LeaseLost with nothing sent, and ChainDown when the chain
-        could not be asked; nothing is lost, call it again.
+        payment or its slot is closed: its bytes may be valid still. Raises LeaseLost with nothing
+        sent, and ChainDown when the chain could not be asked; nothing is lost, call it again.
         """
         note(payment=payment.id)
+        if not (payment.state.open or payment.state is PaymentState.SETTLED):
+            return Delivery(payment, None, payment.reason)
         try:
             run = await self.arm(lease, payment)
         except SlotClosed as closed:
@@ -238,6 +239,13 @@ class Cashier:
         for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot):
             if other.nonce and (other.payer, other.network, other.asset) != ours:
                 raise PolicyRefused("slot", "it was begun with another wallet, network or token")
+
+    async def _has_rival(self, payment: Payment, held: Reservation) -> bool:
+        """Whether another vendor holds an authorization for the payment's slot."""
+        return held.shared and any(
+            other.id != payment.id and other.nonce and other.state is PaymentState.AUTHORIZED
+            for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot)
+        )
 
     async def _check_funds(self, amount: Usd) -> None:
         """Raise WalletEmpty when the wallet cannot pay `amount` as things are now."""

@@ -1,0 +1,80 @@
+"""After a run's end: its books are closed as the chain decides, and nothing is left running."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from domain.errors import VendorError
+from domain.jobs import JobStatus
+from domain.payments import PaymentState, PurchaseKind
+from graph.delivery import deliver, open_job
+from graph.deps import Desk
+from graph.work import stop_job
+from ledger.jobs import Job, job_id
+from ledger.payments import Payment
+from tools.vendors.base import Accepted
+
+PATIENCE: Final = timedelta(days=1)
+"""For how long a vendor is asked about a job that nobody wants any more."""
+
+
+async def close_books(desk: Desk) -> bool:
+    """What an ended run still holds, waits for or has running; True when nothing is left open.
+
+    Raises ChainDown.
+    """
+    judge = desk.deps.cashier.judge
+    for held in desk.run.reservations:
+        await judge.abandon(desk.run, held.slot, desk.observe)
+    if desk.run.reservations:
+        await desk.reread()
+        await judge.judge_open(desk.run, desk.observe)
+        await desk.reread()
+    stopped = await _stop_what_runs(desk)
+    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+    await desk.flush()
+    return stopped and refunded and not desk.run.reservations
+
+
+async def _stop_what_runs(desk: Desk) -> bool:
+    """Stop jobs that run on; True when none may. One is unseen where its payment settled late."""
+    jobs = {job.id: job for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    done = True
+    for payment in await desk.ledger.payments.of_run(desk.run.id):
+        launched = payment.kind is PurchaseKind.LAUNCH and payment.state is PaymentState.SETTLED
+        if launched and job_id(payment.id) not in jobs:
+            job = await _ask_for(desk, payment)
+            if job is None:
+                done = False
+            else:
+                jobs[job.id] = job
+    for job in jobs.values():
+        if not job.status.ended:
+            done = await _stopped(desk, job) and done
+    return done
+
+
+async def _ask_for(desk: Desk, payment: Payment) -> Job | None:
+    """The job that was paid for; None while its vendor does not say which it is."""
+    delivery = await deliver(desk, payment)
+    if isinstance(delivery.goods, Accepted):
+        return await open_job(desk, payment, delivery.goods.vendor_job_id, current=False)
+    if desk.deps.now() - payment.created_at < PATIENCE:
+        return None
+    return await open_job(desk, payment, "", error="it was paid and gives no job", current=False)
+
+
+async def _stopped(desk: Desk, job: Job) -> bool:
+    status, why, now = JobStatus.CANCELLED, "the run had ended", desk.deps.now()
+    try:
+        if (await stop_job(desk, job)).status is JobStatus.COMPLETED:
+            status = JobStatus.COMPLETED
+    except VendorError as error:
+        if now - job.created_at < PATIENCE:
+            return False
+        status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
+    await desk.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
+    desk.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
+              key=f"{job.id}:stopped")  # fmt: skip
+    return True
