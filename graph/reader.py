@@ -91,12 +91,12 @@ class GoalReader(Protocol):
 def read_said(said: Sequence[Utterance]) -> Reading:
     """By rules: each utterance in turn, a later one counting where it says something.
 
-    Where only the budget is missing, a bare number is the answer.
+    Where the budget is what was asked for, a bare number is the answer.
     """
     known = Reading()
     for number, utterance in enumerate(said):
         reading = read(utterance.text, utterance.at)
-        if number and "jobType" not in known.missing and reading.budget is None:
+        if number and known.missing[:1] == ("budgetTotal",) and reading.budget is None:
             budget = read_answer(utterance.text)
             if budget.amount:
                 reading = with_budget(reading, budget.amount)

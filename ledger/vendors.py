@@ -12,6 +12,7 @@ hangs on the half-life, so it is in their name: another half-life begins new sum
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ class Vendors:
         return _vendor(found[0])
 
     async def put(self, vendor: Vendor, now: datetime) -> None:
-        """Register a vendor, or change what is registered under its id."""
+        """Register a vendor, or change what is registered under its id, whoever put it there."""
+        found = await self.documents.find({"vendorId": vendor.vendor_id}, limit=1)
         await self.documents.put(
-            vendor.vendor_id,
+            found[0]["_id"] if found else vendor.vendor_id,
             {
                 "vendorId": vendor.vendor_id,
                 "name": vendor.name,
@@ -132,8 +134,8 @@ def _vendor(document: Document) -> Vendor:
             name=str(document["name"]),
             endpoint=str(document["endpoint"]).rstrip("/"),
             price_per_hour=Usd.parse(document["basePricePerHour"], "basePricePerHour"),
-            reliability=float(document["reliabilityScore"]),
-            gpu_types=tuple(str(gpu) for gpu in document["supportedGpuTypes"]),
+            reliability=_finite(document["reliabilityScore"]),
+            gpu_types=_texts(document["supportedGpuTypes"]),
             pay_to=document.get("payTo"),
             completed=document.get("record", {}).get("completed", 0),
             failed=document.get("record", {}).get("failed", 0),
@@ -145,6 +147,19 @@ def _vendor(document: Document) -> Vendor:
     except (TypeError, ValueError, AttributeError, InvalidInput) as error:
         field = error.field if isinstance(error, InvalidInput) else "a field"
         raise _unusable(document, field, "it is not of the right kind") from error
+
+
+def _finite(value: object) -> float:
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return tuple(str(text) for text in value)
 
 
 def _increments(end: End, now: datetime) -> dict[str, float]:

@@ -133,26 +133,29 @@ class Fleet:
             try:
                 if not await self._turn.take(self._now()):
                     wait_s = TURN_S / 2
-                elif (due := await self._worker.due(MOST_HINTS)) is not None:
-                    await self._enqueue(due)
+                elif not await self._enqueue(await self._worker.due(MOST_HINTS) or []):
+                    wait_s = await self._worker.look()
             except StoreDown as error:
                 LOG.warning("%s", error)
                 wait_s = TURN_S
             await self._worker.sleep(wait_s)
 
-    async def _enqueue(self, due: list[Overdue]) -> None:
-        """Send a hint for each, once; tick those here whose hint led to nothing."""
+    async def _enqueue(self, due: list[Overdue]) -> bool:
+        """Send a hint for each, once; tick those here whose hint led to nothing.
+
+        False when the queue takes no more: all that is due is to be ticked here.
+        """
         clock = asyncio.get_running_loop().time()
         self._hinted = {run: self._hinted[run] for run in due if run in self._hinted}
         for run in due:
             sent_at = self._hinted.get(run)
             if sent_at is None:
                 if not await self._send(run.run_id):
-                    self._worker.pool.offer(run.run_id)
-                    return  # the others are asked for by the next sweep
+                    return False
                 self._hinted[run] = clock
             elif clock - sent_at > HINT_S:
                 self._worker.pool.offer(run.run_id)
+        return True
 
     async def _send(self, run_id: str) -> bool:
         try:

@@ -65,7 +65,7 @@ def _user_id(value: str) -> str:
 
 def _goal(value: str) -> str:
     goal = check_goal(value)
-    read_goal(goal)  # a goal that no tick could read is refused now, not at each tick
+    read_goal(goal, datetime.now(UTC))  # what no tick could read is refused now, not at each
     return goal
 
 

@@ -80,7 +80,8 @@ _PER: Final = re.compile(
 )  # fmt: skip
 _PER_ANYTHING: Final = re.compile(r"\s*(?:/\s?\w|per\b)", _I)
 _RATE_BEFORE: Final = re.compile(
-    r"(?:\bhourly|(?<!learning )\brates?|\bper[\s-]+(?:gpu|hour|minute|day|card)|/\s?h(?:r|"
+    r"(?:\b(?:hourly|daily|weekly|monthly|yearly|annual)|(?<!learning )\brates?|"
+    r"\bper[\s-]+(?:gpu|hour|minute|day|card)|/\s?h(?:r|"
     r"our)?)\b[^,;]{0,40}$",
     _I,
 )
@@ -147,7 +148,14 @@ _MORE_DIGITS: Final = re.compile(
 _COUNTS: Final = re.compile(
     r"[\s-]*(?:x\b|h\b|hrs?\b|hours?|min|days?|weeks?|gpus?|cards?|epochs?|gb\b)", _I
 )
-_OTHER_DOLLARS: Final = re.compile(r"\s?(?:cad|aud|nzd|sgd|hkd|mxn|eur|gbp)\b", _I)
+_OTHER_DOLLARS: Final = re.compile(
+    r"\s?(?:cad|aud|nzd|sgd|hkd|twd|mxn|clp|cop|ars|eur|gbp|pesos?|(?:canadian|australian|"
+    r"singapore|hong kong|new zealand|taiwan)\b)\b", _I,
+)  # fmt: skip
+_SHARE_BEFORE: Final = re.compile(
+    r"(?:%|\b(?:per ?cent|half|third|quarter|fifth|tenth|part|most|rest))\s+(?:of\s+)?"
+    r"(?:my|the|our|your|that|this|an?)?\s*$", _I,
+)  # fmt: skip
 _A_NUMBER_MORE: Final = re.compile(rf"\s+(?:and\s+)?{IN_WORDS}(?!\s*\w)", _I)
 
 _ANOTHER: Final = re.compile(r"\b(?:and|plus)\s+(?:another\s+)?$", _I)
@@ -274,7 +282,7 @@ def _role(text: str, start: int, end: int, behind: int) -> Role:
     before, after = re.split(r"[.;!?]\s", text[near:start])[-1], text[end : end + _FAR]
     if _PER.match(after):
         return Role.RATE
-    if _PER_ANYTHING.match(after):
+    if _PER_ANYTHING.match(after) or _SHARE_BEFORE.search(before):
         return Role.UNCLEAR
     if _RATE_BEFORE.search(before):
         return Role.RATE

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from typing import Final
 
 END: Final = time(23, 59)
+LONGEST_WAIT: Final = timedelta(days=367)
 _I: Final = re.IGNORECASE
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MONTHS: Final = (
@@ -81,6 +82,16 @@ class _Parts:
 
 def read_deadline(text: str, now: datetime, within: timedelta | None = None) -> Deadline:
     """The deadline in the text. now: aware. within: the span that the text gives until then."""
+    try:
+        deadline = _read(text, now, within)
+        if deadline.at is None or deadline.at.astimezone(UTC) - now <= LONGEST_WAIT:
+            return deadline
+    except OverflowError:  # the last days of the year 9999
+        pass
+    return Deadline(None, "That is more than a year ahead")
+
+
+def _read(text: str, now: datetime, within: timedelta | None) -> Deadline:
     places = [(m.end(), m[0].lower().startswith("before")) for m in _CUE.finditer(text)]
     places += [
         (m.start(), False) for m in _UNCUED.finditer(text) if not _STARTS.search(text[: m.start()])

@@ -19,8 +19,8 @@ LONGEST_SPAN: Final = timedelta(days=366)
 _I: Final = re.IGNORECASE
 _UNIT: Final = r"minutes?|mins?|hours?|hrs?|h|days?|weeks?"
 _DURATION: Final = re.compile(
-    rf"(?<![\w.,$])(?P<n>{DIGITS}(?:\s+and\s+a\s+half)?|{IN_WORDS}|half\s+an?|a\s+couple\s+(?:of\s+)?|an?)[\s-]*"
-    rf"(?P<gpu>gpu[\s-]*)?(?P<unit>{_UNIT})(?:(?P<rest>[0-9]{{1,2}})(?:\s?m(?:ins?)?)?)?(?!\w)"
+    rf"(?<![\w.,$:/])(?:(?P<clock>[0-9]{{1,3}}:[0-5][0-9])\s*(?=h)|(?P<n>{DIGITS}(?:\s+and\s+a\s+half)?|{IN_WORDS}|half\s+an?|a\s+couple\s+(?:of\s+)?|an?)[\s-]*)"
+    rf"(?P<gpu>(?:gpu|[a-z]{{1,3}}[0-9]{{2,4}}[a-z]?)[\s-]*)?(?P<unit>{_UNIT})(?:(?P<rest>[0-9]{{1,2}})(?:\s?m(?:ins?)?)?)?(?!\w)"
     r"(?P<half>\s+and\s+a\s+half\b)?", _I,
 )  # fmt: skip
 _SHORT: Final = re.compile(r"\s*(?:and\s+|,\s*)?(?P<n>[0-9]{1,2})\s?(?:m|mins?|minutes?)\b", _I)
@@ -70,6 +70,9 @@ def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durati
 
 
 def _minutes(text: str, found: re.Match[str]) -> Decimal | None:
+    if found["clock"]:
+        hours, _, rest = found["clock"].partition(":")
+        return Decimal(int(hours) * 60 + int(rest))
     written = re.sub(r"\s+", " ", found["n"].lower()).strip()
     if written.startswith("half"):
         amount: Decimal | None = Decimal("0.5")

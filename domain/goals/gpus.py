@@ -31,12 +31,12 @@ _NAMES: Final = "|".join(
     for name in sorted(GPU_TYPES, key=len, reverse=True)
 )  # fmt: skip
 _GPU: Final = re.compile(
-    rf"(?:(?<![a-z0-9$.])|(?<=[0-9][x×]))(?:{_NAMES}|(?:5090|4090|4080|3090|3080))(s?)(?![a-z0-9])(?!\.[0-9])",
+    rf"(?:(?<![a-z0-9$.])|(?<=[0-9][x×]))(?:{_NAMES}|(?:5090|4090|4080|3090|3080))(s?)(?![a-wyz0-9]|x(?![0-9]))(?!\.[0-9])",
     _I,
 )
 _UNWANTED: Final = re.compile(
-    r"\b(?:not|no|never|without|avoid|except|anything but|other than|instead of|rather than|don't "
-    r"(?:use|want|need))\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$", _I,
+    r"\b(?:not|no|never|without|avoid|except|anything but|other than|instead of|rather than|"
+    r"(?:don't|do not)\s+\w+)\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$", _I,
 )  # fmt: skip
 _HOW_MANY: Final = (
     rf"(?P<n>{NUMBER})(?![0-9.])|(?P<two>a\s+pair\s+of|a\s+couple\s+of|dual)|(?P<four>quad)|"
@@ -47,10 +47,11 @@ _COUNT_BEFORE: Final = re.compile(
     r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+|dedicated\s+)*$", _I,
 )  # fmt: skip
 _COUNT_AFTER: Final = re.compile(r"\s?[x×*]\s?([0-9]{1,3})(?![\w.])", _I)
+_HOURS_AFTER: Final = re.compile(r"[\s-]*h(?:(?:ou)?rs?)?\b", _I)
 _COUNTED: Final = re.compile(
     rf"(?<![\w.,$-])(?:{_HOW_MANY})\s*[x×-]?\s*(?:{_MEMORY}\s+)?"
     r"(?:(?:nvidia|amd|consumer|gaming|cloud|big|small|identical|same|fast|good|cheap|modern)\s+)*"
-    r"(?:gpu|card|accelerator)(s?)\b",
+    r"(?:gpu|card|accelerator)(s?)\b(?![\s-]*h(?:(?:ou)?rs?)?\b)",
     _I,
 )
 _OF_MEMORY: Final = re.compile(
@@ -68,18 +69,22 @@ class Gpus:
     type: str | None
     count: int | None
     by_memory: int | None = None
+    refused: frozenset[str] = frozenset()
+    """Named only to be left out, where no other is named."""
 
 
 def read_gpus(text: str) -> Gpus:
+    refused = set()
     for found in _GPU.finditer(text):
         if not _UNWANTED.search(text[: found.start()]):
             return Gpus(canonical(found[0]), _count(text, found))
+        refused.add(canonical(found[0]))
     memory = _OF_MEMORY.search(text)
     if memory:
         size = int(re.match("[0-9]+", memory[1] or memory[2])[0])  # type: ignore[index]
         kind = next((gpu for room, gpu in BY_MEMORY if room >= size), None)
         return Gpus(kind, _loose_count(text) or 1, size if kind else None)
-    return Gpus(None, _loose_count(text))
+    return Gpus(None, _loose_count(text), refused=frozenset(refused))
 
 
 def canonical(written: str) -> str:
@@ -92,6 +97,8 @@ def canonical(written: str) -> str:
 
 
 def _count(text: str, gpu: re.Match[str]) -> int | None:
+    if _HOURS_AFTER.match(text, gpu.end()):  # "20 A100-hours" are no 20 GPUs
+        return _loose_count(text)
     if after := _COUNT_AFTER.match(text, gpu.end()):
         return _bounded(int(after[1]))
     if before := _COUNT_BEFORE.search(text[: gpu.start()]):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from domain.errors import InvalidInput
 from domain.goals.amounts import amounts, budget_of
 from domain.goals.deadlines import Deadline, read_deadline
 from domain.goals.durations import read_durations
@@ -50,6 +51,8 @@ class Reading:
         open_ = []
         if self.job_type is None and self.gpu_type is None:
             open_.append("jobType")
+        if "gpuType" in self.doubts:
+            open_.append("gpuType")
         if self.budget is None:
             open_.append("budgetTotal")
         if "deadline" in self.doubts:
@@ -86,12 +89,16 @@ class Reading:
     def then(self, later: Reading) -> Reading:
         """What is known when `later` was said after this: what it says counts, the rest stays."""
         doubts = {**self.doubts, **later.doubts}
-        for name, value in (("budgetTotal", later.budget), ("deadline", later.deadline)):
+        for name, value in (
+            ("gpuType", later.gpu_type),
+            ("budgetTotal", later.budget),
+            ("deadline", later.deadline),
+        ):
             if value is not None:
                 doubts.pop(name, None)
         return Reading(
             job_type=later.job_type or self.job_type,
-            gpu_type=later.gpu_type or self.gpu_type,
+            gpu_type=None if "gpuType" in later.doubts else later.gpu_type or self.gpu_type,
             gpu_count=later.gpu_count or self.gpu_count,
             minutes=later.minutes or self.minutes,
             budget=None if "budgetTotal" in later.doubts else later.budget or self.budget,
@@ -122,6 +129,8 @@ def read(goal: str, now: datetime | None = None) -> Reading:
         doubts["budgetTotal"] = budget_question(budget.doubts)
     if deadline.doubt:
         doubts["deadline"] = f"{deadline.doubt}. By when must it be done?"
+    if DEFAULT_GPU in gpus.refused:
+        doubts["gpuType"] = f"Not on an {DEFAULT_GPU}, then. Which GPU shall I rent?"
     minutes = durations.minutes
     if minutes and durations.gpu_hours:
         minutes = -(-minutes // (gpus.count or 1))
@@ -140,8 +149,15 @@ def read(goal: str, now: datetime | None = None) -> Reading:
 
 
 def read_goal(goal: str, now: datetime | None = None) -> JobSpec:
-    """What `goal` asks for. What it does not say is guessed and named in `guessed`."""
-    return read(goal, now).spec()
+    """What `goal` asks for. What it does not say is guessed and named in `guessed`.
+
+    Raises InvalidInput as `read`, and for a GPU or a deadline that is said unclearly.
+    """
+    reading = read(goal, now)
+    for name in ("gpuType", "deadline"):
+        if name in reading.doubts:
+            raise InvalidInput("goal", "it leaves something open", reading.doubts[name])
+    return reading.spec()
 
 
 def with_budget(reading: Reading, budget: Usd) -> Reading:

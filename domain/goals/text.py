@@ -45,8 +45,30 @@ def check_goal(goal: object) -> str:
 
 def plain(text: str) -> str:
     """The text as the readers take it: one form for each character, straight quotes, one space."""
-    folded = unicodedata.normalize("NFKC", text[:LONGEST_GOAL]).translate(_QUOTES)
+    spelled = _SMALL.sub(_in_digits, text[:LONGEST_GOAL]).replace(_SLASH, "/")
+    folded = unicodedata.normalize("NFKC", spelled).translate(_QUOTES)
     return re.sub(r"\s+", " ", folded).strip()
+
+
+_SLASH: Final = "\N{FRACTION SLASH}"
+_SMALL: Final = re.compile(
+    r"(?P<whole>[0-9]\s?)?(?P<sign>[^\W0-9A-Za-z_])|(?P<raised>[⁰¹²³⁴-⁹₀-₉])"
+)
+
+
+def _in_digits(found: re.Match[str]) -> str:
+    """A fraction of one sign as decimals, "2½" as "2.5"; a footnote's digit as a space."""
+    sign = found["sign"]
+    if sign is None:
+        return " "
+    if unicodedata.category(sign) != "No":
+        return found[0]
+    value = unicodedata.numeric(sign)
+    if not 0 < value < 1:
+        return f"{found['whole'] or ''} "
+    decimals = f"{value:.3f}".rstrip("0")
+    whole = (found["whole"] or "").strip()
+    return whole + decimals[1:] if whole else decimals
 
 
 _QUOTES: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from domain.goals import Reading, read
+from domain.errors import InvalidInput
+from domain.goals import Reading, read, read_goal
 from domain.money import Usd
 
 NOW = datetime(2026, 11, 18, 10, tzinfo=UTC)  # a Wednesday
@@ -120,3 +121,46 @@ def test_what_is_said_later_counts() -> None:
 
 def test_nothing_said_is_an_empty_reading() -> None:
     assert read("hello there", NOW) == Reading()
+
+
+@pytest.mark.parametrize(
+    ("words", "dollars"),
+    [
+        ("on an A100, budget $2½", 2.5), ("max $3½ on an A100", 3.5), ("under $½", 0.5),
+        ("budget $5² on an A100", 5), ("half my $100 budget", None),
+        ("50% of my $100 budget", None),
+        ("monthly budget: $3000", None), ("$500 CLP", None), ("max $500 Canadian", None),
+    ],
+)  # fmt: skip
+def test_only_what_is_surely_the_budget_is_the_budget(words: str, dollars: float | None) -> None:
+    assert read(words, NOW).budget == (None if dollars is None else Usd.parse(dollars))
+
+
+@pytest.mark.parametrize(
+    ("words", "minutes", "count"),
+    [
+        ("an A100 for 1½ hours", 90, 1), ("½ hour on an A100", 30, 1),
+        ("2 ¼ hours on an A100", 135, 1), ("an A100 for 1:30 hours", 90, 1),
+        ("01:30h on an A100", 90, 1), ("20 GPU-hours of A100", 1_200, 1),
+        ("20 GPU-hours on 4 GPUs, A100", 300, 4), ("100 GPU hours on H100s", 6_000, None),
+        ("20 A100-hours", 1_200, None), ("H100x8 for 2 hours", 120, 8),
+    ],
+)  # fmt: skip
+def test_hours_and_counts_as_people_write_them(words: str, minutes: int, count: int | None) -> None:
+    reading = read(words, NOW)
+    assert (reading.minutes, reading.gpu_count) == (minutes, count)
+
+
+@pytest.mark.parametrize("words", ["anything but A100", "never on an A100", "don't train on A100"])
+def test_a_refused_gpu_is_not_rented_for_want_of_another(words: str) -> None:
+    reading = read(f"{words}, training under $5", NOW)
+    assert reading.missing == ("gpuType",)
+    assert "Which GPU" in reading.question
+    assert reading.then(read("an H100", NOW)).missing == ()
+    with pytest.raises(InvalidInput, match="goal"):
+        read_goal(words, NOW)
+
+
+@pytest.mark.parametrize("at", ["9999-12-31 midnight", "9999-12-31T23:59:59-12:00", "2031-01-01"])
+def test_a_deadline_beyond_all_reach_is_asked_about(at: str) -> None:
+    assert read(f"an A100 under $5 by {at}", NOW).missing == ("deadline",)

@@ -96,6 +96,22 @@ async def test_a_queue_that_goes_away_and_comes_back_empty_stops_no_run(
         assert len(world.transfers()) == 3
 
 
+async def test_a_queue_that_takes_no_hint_slows_no_run_down(
+    database: FreshDatabase, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Redis does that is full: it still gives, and takes nothing."""
+
+    async def full(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Fleet, "_send", full)
+    async with World.open(database) as world, a_fleet(world, redis, 1):
+        runs = [await world.start() for _ in range(4)]
+        for run in runs:
+            await ended(world, run)
+        assert len(world.transfers()) == 4
+
+
 async def test_a_hint_for_a_run_that_is_not_due_ticks_nothing(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         run = await world.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from domain.money import Usd
 from domain.slices import SliceRule
@@ -14,8 +15,9 @@ from graph.routing import Phase
 from graph.state import AgentState
 from mock_vendor.settings import seeded_vendors, vendor_profile
 from server.views import status_view
+from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import World, Wraps
 
 
 async def test_every_vendor_that_can_do_the_job_is_in_the_status_with_why_it_was_not_taken(
@@ -58,6 +60,25 @@ async def test_a_vendor_too_dear_for_the_exposure_limit_is_named(database: Fresh
         [silent] = (await world.run(run)).no_quotes
         assert silent.vendor_id == "gpu_vendor_2", "its minute costs 3 cents"
         assert "MAX_EXPOSURE_USD" in silent.why
+
+
+async def test_no_launch_prepays_more_than_the_exposure_limit(database: FreshDatabase) -> None:
+    """A vendor may ask for many times its list price; it is asked for less time then."""
+
+    def fivefold(path: str, answer: dict[str, Any]) -> dict[str, Any] | None:
+        if path != "/quote":
+            return None
+        return {**answer, "priceEstimate": answer["priceEstimate"] * 5}
+
+    limits = Limits(slices=SliceRule(first_minutes=60, exposure=Usd.parse(2)))
+    wrap = Wraps(http=lambda inner: Rewritten(inner, fivefold))
+    async with World.open(database, limits=limits, wrap=wrap) as world:
+        run = await world.start(dollars=50)
+        await world.tick(run)
+        offers = [offer.quote for offer in (await world.run(run)).offers]
+        quoted = {q.vendor_id: (q.minutes, q.price) for q in offers}
+        assert quoted["gpu_vendor_1"] == (17, Usd.parse("2"))
+        assert all(price <= Usd.parse(2) for _, price in quoted.values())
 
 
 async def test_a_quote_that_has_expired_by_the_time_of_paying_is_asked_for_again(

@@ -172,3 +172,28 @@ async def test_two_runs_that_book_at_once_are_both_counted(known: Ledger) -> Non
     await asyncio.gather(*(known.vendors.record("a", end, NOON) for end in ends))
     [record] = (await known.vendors.get("a")).records
     assert record.never_booted == pytest.approx(8 * weight(NOON))
+
+
+async def test_a_line_written_by_hand_is_changed_and_not_doubled(
+    ledger: Ledger, database: FreshDatabase
+) -> None:
+    await ledger.vendors.put(a_vendor("a"), NOON)
+    line = await database.db["vendors"].find_one({"_id": "a"})
+    assert line
+    await database.db["vendors"].delete_one({"_id": "a"})
+    await database.db["vendors"].insert_one({**line, "_id": "of their own"})
+    changed = replace(a_vendor("a"), price_per_hour=Usd.parse("2.5"))
+    await ledger.vendors.put(changed, NOON)
+    assert await ledger.vendors.all() == [changed]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("supportedGpuTypes", "A100"), ("reliabilityScore", float("nan"))]
+)
+async def test_a_line_of_the_wrong_kind_is_named(
+    ledger: Ledger, database: FreshDatabase, field: str, value: object
+) -> None:
+    await ledger.vendors.put(a_vendor("a"), NOON)
+    await database.db["vendors"].update_one({"_id": "a"}, {"$set": {field: value}})
+    with pytest.raises(ConfigError, match=r"'a'|a field"):
+        await ledger.vendors.all()
