@@ -133,7 +133,9 @@ class Fleet:
             try:
                 if not await self._turn.take(self._now()):
                     wait_s = TURN_S / 2
-                elif not await self._enqueue(await self._worker.due(MOST_HINTS) or []):
+                elif (
+                    due := await self._worker.due(MOST_HINTS)
+                ) is not None and not await self._enqueue(due):
                     wait_s = await self._worker.look()
             except StoreDown as error:
                 LOG.warning("%s", error)

@@ -145,7 +145,7 @@ class Ticker:
         stands is in its state; its document, which a crash may have left behind, only hints.
         """
         if desk.run.phase == Phase.MONITOR.value:
-            once = SavedOnce(Phase.MONITOR.value, lambda: desk.check_lease())
+            once = SavedOnce(Phase.MONITOR.value, desk.check_lease)
             with suppress(Moved):
                 return await self._invoke(desk, control, once)
         return await self._invoke(desk, control, None)

@@ -47,11 +47,12 @@ _COUNT_BEFORE: Final = re.compile(
     r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+|dedicated\s+)*$", _I,
 )  # fmt: skip
 _COUNT_AFTER: Final = re.compile(r"\s?[x×*]\s?([0-9]{1,3})(?![\w.])", _I)
-_HOURS_AFTER: Final = re.compile(r"[\s-]*h(?:(?:ou)?rs?)?\b", _I)
+_HOURS: Final = r"[\s-]*h(?:(?:ou)?rs?)?\b"
+_HOURS_AFTER: Final = re.compile(_HOURS, _I)
 _COUNTED: Final = re.compile(
     rf"(?<![\w.,$-])(?:{_HOW_MANY})\s*[x×-]?\s*(?:{_MEMORY}\s+)?"
     r"(?:(?:nvidia|amd|consumer|gaming|cloud|big|small|identical|same|fast|good|cheap|modern)\s+)*"
-    r"(?:gpu|card|accelerator)(s?)\b(?![\s-]*h(?:(?:ou)?rs?)?\b)",
+    rf"(?:gpu|card|accelerator)(s?)\b(?!{_HOURS})",
     _I,
 )
 _OF_MEMORY: Final = re.compile(
