@@ -3,6 +3,7 @@
     python -m bench.open_runs [runs] [seconds]
 
 Tells how late the ticks are, how busy the worker and MongoDB are, and how large the worker is.
+The runs' jobs have been running quietly, so that a ticked run is not due again for a minute.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pymongo import AsyncMongoClient
+import uvloop
 
 from bench import plots
 from bench.report import Table, write
-from bench.stand import Document, Stand, on_a_stand
+from bench.stand import Stand, on_a_stand
 from bench.throughput import cpu_seconds
 from graph.settings import Settings
 from graph.wiring import now, open_services
@@ -32,12 +34,14 @@ RUNS: Final = 10_000
 SECONDS: Final = 60.0
 SHARE: Final = 0.01
 """Of the open runs, due each second."""
+PLACING_S: Final = 0.005
+"""Time to give a run its moment, more than it takes: the worker begins after the last one."""
 
 
 class Lateness:
     """Ticks, with how long after its due moment each began."""
 
-    def __init__(self, tick: Any, due_at: dict[str, float]) -> None:
+    def __init__(self, tick: Any, due_at: dict[str, datetime]) -> None:
         self._tick = tick
         self._due_at = due_at
         self.seconds: list[float] = []
@@ -45,13 +49,17 @@ class Lateness:
     async def __call__(self, run_id: str, **options: Any) -> object:
         due = self._due_at.pop(run_id, None)
         if due is not None:
-            self.seconds.append(now().timestamp() - due)
+            self.seconds.append((now() - due).total_seconds())
         return await self._tick(run_id, **options)
 
 
-def _work(settings: Settings, due_at: dict[str, float], seconds: float, results: Any) -> None:
+def _work(settings: Settings, ready: Any, plan: Any, results: Any) -> None:
+    """Open everything, say so, take the plan (due moments, seconds), and tick."""
+
     async def work() -> None:
         async with open_services(settings) as services:
+            ready.set()
+            due_at, seconds = await asyncio.to_thread(plan.get)
             late = Lateness(Ticker(services).tick, due_at)
             cpu, began = time.process_time(), time.monotonic()
             async with working(Worker(services, tick=late), grace_s=10):
@@ -66,24 +74,26 @@ def _work(settings: Settings, due_at: dict[str, float], seconds: float, results:
                 }
             )
 
-    asyncio.run(work())
+    uvloop.run(work())  # as the worker's own command does
 
 
 async def measure(here: Stand, runs: int, seconds: float) -> dict[str, Any]:
     """How late each run was ticked for the first time, and what that took."""
     context = multiprocessing.get_context("spawn")
-    results: Any = context.Queue()
+    ready, plan, results = context.Event(), context.Queue(), context.Queue()
     first = await here.started()
     await here.to_light_vendor()
-    run_ids = await here.copies(first, runs, spread_s=1 / SHARE)
-    async with AsyncMongoClient[Document](here.uri, tz_aware=True) as client:
-        stored = client[here.settings.mongodb_db_name]["runs"].find(
-            {"_id": {"$in": run_ids}}, {"dueAt": 1}
-        )
-        due_at = {d["_id"]: d["dueAt"].timestamp() async for d in stored}
-    mongo, began = cpu_seconds([here.mongodb_pid]), time.monotonic()
-    worker = context.Process(target=_work, args=(here.settings, due_at, seconds, results))
+    run_ids = await here.copies(first, runs)
+    worker = context.Process(target=_work, args=(here.settings, ready, plan, results))
     worker.start()
+    await asyncio.to_thread(ready.wait)
+    soon = run_ids[: round(runs * SHARE * seconds)]
+    begin = now() + timedelta(seconds=1 + PLACING_S * len(soon))
+    due_at = {i: begin + timedelta(seconds=k / (runs * SHARE)) for k, i in enumerate(soon)}
+    await here.fall_due(due_at)
+    await asyncio.sleep((begin - now()).total_seconds())
+    mongo, began = cpu_seconds([here.mongodb_pid]), time.monotonic()
+    plan.put((due_at, seconds))
     measured: dict[str, Any] = await asyncio.to_thread(results.get)
     worker.join()
     cores = (cpu_seconds([here.mongodb_pid]) - mongo) / (time.monotonic() - began)
@@ -123,7 +133,7 @@ def tell(measured: dict[str, Any]) -> None:
 
 
 def main(runs: int = RUNS, seconds: float = SECONDS) -> None:
-    tell(asyncio.run(on_a_stand(lambda here: measure(here, runs, seconds))))
+    tell(on_a_stand(lambda here: measure(here, runs, seconds)))
 
 
 if __name__ == "__main__":

@@ -7,16 +7,18 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
-from pymongo import AsyncMongoClient
+import uvloop
+from pymongo import AsyncMongoClient, UpdateOne
 
+from domain.due import MOST_DOUBLINGS
 from domain.money import Usd
 from graph.settings import Settings
 from graph.wiring import Services, new_run_id, now, open_deps, open_services
@@ -52,14 +54,15 @@ class Stand:
         return service.pid
 
     async def started(self) -> str:
-        """A run whose job runs at the mock vendor, and goes on for thousands of polls."""
+        """A run whose job runs at the mock vendor, seen twice, and goes on for thousands more."""
         services = self.services
         async with httpx.AsyncClient(transport=LongJobs()) as http:
             deps = await open_deps(self.settings, services.deps.ledger, http)
             run = await deps.ledger.runs.create(new_run_id(), "bench", GOAL, Usd.parse(5), now())
-            ticked = await Ticker(replace(services, deps=deps)).tick(run.id)
-        if ticked.message != "Job started":
-            raise RuntimeError(f"the bench's run did not start: {ticked.message}")
+            ticker = Ticker(replace(services, deps=deps))
+            told = [(await ticker.tick(run.id)).message for _ in range(3)]
+        if told != ["Job started", "Job still running", "Job still running"]:
+            raise RuntimeError(f"the bench's run did not start: {told}")
         return run.id
 
     async def to_light_vendor(self) -> None:
@@ -68,10 +71,11 @@ class Stand:
             jobs = client[self.settings.mongodb_db_name]["jobs"]
             await jobs.update_many({}, {"$set": {"endpoint": self.light_url}})
 
-    async def copies(self, run_id: str, n: int, *, spread_s: float = 0.0) -> list[str]:
+    async def copies(self, run_id: str, n: int) -> list[str]:
         """`n` more runs like `run_id`, each with a job and a checkpoint of its own.
 
-        spread_s: the span over which they fall due, from now on; 0: none is due for an hour.
+        None is due for an hour, and each has been quiet for so long that after a tick it waits
+        as long as a run ever does.
         """
         async with AsyncMongoClient[Document](self.uri, tz_aware=True) as client:
             db = client[self.settings.mongodb_db_name]
@@ -82,32 +86,45 @@ class Stand:
             job = await db["jobs"].find_one({"_id": run["currentJobId"]})
             assert job
             del checkpoint["_id"]
-            ids, begin = [new_run_id() for _ in range(n)], now()
+            serde = self.services.checkpoints.saver.serde
+            saved = serde.loads_typed((checkpoint["type"], checkpoint["checkpoint"]))
+
+            def checkpoint_of(i: str) -> Document:
+                values = saved["channel_values"] | {"run_id": i}
+                type_, stored = serde.dumps_typed(saved | {"channel_values": values})
+                return {**checkpoint, "thread_id": i, "type": type_, "checkpoint": stored}
+
+            ids, later = [new_run_id() for _ in range(n)], now() + timedelta(hours=1)
             for start in range(0, n, 500):
                 part = ids[start : start + 500]
                 await db["jobs"].insert_many(
                     [{**job, "_id": f"job_{i}", "runId": i, "paymentId": f"pay_{i}"} for i in part]
                 )
-                await db["checkpoints"].insert_many([{**checkpoint, "thread_id": i} for i in part])
+                await db["checkpoints"].insert_many([checkpoint_of(i) for i in part])
                 await db["runs"].insert_many(
                     [
                         {
                             **run,
                             "_id": i,
                             "currentJobId": f"job_{i}",
+                            "sighting": {**run["sighting"], "jobId": f"job_{i}"},
                             "journal": {"seq": 0, "hash": ""},
                             "lease": None,
-                            "dueAt": begin
-                            + (
-                                timedelta(seconds=spread_s * (start + k) / n)
-                                if spread_s
-                                else timedelta(hours=1)
-                            ),
+                            "dueAt": later,
+                            "quietTicks": MOST_DOUBLINGS,
                         }
-                        for k, i in enumerate(part)
+                        for i in part
                     ]
                 )
         return ids
+
+    async def fall_due(self, moments: Mapping[str, datetime]) -> None:
+        """Have each run fall due at its moment."""
+        async with AsyncMongoClient[Document](self.uri, tz_aware=True) as client:
+            runs = client[self.settings.mongodb_db_name]["runs"]
+            moves = [UpdateOne({"_id": i}, {"$set": {"dueAt": at}}) for i, at in moments.items()]
+            for start in range(0, len(moves), 500):
+                await runs.bulk_write(moves[start : start + 500])
 
 
 class LongJobs(httpx.AsyncHTTPTransport):
@@ -142,10 +159,14 @@ async def stand() -> AsyncIterator[Stand]:
             yield Stand(services, stack.settings, light_url, stack)
 
 
-async def on_a_stand(measure: Callable[[Stand], Awaitable[T]]) -> T:
-    """What `measure` finds on a stand of its own."""
-    async with stand() as here:
-        return await measure(here)
+def on_a_stand(measure: Callable[[Stand], Awaitable[T]]) -> T:
+    """What `measure` finds on a stand of its own, on the event loop that `serve` runs on."""
+
+    async def found() -> T:
+        async with stand() as here:
+            return await measure(here)
+
+    return uvloop.run(found())
 
 
 @asynccontextmanager

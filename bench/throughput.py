@@ -18,6 +18,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
+import uvloop
+
 from bench import plots
 from bench.report import Table, write
 from bench.stand import Stand, on_a_stand
@@ -120,7 +122,7 @@ def _worker(
             counts.put(await tick_away(services, run_ids, seconds) if run_ids else 0)
             await asyncio.to_thread(ready.wait)  # alive until its time has been read
 
-    asyncio.run(work())
+    uvloop.run(work())
 
 
 async def measure(
@@ -169,7 +171,7 @@ def tell(measured: list[dict[str, Any]]) -> None:
 
 
 def main(seconds: float = SECONDS) -> None:
-    tell(asyncio.run(on_a_stand(lambda here: measure(here, seconds))))
+    tell(on_a_stand(lambda here: measure(here, seconds)))
 
 
 if __name__ == "__main__":

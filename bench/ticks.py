@@ -8,7 +8,6 @@ with httpx and pymongo. Floor and tick take turns, so that both meet the same ma
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import sys
 import time
@@ -175,7 +174,7 @@ def tell(measured: dict[str, Any]) -> None:
 
 
 def main(ticks: int = OLD, pairs: int = PAIRS, payments: int = PAYMENTS) -> None:
-    tell(asyncio.run(on_a_stand(lambda here: measure(here, ticks, pairs, payments))))
+    tell(on_a_stand(lambda here: measure(here, ticks, pairs, payments)))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Pace:
 
     first_s: float = 2.0
     most_s: float = 60.0
+    lively_s: float = 15.0
+    """At most, while a job that runs has something to tell each time."""
     patience_s: float = 5.0
     """At first, where only time helps: a vendor in trouble is not asked at once again."""
     closing_most_s: float = 3600.0
@@ -61,12 +63,14 @@ def due(
     pace: Pace,
     *,
     news: bool = False,
+    lively: bool = False,
     within_s: float | None = None,
     until: datetime | None = None,
 ) -> Due:
     """When the next tick is due.
 
-    quiet: ticks in a row without news, before this one. within_s: to be looked at by then in any
+    quiet: ticks in a row without news, before this one. lively: the job wrote something since it
+    was last looked at, which is no news: it just runs. within_s: to be looked at by then in any
     case, though not sooner than `pace.first_s` (a paid slice ends). until: when the question to
     a person expires.
     """
@@ -76,6 +80,8 @@ def due(
         return Due(max(now, until), 0)
     quiet = 0 if news else quiet + 1
     delay_s = _delay_s(came, max(0, quiet - 1), pace)
+    if lively:
+        delay_s = min(delay_s, max(pace.lively_s, pace.first_s))
     if within_s is not None:
         delay_s = min(delay_s, max(within_s, pace.first_s))
     return Due(now + timedelta(seconds=delay_s), quiet)

@@ -39,7 +39,7 @@ async def close_books(desk: Desk) -> bool:
 
 async def _stop_what_runs(desk: Desk) -> bool:
     """Stop jobs that run on; True when none may. One is unseen where its payment settled late."""
-    jobs = {job.id: job for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    jobs = {job.id: job for job in await desk.ledger.jobs.of_run(desk.run)}
     done = True
     for payment in await desk.ledger.payments.of_run(desk.run.id):
         launched = payment.kind is PurchaseKind.LAUNCH and payment.state is PaymentState.SETTLED

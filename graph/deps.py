@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +16,10 @@ from domain.money import Usd
 from domain.slices import SliceRule
 from graph.planner import Planner
 from graph.reader import GoalReader, RuleReader
+from ledger.jobs import Job, sighting
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from ledger.run import Lease, Run
+from ledger.run import Lease, Run, Sighting, sighting_document
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain
 from tools.payments.reconcile import Reconciler
@@ -100,6 +102,7 @@ class Desk:
     look_within_s: float | None = None
     """The next tick is wanted by then."""
     _notes: list[Note] = field(default_factory=list)
+    _sighting: Sighting | None = None
 
     def __post_init__(self) -> None:
         self.head = Head(self.run.journal_seq, self.run.journal_hash)
@@ -115,6 +118,13 @@ class Desk:
 
     def note(self, type_: str, content: str, key: str | None = None, **data: Any) -> None:
         self.observe(Note(type_, content, data, key))
+
+    def note_once(self, type_: str, content: str, **data: Any) -> None:
+        """Put a note aside that is written once for each slot, however often it is said: a run
+        that waits looks around again and again, and finds the same.
+        """
+        said = sha256(content.encode()).hexdigest()[:16]
+        self.note(type_, content, key=f"{type_}:{self.run.next_slot}:{said}", **data)
 
     async def flush(self) -> None:
         """Write the notes into the journal."""
@@ -133,6 +143,13 @@ class Desk:
         self.run = await self.ledger.runs.get(self.run.id)
         return self.run
 
-    def journal_fields(self) -> dict[str, Any]:
-        """The journal's head, for the run document: a hint that saves the next tick a search."""
-        return {"journal": {"seq": self.head.seq, "hash": self.head.hash}}
+    def saw(self, job: Job) -> None:
+        """Put aside what a poll has found of the run's job; the tick's end writes it."""
+        self._sighting = sighting(job)
+
+    def last_fields(self) -> dict[str, Any]:
+        """What the tick leaves in the run's document with its lease: what it saw of the job, and
+        the journal's head, a hint that saves the next tick a search.
+        """
+        seen = {"sighting": sighting_document(self._sighting)} if self._sighting else {}
+        return {"journal": {"seq": self.head.seq, "hash": self.head.hash}, **seen}

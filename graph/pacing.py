@@ -24,13 +24,17 @@ NEWS: Final = frozenset(
     {
         "job_spec",
         "job_started",
-        "job_log",
         "job_extended",
         "approval_used",
         "payment_refunded",
+        "run_completed",
+        "run_failed",
+        "run_cancelled",
     }
 )
 """Notes that a run has moved: it is looked at soon again."""
+LIVELY: Final = frozenset({"job_log"})
+"""Notes that its job just runs, and has something to tell."""
 NEXT_VENDOR: Final = frozenset({"recovery", "approval_expired", "launch_unanswered"})
 """Notes after which the agent chooses again, instead of waiting for other offers."""
 

@@ -30,6 +30,7 @@ class FleetSettings(BaseModel):
         default=32, ge=1, le=1000, description="ticks at once in one worker, 1 to 1000"
     )
     poll_first_s: Seconds = Field(default=2.0, description="seconds, up to 3600")
+    poll_lively_s: Seconds = Field(default=15.0, description="seconds, up to 3600")
     poll_most_s: Seconds = Field(default=60.0, description="seconds, up to 3600")
     drain_seconds: Seconds = Field(default=20.0, description="seconds, up to 3600")
     public_url: HttpUrl | None = Field(

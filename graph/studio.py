@@ -79,7 +79,7 @@ class Office:
         try:
             yield desk
         finally:
-            released = deps.ledger.runs.release(lease, deps.now(), desk.journal_fields())
+            released = deps.ledger.runs.release(lease, deps.now(), desk.last_fields())
             await asyncio.shield(released)
 
     async def open_run(self, state: AgentState, config: RunnableConfig) -> Command[str]:

@@ -62,7 +62,7 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
 
 async def how_it_goes(deps: Deps, run: Run) -> Reply:
     """Status, the jobs' progress, the money, and what waits for a person."""
-    jobs = await deps.ledger.jobs.of_run(run.id)
+    jobs = await deps.ledger.jobs.of_run(run)
     said = [f"Your run is {run.status.value}{f' ({_clean(run.reason)})' if run.reason else ''}."]
     if not run.status.ended:
         if run.cancel_requested:

@@ -153,7 +153,12 @@ def limits_of(settings: Settings) -> Limits:
         poll_failure_limit=settings.poll_failure_limit,
         stall_minutes=settings.stall_minutes,
         approval_minutes=settings.approval_minutes,
-        pace=Pace(settings.poll_first_s, settings.poll_most_s),
+        pace=Pace(
+            settings.poll_first_s,
+            settings.poll_most_s,
+            # The local vendors train an epoch at each poll: they are watched without a break.
+            settings.poll_first_s if settings.network.is_local else settings.poll_lively_s,
+        ),
         slices=SliceRule(settings.first_slice_minutes, settings.max_exposure_usd),
         vendors_clock=settings.network.is_local,
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from domain.errors import InvalidInput, LeaseHeld
+from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL, Reading, check_goal, read_answer
 from domain.goals.reading import hours
 from domain.jobs import JobSpec
@@ -59,22 +59,10 @@ def is_amount(text: str) -> bool:
 
 async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
     """The run for a wish, with the spec that was understood. Again, it gives the same run."""
-    now = deps.now()
-    run = await deps.ledger.runs.create(run_id, user_id, wish.goal, wish.budget, now)
-    if run.spec is None and not run.status.ended:
-        spec = await spec_of_reading(deps, wish.heard.reading)
-        try:
-            run, lease = await deps.ledger.runs.acquire(run_id, now, deps.limits.lease_seconds)
-        except LeaseHeld:  # a worker was faster: intake reads the goal itself
-            return run
-        try:
-            if run.spec is None:
-                await deps.ledger.runs.set_spec(lease, spec)
-                if wish.heard.used.calls:
-                    await deps.ledger.runs.count_model(run_id, wish.heard.used)
-        finally:
-            await deps.ledger.runs.release(lease, now)
-    return await deps.ledger.runs.get(run_id)
+    spec = await spec_of_reading(deps, wish.heard.reading)
+    return await deps.ledger.runs.create(
+        run_id, user_id, wish.goal, wish.budget, deps.now(), spec=spec, used=wish.heard.used
+    )
 
 
 async def spec_of_reading(deps: Deps, reading: Reading) -> JobSpec:

@@ -37,7 +37,7 @@ def left_for(run: Run, slot: int | None) -> Usd:
 async def failures(desk: Desk) -> Counter[str]:
     """How often each vendor failed this run: jobs that died, and launches that came to nothing."""
     payments = await desk.ledger.payments.of_run(desk.run.id)
-    jobs = await desk.ledger.jobs.of_run(desk.run.id)
+    jobs = await desk.ledger.jobs.of_run(desk.run)
     launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
     return Counter(p.vendor_id for p in launches if p.state in _FAILED) + Counter(
         job.vendor_id for job in jobs if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)

@@ -1,15 +1,21 @@
-"""Jobs: what runs at a vendor, as far as the agent has seen."""
+"""Jobs: what runs at a vendor, as far as the agent has seen.
+
+While a job runs, what each poll finds of it stands in its run's document (ledger/run.py,
+Sighting); everything that reads a job here gives it as it was last seen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
 
 from domain.jobs import JobStatus
+from ledger import runs
+from ledger.run import Run, Sighting, sighting_of
 from ledger.store import Document, Store
 
 COLLECTION: Final = "jobs"
@@ -17,7 +23,7 @@ COLLECTION: Final = "jobs"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as stored. `lines` counts the vendor's log lines that are in the journal already."""
+    """A job as it was last seen."""
 
     id: str
     run_id: str
@@ -35,11 +41,10 @@ class Job:
     created_at: datetime
     updated_at: datetime
     progress_at: datetime
-    """When progress was last seen to grow."""
+    """See Sighting, as for the next three."""
     progress: float = 0.0
     lines: int = 0
     poll_failures: int = 0
-    """Polls in a row that got no usable answer."""
     slices: int = 1
     """Purchases of time, the launch included."""
     last_slice: int = 0
@@ -63,6 +68,7 @@ def job_id(payment_id: str) -> str:
 class Jobs:
     def __init__(self, store: Store) -> None:
         self.documents = store.documents(COLLECTION)
+        self._runs = store.documents(runs.COLLECTION)
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
@@ -71,12 +77,20 @@ class Jobs:
 
     async def find(self, job_id: str) -> Job | None:
         document = await self.documents.get(job_id)
-        return _job(document) if document else None
+        if document is None:
+            return None
+        [run] = await self._runs.find({"_id": document["runId"]}, fields={"sighting": 1})
+        return _seen(_job(document), sighting_of(run))
 
-    async def of_run(self, run_id: str) -> list[Job]:
-        """In the order of their launch."""
-        found = await self.documents.find({"runId": run_id}, sort=[("createdAt", 1)])
-        return [_job(document) for document in found]
+    async def current(self, run: Run) -> Job | None:
+        """The run's job, in one read: the run as read has what was last seen of it."""
+        document = await self.documents.get(run.job_id) if run.job_id else None
+        return _seen(_job(document), run.sighting) if document else None
+
+    async def of_run(self, run: Run) -> list[Job]:
+        """In the order of their launch, the one at work as the run as read has it."""
+        found = await self.documents.find({"runId": run.id}, sort=[("createdAt", 1)])
+        return [_seen(_job(document), run.sighting) for document in found]
 
     async def of_vendor(self, vendor_id: str, vendor_job_id: str) -> Job | None:
         """The newest job that the vendor knows by this id."""
@@ -87,21 +101,22 @@ class Jobs:
 
     async def called_back(self, job_id: str, sent_at: datetime) -> bool:
         """Note a vendor's callback; False when it, or one sent as late, came before."""
-        before = [{"calledBackAt": None}, {"calledBackAt": {"$lt": sent_at}}]
-        return await self.documents.change(
-            job_id, {"$or": before}, {"$set": {"calledBackAt": sent_at}}
-        )
+        before = {"calledBackAt": {"$not": {"$gte": sent_at}}}
+        return await self.documents.change(job_id, before, {"$set": {"calledBackAt": sent_at}})
 
     async def open(self, job: Job) -> None:
         """Store a launched job; a second time changes nothing."""
         await self.documents.insert({s: getattr(job, n) for n, s in _FIELDS.items()})
 
     async def update(self, job: Job, **fields: Any) -> bool:
-        """Set fields (names of Job) while the job has not ended; say whether it applied."""
+        """Set fields (names of Job) while the job has not ended, and with them what was seen of
+        it as `job` has it; say whether that applied.
+        """
+        changes = {name: getattr(job, name) for name in _SEEN} | fields
         return await self.documents.change(
             job.id,
             {"status": {"$in": [JobStatus.QUEUED.value, JobStatus.RUNNING.value]}},
-            {"$set": {_FIELDS[name]: value for name, value in fields.items()}},
+            {"$set": {_FIELDS[name]: value for name, value in changes.items()}},
         )
 
     async def set_extension(self, job_id: str, payment_id: str | None) -> None:
@@ -126,6 +141,8 @@ class Jobs:
             },
         )
 
+
+_SEEN: Final = ("progress", "progress_at", "lines", "poll_failures")
 
 _FIELDS: Final = {
     "id": "_id",
@@ -162,3 +179,16 @@ def _job(document: Document) -> Job:
         **values
         | {"status": JobStatus(document["status"]), "extensions": tuple(document["extensions"])}
     )
+
+
+def sighting(job: Job) -> Sighting:
+    """Of a job as a poll has just found it: what its run keeps."""
+    seen = {name: getattr(job, name) for name in _SEEN}
+    return Sighting(job_id=job.id, at=job.updated_at, **seen)
+
+
+def _seen(job: Job, last: Sighting | None) -> Job:
+    if last is None or last.job_id != job.id or job.status.ended:
+        return job
+    seen = {name: getattr(last, name) for name in _SEEN}
+    return replace(job, updated_at=max(job.updated_at, last.at), **seen)

@@ -54,6 +54,25 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the last poll found of the job at work.
+
+    It stands in the run's document, which each tick writes at its end anyway, so that a job that
+    only goes on costs no write of its own. The job's document has it once the job has ended.
+    """
+
+    job_id: str
+    at: datetime
+    progress: float
+    progress_at: datetime
+    """When progress was last seen to grow."""
+    lines: int
+    """The vendor's log lines that are in the journal already."""
+    poll_failures: int
+    """Polls in a row that got no usable answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as stored. At any moment budget_total = budget_remaining + spent + reservations."""
 
@@ -76,6 +95,7 @@ class Run:
     journal_hash: str
     created_at: datetime
     updated_at: datetime
+    sighting: Sighting | None = None
     reason: str = ""
     """Why the run ended, where it did not complete."""
     offers: tuple[RecordedOffer, ...] = ()
@@ -104,6 +124,32 @@ class Run:
 
     def reservation(self, slot: int) -> Reservation | None:
         return next((r for r in self.reservations if r.slot == slot), None)
+
+
+def sighting_document(seen: Sighting) -> Document:
+    return {
+        "jobId": seen.job_id,
+        "at": seen.at,
+        "progress": seen.progress,
+        "progressAt": seen.progress_at,
+        "logLines": seen.lines,
+        "pollFailures": seen.poll_failures,
+    }
+
+
+def sighting_of(run: Document) -> Sighting | None:
+    """run: its document, or the field `sighting` of it."""
+    seen = run.get("sighting")
+    if seen is None:
+        return None
+    return Sighting(
+        job_id=seen["jobId"],
+        at=seen["at"],
+        progress=seen["progress"],
+        progress_at=seen["progressAt"],
+        lines=seen["logLines"],
+        poll_failures=seen["pollFailures"],
+    )
 
 
 def spec_document(spec: JobSpec) -> Document:
@@ -196,6 +242,7 @@ def run_of(document: Document) -> Run:
         ),
         spec=_spec(document["jobSpec"]) if document["jobSpec"] else None,
         job_id=document["currentJobId"],
+        sighting=sighting_of(document),
         fence=document["fence"],
         journal_seq=document["journal"]["seq"],
         journal_hash=document["journal"]["hash"],

@@ -14,7 +14,7 @@ from domain.due import Due
 from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
-from domain.tokens import ModelUse
+from domain.tokens import UNUSED, ModelUse
 from ledger.run import Lease, RecordedOffer, Run, Silence, offer_document, run_of, spec_document
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, is_due
@@ -44,8 +44,13 @@ class Runs:
         now: datetime,
         *,
         phase: str = "intake",
+        spec: JobSpec | None = None,
+        used: ModelUse = UNUSED,
     ) -> Run:
-        """A new run. Creating the same id again changes nothing and gives the first."""
+        """A new run. Creating the same id again changes nothing and gives the first.
+
+        spec: where the goal has been read already. used: what a model used for that.
+        """
         await self.documents.insert(
             {
                 "_id": run_id,
@@ -58,7 +63,7 @@ class Runs:
                 "spent": 0,
                 "nextSlot": 0,
                 "reservations": {},
-                "jobSpec": None,
+                "jobSpec": spec_document(spec) if spec else None,
                 "currentJobId": None,
                 "lease": None,
                 "fence": 0,
@@ -67,6 +72,7 @@ class Runs:
                 "cancelRequested": "",
                 "offers": [],
                 "reason": "",
+                "model": _model_counts(used),
                 "dueAt": None if phase == FETCH else now,
                 "quietTicks": 0,
                 "createdAt": now,
@@ -191,10 +197,7 @@ class Runs:
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:
         """Add what a model call used. It was used whoever holds the lease by now."""
-        counts = {"calls": used.calls, "tokensIn": used.tokens_in, "tokensOut": used.tokens_out}
-        if used.cost is not None:
-            counts["cost"] = used.cost.micros
-        added = {f"model.{name}": count for name, count in counts.items()}
+        added = {f"model.{name}": count for name, count in _model_counts(used).items()}
         await self.documents.change(run_id, {}, {"$inc": added})
 
     async def end(
@@ -218,3 +221,9 @@ class Runs:
         if (await self.get(lease.run_id)).fence != lease.fence:
             raise LeaseLost(f"Another tick took over run {lease.run_id}")
         return False
+
+
+def _model_counts(used: ModelUse) -> dict[str, int]:
+    """As they are stored: no cost where none is known."""
+    counts = {"calls": used.calls, "tokensIn": used.tokens_in, "tokensOut": used.tokens_out}
+    return counts if used.cost is None else counts | {"cost": used.cost.micros}

@@ -77,17 +77,22 @@ class Schedule:
 
     async def adopt_old(self, now: datetime) -> None:
         """Give runs that an older version stored their place among those due."""
-        unscheduled = {"dueAt": {"$exists": False}}
-        unfinished = [{"status": RunStatus.RUNNING.value}, {"reservations": {"$ne": {}}}]
-        await self._documents.change_all(
-            {**unscheduled, "phase": {"$ne": FETCH}, "$or": unfinished}, {"$set": {"dueAt": now}}
+        unscheduled = {"dueAt": None, "quietTicks": None}  # both absent; the index finds them
+        unfinished: tuple[Document, ...] = (
+            {"status": RunStatus.RUNNING.value},
+            {"reservations": {"$ne": {}}},
         )
-        await self._documents.change_all(unscheduled, {"$set": {"dueAt": None}})
+        for these in unfinished:
+            await self._documents.change_all(
+                {**unscheduled, **these, "phase": {"$ne": FETCH}},
+                {"$set": {"dueAt": now, "quietTicks": 0}},
+            )
+        await self._documents.change_all(unscheduled, {"$set": {"quietTicks": 0}})
 
 
 def free(now: datetime) -> Document:
-    """The condition that nobody holds a run's lease."""
-    return {"$or": [{"lease": None}, {"lease.expiresAt": {"$lte": now}}]}
+    """The condition that nobody holds a run's lease, in a form that keeps indexes in use."""
+    return {"lease.expiresAt": {"$not": {"$gt": now}}}
 
 
 def is_due(now: datetime) -> Document:

@@ -2,7 +2,8 @@
 
 Every write is majority-acknowledged and journaled before it returns. Every change is guarded: it
 names the document by `_id` and the state it expects, and says whether it applied (find-and-modify
-commands are avoided: the embedded server scans the collection for them).
+commands are avoided: the embedded server scans the collection for them, as it does for a guard or
+a query with `$or`; `{"$not": {"$gt": …}}` says "absent, or at most" as well).
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ async def _rent(services: Services, stack: LocalStack, audience: Audience) -> Ou
     for _ in range(MOST_TICKS):
         await ticker.tick(run.id)
         run = await ledger.runs.get(run.id)
-        job = await ledger.jobs.find(run.job_id) if run.job_id else None
+        job = await ledger.jobs.current(run)
         for entry in await ledger.observations.of_run(run.id, after=told):
             await audience.reads(entry)
             told = entry.seq
@@ -148,7 +148,7 @@ async def _look(
     deps = services.deps
     chain, payer, ledger = deps.chain, deps.wallet.address, deps.ledger
     payments = await ledger.payments.of_run(run.id)
-    jobs = await ledger.jobs.of_run(run.id)
+    jobs = await ledger.jobs.of_run(run)
     entries = await ledger.observations.of_run(run.id)
     path = Path(jobs[-1].artifact_path) if jobs and jobs[-1].artifact_path else None
     kept = await asyncio.to_thread(_keep, path) if path else None

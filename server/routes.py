@@ -135,7 +135,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
         ledger = (await keeper.services()).deps.ledger
         run = await _run_of(who, ledger, run_id)
         jobs, payments, entries, approvals = await asyncio.gather(
-            ledger.jobs.of_run(run_id),
+            ledger.jobs.of_run(run),
             ledger.payments.of_run(run_id),
             ledger.observations.newest(run_id, max(1, observations)),
             ledger.approvals.of_run(run_id),

@@ -24,7 +24,7 @@ from domain.jobs import RunStatus
 from graph.checkpoints import SAVED_ONCE, Moved, SavedOnce
 from graph.closing import close_books
 from graph.deps import Desk
-from graph.pacing import NEWS, came, expiry
+from graph.pacing import LIVELY, NEWS, came, expiry
 from graph.routing import Phase
 from graph.wiring import Services
 from ledger.run import Run
@@ -114,13 +114,14 @@ class Ticker:
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
             await asyncio.wait([heartbeat])
-            fields = {"phase": phase, **desk.journal_fields()}
+            fields = {"phase": phase, **desk.last_fields()}
             due_next = next_due(
                 ahead,
                 deps.now(),
                 run.quiet_ticks,
                 deps.limits.pace,
                 news=bool(desk.noted & NEWS),
+                lively=bool(desk.noted & LIVELY),
                 within_s=desk.look_within_s,
                 until=until,
             )

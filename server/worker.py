@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
@@ -26,13 +27,11 @@ from server.ticks import Ticker
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.5
 """How often to ask what is due, where nothing says so sooner."""
-ADOPT_S: Final = 60.0
-"""How often to look for runs that an older version stored."""
 STORE_AWAY_S: Final = (0.5, 10.0)
 """How long to leave MongoDB alone while it does not answer: at first, and at most."""
 CANCEL_S: Final = 1.0
 """How long a cancelled worker may take before it is cancelled again."""
-READ_AHEAD: Final = 4
+READ_AHEAD: Final = 8
 """How many due runs to read at once, for each place in the pool."""
 
 
@@ -133,14 +132,19 @@ class Worker:
         self._schedule = services.deps.ledger.runs.schedule
         self.pool = Pool(tick or Ticker(services).tick, size)
         self._limit = size * READ_AHEAD
-        self._backlog: list[str] = []
+        self._backlog: deque[Overdue] = deque()
+        self._stale = True
+        """Whether to ask MongoDB again before more of the backlog begins."""
+        self._ask_at = 0.0
+        """Until then, by the loop's clock, the backlog has all that falls due."""
         self._woken = asyncio.Event()
-        self._adopted_at: float | None = None
+        self._adopted = False
         self._away_s = 0.0
         self._schedule.on_due(self.wake)
 
     def wake(self) -> None:
         """Look at once for what is due."""
+        self._stale = True
         self._woken.set()
 
     async def run(self) -> None:
@@ -158,23 +162,37 @@ class Worker:
     async def look(self) -> float:
         """Begin what is due and fits in; how many seconds to wait for the next look.
 
-        Where all places are taken, it returns when one is free.
+        One question tells what falls due until the next one. Where all places are taken, it
+        returns when one is free.
         """
         if not self.pool.free:
             await self.pool.room()
-        wait_s = 0.0
+        clock = asyncio.get_running_loop().time
+        passed = clock() >= self._ask_at and not self._overdue()
+        if (self._stale or passed) and not await self._ask():
+            return self._away_s
+        while self.pool.free and self._overdue():
+            self.pool.offer(self._backlog.popleft().run_id)
         if not self._backlog:
-            due = await self.due(self._limit, within_s=POLL_S)
-            if due is None:
-                return self._away_s
-            now = self._now()
-            self._backlog = [run.run_id for run in due if run.at <= now]
-            random.shuffle(self._backlog)  # other workers have read the same ones
-            if len(self._backlog) < self._limit:
-                wait_s = min([POLL_S, *((r.at - now).total_seconds() for r in due if r.at > now)])
-        while self._backlog and self.pool.free:
-            self.pool.offer(self._backlog.pop())
-        return 0.0 if self._backlog else wait_s
+            return max(0.0, self._ask_at - clock())
+        return min(POLL_S, max(0.0, (self._backlog[0].at - self._now()).total_seconds()))
+
+    def _overdue(self) -> bool:
+        return bool(self._backlog) and self._backlog[0].at <= self._now()
+
+    async def _ask(self) -> bool:
+        """Read what is due, and what will be until the next question; False when none answers."""
+        self._stale, began = False, asyncio.get_running_loop().time()
+        found = await self.due(self._limit, within_s=POLL_S)
+        if found is None:
+            self._stale = True
+            return False
+        now = self._now()
+        overdue = [run for run in found if run.at <= now]
+        random.shuffle(overdue)  # other workers have read the same ones
+        self._backlog = deque([*overdue, *(run for run in found if run.at > now)])
+        self._ask_at = began + (POLL_S if len(found) < self._limit else 0.0)
+        return True
 
     async def due(self, limit: int, within_s: float = 0.0) -> list[Overdue] | None:
         """What is due; None while MongoDB does not answer: it is left alone for a while then."""
@@ -182,7 +200,9 @@ class Worker:
             if self.pool.store_away:
                 self.pool.store_away = False
                 raise StoreDown("MongoDB did not answer a tick")
-            await self._adopt()
+            if not self._adopted:
+                await self._schedule.adopt_old(self._now())
+                self._adopted = True
             found = await self._schedule.due(self._now(), limit, within_s=within_s)
         except StoreDown as error:
             first, most = STORE_AWAY_S
@@ -195,12 +215,6 @@ class Worker:
     async def drain(self, grace_s: float) -> None:
         """See `Pool.drain`."""
         await self.pool.drain(grace_s)
-
-    async def _adopt(self) -> None:
-        clock = asyncio.get_running_loop().time()
-        if self._adopted_at is None or clock - self._adopted_at > ADOPT_S:
-            await self._schedule.adopt_old(self._now())
-            self._adopted_at = clock
 
 
 class Works(Protocol):

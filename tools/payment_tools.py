@@ -37,7 +37,7 @@ def payment_tools(
     @tool
     async def exposure() -> str:
         """What is at risk now, in dollars, and the owner's limits on it."""
-        jobs = await ledger.jobs.of_run(run.id)
+        jobs = await ledger.jobs.of_run(run)
         running = {job.payment_id: job for job in jobs if not job.status.ended}
         at_risk = sum(
             (

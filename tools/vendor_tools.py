@@ -39,7 +39,7 @@ def vendor_tools(ledger: Ledger, run: Run, now: Callable[[], datetime]) -> list[
     async def vendor_history(vendor_id: str) -> str:
         """What one vendor's jobs came to: in all runs by GPU type, and in this run."""
         vendor, at = await ledger.vendors.get(vendor_id), now()
-        jobs = [job for job in await ledger.jobs.of_run(run.id) if job.vendor_id == vendor_id]
+        jobs = [job for job in await ledger.jobs.of_run(run) if job.vendor_id == vendor_id]
         block = block_at(vendor.blocks, at)
         return fence(
             {
@@ -72,7 +72,7 @@ def vendor_tools(ledger: Ledger, run: Run, now: Callable[[], datetime]) -> list[
     @tool
     async def job_status() -> str:
         """The status of this run's jobs."""
-        jobs = await ledger.jobs.of_run(run.id)
+        jobs = await ledger.jobs.of_run(run)
         return fence_rows(
             [
                 {

@@ -39,6 +39,7 @@ _ZONES: Final = {
     "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7, "ist": 5.5, "jst": 9,
 }  # fmt: skip
 _MONTH: Final = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
+_YEAR: Final = r"20[0-9]{2}\b(?!:)"
 
 _CUE: Final = re.compile(
     r"\b(?:by|before|until|till|no later than|not later than|due(?: on| by)?|latest|"
@@ -56,8 +57,9 @@ _TOKEN: Final = re.compile(
     r"\b(?P<close>eod|cob|end of (?:the )?(?:day|week|month)|(?:the )?weekend)\b|"
     rf"\b(?P<part>{'|'.join(_PARTS)})\b|"
     rf"\b(?P<next>next\s+)?(?P<day>{'|'.join(d[:3] for d in _DAYS)})(?:[a-z]*day)?\b|"
-    rf"\b(?P<month>{_MONTH})\s+(?P<date>[0-9]{{1,2}})(?:st|nd|rd|th)?\b|"
-    rf"\b(?P<date2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?!\w)|"
+    rf"\b(?P<month>{_MONTH})\s+(?P<date>[0-9]{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<year>{_YEAR}))?|"
+    rf"\b(?P<date2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?!\w)"
+    rf"(?:,?\s+(?P<year2>{_YEAR}))?|"
     rf"\b(?P<zone>{'|'.join(_ZONES)})\b", _I,
 )  # fmt: skip
 
@@ -113,7 +115,10 @@ def _parts(text: str, place: int, now: datetime) -> _Parts:
     parts = _Parts()
     rest = text[place:]
     if zone := re.match(
-        rf".{{0,40}}?\b[0-9]+(?::[0-9]+)?\s?(?:[ap]m)?\s?({'|'.join(_ZONES)})\b", rest, _I
+        r".{0,40}?\b[0-9]+(?::[0-9]+)?\s?(?:[ap]\.?m\.?)?\s?"
+        rf"(?:(?:today|tonight|tomorrow|on|next|\w{{2,6}}day)\s+){{0,2}}({'|'.join(_ZONES)})\b",
+        rest,
+        _I,
     ):
         now = now.astimezone(_zone(zone[1]))
         parts.zone = now.tzinfo
@@ -150,7 +155,10 @@ def _take(parts: _Parts, found: re.Match[str], now: datetime) -> None:
         parts.day = today + timedelta(days=ahead + (7 if "next" in said and ahead == 0 else 0))
     else:
         parts.day = _dated(
-            said.get("month") or said["month2"], said.get("date") or said["date2"], today
+            said.get("month") or said["month2"],
+            said.get("date") or said["date2"],
+            said.get("year") or said.get("year2"),
+            today,
         )
 
 
@@ -214,10 +222,12 @@ def _weekday(said: str) -> int:
     return [day[:3] for day in _DAYS].index(said[:3].lower())
 
 
-def _dated(month: str, date: str, today: datetime) -> datetime | None:
+def _dated(month: str, date: str, year: str | None, today: datetime) -> datetime | None:
     try:
-        day = today.replace(month=_MONTHS.index(month[:3].lower()) + 1, day=int(date))
-        return day if day >= today else day.replace(year=day.year + 1)
+        day = today.replace(
+            year=int(year or today.year), month=_MONTHS.index(month[:3].lower()) + 1, day=int(date)
+        )
+        return day if year or day >= today else day.replace(year=day.year + 1)
     except ValueError:
         return None
 

@@ -32,6 +32,11 @@ _ELSE: Final = re.compile(
     r"(?:\b(?:every|each|per|once|twice|last|past|previous|times|first|after)|/)\s*$", _I
 )
 _AGO: Final = re.compile(r"\s*(?:ago|old|each|apart|later)\b", _I)
+_MATERIAL: Final = re.compile(
+    r"\s*(?:worth\s+)?of\s+(?:[\w-]+\s+){0,2}?(?:audio|videos?|podcasts?|speech|footage|music|films?|"
+    r"recordings?|meetings?|calls?|interviews?|lectures?|tapes?|episodes?)\b", _I,
+)  # fmt: skip
+"""What is worked on, not for how long: "100 hours of podcasts"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durati
     for found in _DURATION.finditer(text):
         before = text[: found.start()]
         spoken_for = any(start <= found.start() < end for start, end in without)
-        if spoken_for or _ELSE.search(before) or _AGO.match(text, found.end()):
+        of_else = _AGO.match(text, found.end()) or _MATERIAL.match(text, found.end())
+        if spoken_for or _ELSE.search(before) or of_else:
             continue
         minutes = _minutes(text, found)
         if minutes is None:

@@ -21,7 +21,7 @@ from ledger.payments import Payment
 
 
 async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
-    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    job = await desk.ledger.jobs.current(desk.run)
     if job and (not job.status.ended or job.status is JobStatus.COMPLETED):
         return go(Phase.MONITOR)
     slot = state.get("open_slot")
@@ -48,7 +48,8 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
         return await give_up(desk, _out_of_budget(left, cheapest), run.budget_total)
-    desk.note(
+    note = desk.note_once if state.get("waits") else desk.note
+    note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
         f"{len(vendors)} vendors have {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
@@ -87,7 +88,7 @@ async def _unfinished(desk: Desk, slot: int | None) -> Payment | None:
     if await desk.ledger.payments.awaiting_refund(desk.run.id):
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     await desk.reread()
-    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run)}
     for payment in await desk.ledger.payments.of_run(desk.run.id):
         waits = desk.run.reservation(payment.slot) is not None and payment.slot != slot
         signed = payment.state is PaymentState.AUTHORIZED and waits

@@ -49,10 +49,10 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
 
 async def _job(desk: Desk) -> Job | None:
     """The run's job; where one was paid for and its vendor has not said which, it is asked."""
-    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    job = await desk.ledger.jobs.current(desk.run)
     if job and not job.status.ended:
         return job
-    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run.id)}
+    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run)}
     for payment in await desk.ledger.payments.of_run(desk.run.id):
         launch = payment.kind is PurchaseKind.LAUNCH
         if launch and payment.state is PaymentState.SETTLED and job_id(payment.id) not in jobs:

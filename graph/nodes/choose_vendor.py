@@ -30,7 +30,9 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     slot, waits = state.get("open_slot"), state.get("waits") or 0
     vendors = await _able(desk, slot)
     stale = bool(conversation) and _all_expired(desk)
-    quoted = list(desk.run.offers) if conversation and not stale else await _ask(desk, vendors)
+    quoted = (
+        list(desk.run.offers) if conversation and not stale else await _ask(desk, vendors, waits)
+    )
     total = desk.run.budget_total
     situation = await _situation(desk, vendors, quoted, slot, waits)
     step: Decided | Consult
@@ -95,13 +97,13 @@ async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
     ]
 
 
-async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
-    deps = desk.deps
+async def _ask(desk: Desk, able: Sequence[Vendor], waits: int) -> list[RecordedOffer]:
+    deps, note = desk.deps, desk.note_once if waits else desk.note
     quotes, without = await quotes_of(
         deps.vendors, able, spec_of(desk.run), deps.limits, deps.now()
     )
     for quote in quotes:
-        desk.note(
+        note(
             "quote",
             f"{quote.vendor_id} offers {quote.minutes} minutes of {quote.gpu_type} "
             f"for {quote.price}",
@@ -109,7 +111,7 @@ async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
             priceMicros=quote.price.micros,
         )
     for silence in without:
-        desk.note("no_quote", f"{silence.vendor_id}: {silence.problem}", vendorId=silence.vendor_id)
+        note("no_quote", f"{silence.vendor_id}: {silence.problem}", vendorId=silence.vendor_id)
     offers = [RecordedOffer(quote, "") for quote in quotes]
     silences = [Silence(silence.vendor_id, silence.problem) for silence in without]
     await desk.ledger.runs.set_offers(desk.lease, offers, silences)
@@ -163,7 +165,8 @@ async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
             text = f"Renting nothing now: {reason}"
         case Abort(_):
             text = f"Giving up: {reason}"
-    desk.note(
+    note = desk.note_once if situation.waits else desk.note
+    note(
         "agent_reasoning",
         text,
         decision=type(step.decision).__name__.lower(),

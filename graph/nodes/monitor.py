@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from langgraph.types import Command
@@ -20,7 +21,7 @@ from tools.vendors.base import JobReport
 
 
 async def monitor(state: AgentState, desk: Desk) -> Command[str]:
-    job = await desk.ledger.jobs.find(desk.run.job_id) if desk.run.job_id else None
+    job = await desk.ledger.jobs.current(desk.run)
     if job is None:
         return go(Phase.ASSESS_BUDGET)
     await _judge_open_payments(desk)
@@ -59,18 +60,23 @@ async def _write_down(desk: Desk, job: Job, report: JobReport) -> None:
         desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
     await desk.flush()
     now = desk.deps.now()
-    await desk.ledger.jobs.update(
+    seen = replace(
         job,
-        status=report.status.value,
         progress=report.progress,
         lines=max(job.lines, len(report.logs)),
         poll_failures=0,
-        metrics=dict(report.final_metrics),
-        artifact_url=report.artifact_url,
-        error_message=report.error_message,
         progress_at=now if report.progress > job.progress else job.progress_at,
         updated_at=now,
     )
+    desk.saw(seen)
+    told = {
+        "status": report.status.value,
+        "metrics": dict(report.final_metrics),
+        "artifact_url": report.artifact_url,
+        "error_message": report.error_message,
+    }
+    if any(getattr(job, name) != value for name, value in told.items()):
+        await desk.ledger.jobs.update(seen, **told, updated_at=now)
 
 
 async def _still_running(
@@ -89,9 +95,10 @@ async def _still_running(
 async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
     failures, limit = job.poll_failures + 1, desk.deps.limits.poll_failure_limit
     desk.note("poll_failed", f"{error} ({failures} of {limit})", vendorId=job.vendor_id)
-    await desk.ledger.jobs.update(job, poll_failures=failures, updated_at=desk.deps.now())
+    seen = replace(job, poll_failures=failures, updated_at=desk.deps.now())
+    desk.saw(seen)
     if failures >= limit:
-        return await _lost(desk, job, f"{failures} polls in a row failed: {error}")
+        return await _lost(desk, seen, f"{failures} polls in a row failed: {error}")
     return rest(Phase.MONITOR, "Job still running")
 
 

@@ -80,14 +80,14 @@ def _stale(desk: Desk, purchase: Purchase) -> bool:
 def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception) -> Command[str]:
     match refusal:
         case WalletEmpty():
-            desk.note("payment_not_made", str(refusal))
-            return rest(Phase.ASSESS_BUDGET, f"Waiting for funds: {refusal}", decision=None)
+            desk.note_once("payment_not_made", str(refusal))
+            return _wait(f"Waiting for funds: {refusal}")
         case PolicyRefused(rule=rule) if rule in CAPS:
-            desk.note("payment_not_made", str(refusal))
-            return rest(Phase.ASSESS_BUDGET, f"Waiting: {refusal}", decision=None)
+            desk.note_once("payment_not_made", str(refusal))
+            return _wait(f"Waiting: {refusal}")
         case BudgetExceeded() | IllegalTransition():
-            desk.note("payment_not_made", str(refusal))
-            return rest(Phase.ASSESS_BUDGET, f"Waiting: {refusal}", decision=None)
+            desk.note_once("payment_not_made", str(refusal))
+            return _wait(f"Waiting: {refusal}")
         case _:
             failure = {
                 "vendor_id": decision.get("vendor_id"),
@@ -96,6 +96,11 @@ def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception)
                 "rule": refusal.rule if isinstance(refusal, PolicyRefused) else None,
             }
             return go(Phase.RECOVER, failure=failure, decision=None)
+
+
+def _wait(message: str) -> Command[str]:
+    """Look around again in a while; what is found as it was is not noted again."""
+    return rest(Phase.ASSESS_BUDGET, message, decision=None, waits=1)
 
 
 def _without_extension(desk: Desk, refusal: Exception) -> Command[str]:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from eth_utils.address import is_address, is_checksum_address, to_checksum_address
 
 from domain.errors import InvalidInput
+from domain.goals import GPU_TYPES
+from domain.goals.gpus import canonical
 from domain.money import Usd
 from domain.quotes import Vendor
 
@@ -42,7 +44,7 @@ def vendor_entry(
     price = Usd.parse(price_per_hour, "--price-per-hour")
     if not price:
         raise InvalidInput("--price-per-hour", "it is 0", "Give dollars an hour, like 1.20")
-    types = tuple(dict.fromkeys(gpu.strip() for gpu in gpu_types))
+    types = tuple(dict.fromkeys(_as_goals_name(gpu.strip()) for gpu in gpu_types))
     if not 0 < len(types) <= MOST_GPU_TYPES or not all(_GPU.fullmatch(gpu) for gpu in types):
         raise InvalidInput("--gpu", "it is not a GPU's name", "Give one like A100, once for each")
     return Vendor(
@@ -54,6 +56,12 @@ def vendor_entry(
         gpu_types=types,
         pay_to=_payee(pay_to),
     )
+
+
+def _as_goals_name(gpu: str) -> str:
+    """A GPU's name as goals are read: "rtx 4090" is RTX4090; one that no goal knows, as it is."""
+    known = canonical(gpu)
+    return known if known in GPU_TYPES else gpu
 
 
 def checked_endpoint(endpoint: str, *, local: bool) -> str:

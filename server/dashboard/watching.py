@@ -180,7 +180,7 @@ class _RunReader:
         if run is None or run.phase == FETCH:
             raise NotFound(f"There is no run {run_id!r}", "Look for it on the first page")
         jobs, payments, approvals, fresh = await asyncio.gather(
-            ledger.jobs.of_run(run_id),
+            ledger.jobs.of_run(run),
             ledger.payments.of_run(run_id),
             ledger.approvals.of_run(run_id),
             self._new_entries(ledger.observations),

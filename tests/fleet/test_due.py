@@ -28,6 +28,19 @@ def test_a_job_that_just_runs_is_looked_at_less_and_less_up_to_a_bound() -> None
     assert delays == [2, 4, 8, 16, 32, 60, 60, 60]
 
 
+def test_a_job_that_writes_its_log_just_runs_too_and_is_looked_at_less_up_to_a_lower_bound() -> (
+    None
+):
+    delays, quiet = [], 0
+    for _ in range(6):
+        next_ = due(Came.WATCHING, NOON, quiet, PACE, lively=True)
+        assert next_.at is not None
+        delays.append((next_.at - NOON).total_seconds())
+        quiet = next_.quiet
+    assert delays == [2, 4, 8, 15, 15, 15]
+    assert delay_s(Came.WATCHING, quiet) == 60, "it has gone silent"
+
+
 def test_news_starts_the_waiting_anew() -> None:
     assert delay_s(Came.WATCHING, 9, news=True) == 2
     assert due(Came.WATCHING, NOON, 9, PACE, news=True).quiet == 0

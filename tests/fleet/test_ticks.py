@@ -48,7 +48,7 @@ async def test_a_job_that_tells_nothing_new_is_asked_less_and_less(database: Fre
         world.vendor_fault("gpu_vendor_1", "submit-job", "never_boot")
         await world.tick(run)
         await world.tick(run)
-        assert [(await ticked(world, run))[1] for _ in range(4)] == [2, 4, 8, 16]
+        assert [(await ticked(world, run))[1] for _ in range(4)] == [4, 8, 16, 32]
 
 
 async def test_a_vendor_that_does_not_answer_is_given_time(database: FreshDatabase) -> None:
@@ -58,7 +58,15 @@ async def test_a_vendor_that_does_not_answer_is_given_time(database: FreshDataba
         world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling", times=2)
         assert await ticked(world, run) == ("Job still running", 5)
         assert await ticked(world, run) == ("Job still running", 10)
-        assert await ticked(world, run) == ("Job still running", 2)
+        assert await ticked(world, run) == ("Job still running", 8)
+
+
+async def test_a_job_that_writes_its_log_is_no_news(database: FreshDatabase) -> None:
+    async with World.open(database, epochs=20) as world:
+        run = await world.start()
+        assert await ticked(world, run) == ("Job started", 2)
+        delays = [(await ticked(world, run))[1] for _ in range(5)]
+        assert delays == [2, 4, 8, 15, 15]
 
 
 async def test_a_run_whose_vendor_failed_goes_on_at_once(database: FreshDatabase) -> None:

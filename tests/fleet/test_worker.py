@@ -7,13 +7,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from langgraph.runtime import RunControl
 
 from domain.errors import StoreDown, VendorUnreachable
 from domain.jobs import RunStatus
 from ledger.run import Run
-from server.worker import Pool, Worker, working
+from ledger.schedule import Overdue
+from server.worker import POLL_S, Pool, Worker, working
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
@@ -167,3 +169,30 @@ async def test_a_failing_tick_ends_neither_the_worker_nor_the_other_runs(
         ticks.errors = {run.id: error for run, error in zip(runs, errors, strict=True)}
         async with a_worker(world, ticks):
             await until(lambda: all(ticks.begun[run.id] > 1 for run in runs))
+
+
+async def test_one_question_tells_what_falls_due_until_the_next(database: FreshDatabase) -> None:
+    ticks = Ticks()
+    async with World.open(database) as world:
+        runs = [await world.start() for _ in range(3)]
+        for n, run in enumerate(runs):
+            at = world.clock.now() + timedelta(seconds=n / 10)
+            await world.ledger.runs.schedule.make_due(run.id, at)
+        worker, asked = Worker(world.process.services, tick=ticks), Counter[str]()
+
+        async def due(limit: int, within_s: float = 0.0) -> list[Overdue] | None:
+            asked["times"] += 1
+            return await Worker.due(worker, limit, within_s)
+
+        worker.due = due  # type: ignore[method-assign]
+        for n in range(3):
+            wait_s = await worker.look()
+            await asyncio.sleep(0)
+            assert ticks.begun.total() == n + 1
+            assert 0 <= wait_s <= (0.1 if n < 2 else POLL_S)
+            world.clock.advance(0.1)
+        assert asked["times"] == 1
+        worker.wake()
+        await worker.look()
+        assert asked["times"] == 2, "somebody made a run due meanwhile"
+        await worker.drain(DEADLINE_S)

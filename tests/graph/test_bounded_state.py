@@ -107,7 +107,7 @@ async def _monitored(world: World, run_id: str, ticks: int) -> int:
         assert state["message"] == "Job still running", (tick, state)
     assert vendor.polls == ticks
     assert any("Job still running" in m.text for m in state["messages"])
-    await deps.ledger.runs.release(lease, deps.now(), desk.journal_fields())
+    await deps.ledger.runs.release(lease, deps.now(), desk.last_fields())
     assert await world.tick(run) == "Job still running"
     return await _stored(world, run_id)
 

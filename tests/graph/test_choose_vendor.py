@@ -163,3 +163,17 @@ async def test_a_vendor_without_the_gpu_is_not_asked(database: FreshDatabase) ->
         run = await world.start()
         await world.tick(run)
         assert "cheap" not in await verdicts(world, run.id)
+
+
+async def test_a_run_that_waits_and_finds_the_same_again_notes_it_once_more_at_most(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        for vendor in ("gpu_vendor_1", "gpu_vendor_2", "gpu_vendor_3"):
+            world.vendor_fault(vendor, "quote", "error_before_settling", times=12)
+        run = await world.start()
+        noted = []
+        for _ in range(6):
+            assert (await world.tick(run)).startswith("Waiting: no vendor made an offer")
+            noted.append(len(await world.ledger.observations.of_run(run.id)))
+        assert noted[-1] == noted[1]

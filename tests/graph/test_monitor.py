@@ -39,6 +39,46 @@ async def test_a_line_is_told_once_though_the_checkpoint_is_lost_each_time(
         assert len(world.transfers()) == 1
 
 
+async def test_what_polls_see_stands_in_the_run_until_the_job_ends(database: FreshDatabase) -> None:
+    async with World.open(database, epochs=4) as world:
+        run = await world.start()
+        await world.tick(run)
+        stored, progress = [], []
+        for _ in range(3):
+            assert await world.tick(run) == "Job still running"
+            job = await world.job(run)
+            stored.append(await world.ledger.jobs.documents.get(job.id))
+            progress.append(job.progress)
+            assert await world.ledger.jobs.find(job.id) == job
+            assert await world.ledger.jobs.current(await world.run(run)) == job
+            assert job.updated_at == world.clock.now()
+            world.clock.advance(1)
+        assert progress == [0.25, 0.5, 0.75]
+        assert stored[0] == stored[1] == stored[2], "a job that only goes on is not written"
+        assert await world.tick(run) == "Job completed"
+        ended = await world.ledger.jobs.documents.get(job.id)
+        assert ended is not None
+        assert (ended["progress"], ended["logLines"], ended["pollFailures"]) == (1.0, 6, 0)
+
+
+async def test_a_job_is_given_up_with_what_was_last_seen_of_it(database: FreshDatabase) -> None:
+    async with World.open(database, epochs=8) as world:
+        run = await world.start()
+        for _ in range(3):
+            await world.tick(run)
+        seen = await world.job(run)
+        assert seen.progress > 0
+        world.vendor_fault(FAST, "job-status", "error_before_settling", times=3)
+        world.vendor_fault(FAST, "cancel-job", "error_before_settling", times=3)
+        for _ in range(3):
+            await world.tick(run)
+        lost = await world.ledger.jobs.documents.get(seen.id)
+        assert lost is not None
+        assert JobStatus(lost["status"]) is JobStatus.FAILED
+        assert (lost["progress"], lost["logLines"]) == (seen.progress, seen.lines)
+        assert lost["pollFailures"] == 3
+
+
 async def test_a_completed_job_leaves_its_metrics_and_its_artifact(
     database: FreshDatabase, tmp_path: Path
 ) -> None:

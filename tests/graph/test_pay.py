@@ -108,6 +108,12 @@ async def test_an_empty_wallet_waits_for_funds_and_goes_on_when_they_come(
         run = await world.start()
         assert (await world.tick(run)).startswith("Waiting for funds: ")
         assert (await world.run(run)).budget_remaining == run.budget_total
+        noted = []
+        for _ in range(4):
+            assert (await world.tick(run)).startswith("Waiting for funds: ")
+            noted.append(len(await world.ledger.observations.of_run(run.id)))
+        assert noted[-1] == noted[0], "what is found as it was is not noted again and again"
+        assert len(await world.told(run, "payment_not_made")) == 1
         world.chain.mint(AGENT, funds)
         assert await world.tick(run) == "Job started"
         assert (await world.payments(run))[-1].state is PaymentState.SETTLED

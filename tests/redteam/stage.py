@@ -127,8 +127,9 @@ class Scene:
     async def status(self, run: Run | None = None) -> dict[str, Any]:
         """What agent-status answers."""
         ledger, id_ = self.world.ledger, (run or self.run).id
+        seen = await ledger.runs.get(id_)
         return status_view(
-            await ledger.runs.get(id_), await ledger.jobs.of_run(id_),
+            seen, await ledger.jobs.of_run(seen),
             await ledger.payments.of_run(id_), await ledger.observations.newest(id_, 1_000),
             await ledger.approvals.of_run(id_),
         )  # fmt: skip

@@ -27,7 +27,7 @@ PATH = "/api/vendor-callback"
 async def a_job(api: Api, services: Services) -> Job:
     run_id = (await api.start())["_id"]
     await api.message(run_id)
-    [job] = await services.deps.ledger.jobs.of_run(run_id)
+    [job] = await services.deps.ledger.jobs.of_run(await services.deps.ledger.runs.get(run_id))
     return job
 
 

@@ -177,7 +177,7 @@ class Process:
         config = RunnableConfig(configurable={"thread_id": run.id})
         desk = Desk(self.deps, held, lease)
         state = await self.services.graph.ainvoke(command, config, context=desk)
-        await ledger.runs.release(lease, now, desk.journal_fields())
+        await ledger.runs.release(lease, now, desk.last_fields())
         return dict(state)
 
 
@@ -392,7 +392,7 @@ class World:
         return [(p.vendor_id, p.state) for p in await self.payments(run)]
 
     async def jobs(self, run: Run) -> list[tuple[str, JobStatus]]:
-        return [(j.vendor_id, j.status) for j in await self.ledger.jobs.of_run(run.id)]
+        return [(j.vendor_id, j.status) for j in await self.ledger.jobs.of_run(run)]
 
     async def job(self, run: Run) -> Job:
         """The run's present job."""

@@ -178,9 +178,10 @@ class Reconciler:
         }
         lost = []
         for run_id in set(paid.values()):
+            run = await self._ledger.runs.get(run_id)
             jobs = [
                 job
-                for job in await self._ledger.jobs.of_run(run_id)
+                for job in await self._ledger.jobs.of_run(run)
                 if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
                 and not paid.keys().isdisjoint({job.payment_id, *job.extensions})
             ]
