@@ -55,8 +55,8 @@ def parts(own_ms: Mapping[str, float]) -> None:
         axes.grid(axis="x", color="0.9")
 
 
-def throughput(measured: Sequence[Mapping[str, Any]]) -> None:
-    """Ticks a second by runs at once, for each number of processes."""
+def throughput(measured: Sequence[Mapping[str, Any]], store_alone: float) -> None:
+    """Ticks a second by runs at once, for each number of processes; and what the store can do."""
     at_once = sorted({m["at_once"] for m in measured})
     numbers = sorted({m["processes"] for m in measured})
     width = 0.8 / len(numbers)
@@ -69,6 +69,9 @@ def throughput(measured: Sequence[Mapping[str, Any]]) -> None:
                 label=f"{processes} process{'es' if processes > 1 else ''}",
                 color=("tab:orange", "tab:blue")[place % 2],
             )  # fmt: skip
+        axes.axhline(
+            store_alone, color="0.35", linestyle="--", linewidth=1, label="the store alone"
+        )
         middle = width * (len(numbers) - 1) / 2
         axes.set_xticks([n + middle for n in range(len(at_once))], [str(n) for n in at_once])
         axes.legend(fontsize=8)

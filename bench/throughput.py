@@ -2,8 +2,9 @@
 
     python -m bench.throughput [seconds]
 
-Beside each figure stands how busy a core the agent's processes and MongoDB's kept: where one of
-them is at 100%, it is the limit (the embedded MongoDB and a Python process use one core each).
+Beside each figure stands how busy a core the agent's processes and MongoDB's kept: the embedded
+MongoDB and a Python process use one core at most. Below them stands what the store does alone, for
+the commands of such a tick with no agent and no vendor between them: no number of agents gets more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +25,20 @@ import uvloop
 from bench import plots
 from bench.report import Table, write
 from bench.stand import Stand, on_a_stand
+from domain.due import Due
 from domain.errors import DependencyDown
+from graph.checkpoints import CHECKPOINTS
 from graph.settings import Settings
-from graph.wiring import Services, open_services
+from graph.wiring import Services, now, open_services
+from ledger.jobs import sighting
+from ledger.run import sighting_document
 from server.ticks import Ticker
 
 AT_ONCE: Final = (1, 8, 64, 256)
 PROCESSES: Final = (1, 4)
 SECONDS: Final = 10.0
+STORE_AT_ONCE: Final = 4
+"""Enough to keep the store busy; with more, its threads get in each other's way."""
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -50,13 +58,20 @@ def _children(pid: int) -> list[int]:
 
 async def tick_away(services: Services, run_ids: Sequence[str], seconds: float) -> int:
     """Ticks of all runs, overlapping, for so long."""
-    ticker, until = Ticker(services), time.monotonic() + seconds
+    return await repeat(Ticker(services).tick, run_ids, seconds)
+
+
+async def repeat(
+    work: Callable[[str], Awaitable[object]], run_ids: Sequence[str], seconds: float
+) -> int:
+    """How often `work` was done, for all runs at once and for so long."""
+    until = time.monotonic() + seconds
 
     async def one(run_id: str) -> int:
         n = 0
         while time.monotonic() < until:
             try:
-                await ticker.tick(run_id)
+                await work(run_id)
             except DependencyDown:  # a store that is asked for too much at once
                 continue
             n += 1
@@ -65,11 +80,32 @@ async def tick_away(services: Services, run_ids: Sequence[str], seconds: float) 
     return sum(await asyncio.gather(*map(one, run_ids)))
 
 
-async def measure_one(here: Stand, run_ids: Sequence[str], seconds: float) -> dict[str, Any]:
+class StoreAlone:
+    """Of a tick that finds its job running, what it asks the store, and nothing else."""
+
+    def __init__(self, services: Services) -> None:
+        self._ledger = services.deps.ledger
+        self._checkpoints = services.deps.ledger.store.documents(CHECKPOINTS)
+
+    async def tick(self, run_id: str) -> None:
+        runs, jobs = self._ledger.runs, self._ledger.jobs
+        run, lease = await runs.acquire(run_id, now(), 60)
+        assert await self._checkpoints.find({"thread_id": run_id}, limit=1)
+        job = await jobs.current(run)
+        assert job
+        seen = {"sighting": sighting_document(sighting(job)), "phase": run.phase}
+        due = Due(now() + timedelta(hours=1), run.quiet_ticks)
+        assert await runs.release(lease, now(), seen, seen=run, due=due)
+
+
+async def measure_one(
+    here: Stand, run_ids: Sequence[str], seconds: float, *, store_alone: bool = False
+) -> dict[str, Any]:
     """With all runs in this process."""
     us, mongo = time.process_time(), cpu_seconds([here.mongodb_pid])
     began = time.monotonic()
-    ticks = await tick_away(here.services, run_ids, seconds)
+    tick = StoreAlone(here.services).tick if store_alone else Ticker(here.services).tick
+    ticks = await repeat(tick, run_ids, seconds)
     took = time.monotonic() - began
     return {
         "ticks_per_s": ticks / took,
@@ -130,7 +166,7 @@ async def measure(
     seconds: float,
     processes: Sequence[int] = PROCESSES,
     at_once: Sequence[int] = AT_ONCE,
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     """For each number of processes and of runs at once: ticks a second, and cores in use."""
     measured = []
     first = await here.started()
@@ -146,16 +182,18 @@ async def measure(
             else:
                 figures = await measure_many(here, chosen, seconds, number)
             measured.append({"processes": number, "at_once": runs, **figures})
-    return measured
+    some = run_ids[:STORE_AT_ONCE]
+    alone = await measure_one(here, some, seconds, store_alone=True)
+    return {"throughput": measured, "store alone": {"at_once": len(some), **alone}}
 
 
-def table(measured: list[dict[str, Any]]) -> Table:
+def table(measured: dict[str, Any]) -> Table:
     rows = Table(
         "Monitor ticks a second",
         ["processes", "runs at once", "ticks/s", "× of one", "agent's cores", "MongoDB's cores"],
     )
-    one = measured[0]["ticks_per_s"]
-    for m in measured:
+    one = measured["throughput"][0]["ticks_per_s"]
+    for m in [*measured["throughput"], {"processes": "the store alone", **measured["store alone"]}]:
         rows.row(
             str(m["processes"]), str(m["at_once"]), f"{m['ticks_per_s']:.0f}",
             f"{m['ticks_per_s'] / one:.1f}", f"{m['agent_cores']:.2f}",
@@ -164,10 +202,10 @@ def table(measured: list[dict[str, Any]]) -> Table:
     return rows
 
 
-def tell(measured: list[dict[str, Any]]) -> None:
+def tell(measured: dict[str, Any]) -> None:
     """Print it, and write it down with its picture."""
-    write("throughput", {"throughput": measured}, [table(measured)])
-    plots.throughput(measured)
+    write("throughput", measured, [table(measured)])
+    plots.throughput(measured["throughput"], measured["store alone"]["ticks_per_s"])
 
 
 def main(seconds: float = SECONDS) -> None:

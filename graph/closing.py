@@ -10,7 +10,7 @@ from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
-from graph.work import stop_job
+from graph.work import close_slots, stop_job
 from ledger.jobs import Job, job_id
 from ledger.payments import Payment
 from tools.vendors.base import Accepted
@@ -24,12 +24,8 @@ async def close_books(desk: Desk) -> bool:
 
     Raises ChainDown.
     """
-    judge = desk.deps.cashier.judge
-    for held in desk.run.reservations:
-        await judge.abandon(desk.run, held.slot, desk.observe)
     if desk.run.reservations:
-        await desk.reread()
-        await judge.judge_open(desk.run, desk.observe)
+        await close_slots(desk)
         await desk.reread()
     stopped = await _stop_what_runs(desk)
     refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)

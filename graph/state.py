@@ -43,6 +43,8 @@ class AgentState(MessagesState, total=False):
     """A vendor's acceptance that came before any payment (a vendor billed outside x402)."""
     sends: int
     """How often launch has sent the present payment without a job to show for it."""
+    stops: int
+    """How often cancel has tried to stop the job at a vendor that did not confirm it."""
     open_slot: int | None
     """A slot whose outcome is unknown, to be used for another vendor."""
     failure: dict[str, Any] | None

@@ -53,6 +53,17 @@ def chain_permitting(desk: Desk) -> Iterator[None]:
         desk.note("chain_unreachable", str(error))
 
 
+async def close_slots(desk: Desk) -> None:
+    """Release what was never signed, and book what the chain shows of the rest. Raises ChainDown,
+    with the first part done.
+    """
+    judge = desk.deps.cashier.judge
+    for held in desk.run.reservations:
+        await judge.abandon(desk.run, held.slot, desk.observe)
+    await desk.reread()
+    await judge.judge_open(desk.run, desk.observe)
+
+
 async def book_outcome(desk: Desk, job: Job, trouble: Trouble | None = None) -> None:
     """Count an ended job in its vendor's record, once whatever crashes.
 

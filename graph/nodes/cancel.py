@@ -11,7 +11,7 @@ from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import chain_permitting, stop_job
+from graph.work import chain_permitting, close_slots, stop_job
 from ledger.jobs import Job, job_id
 from tools.vendors.base import Accepted
 
@@ -23,14 +23,14 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
     job = await _job(desk)
     why, ended = desk.run.cancel_requested, None
     if job:
-        tries = (state.get("sends") or 0) + 1
+        tries = (state.get("stops") or 0) + 1
         try:
             ended = await stop_job(desk, job)
         except VendorError as error:
             desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
             if tries < MOST_TRIES:
                 phase = Phase(state.get("phase") or Phase.MONITOR)
-                return rest(phase, f"Cancelling: {error}", sends=tries)
+                return rest(phase, f"Cancelling: {error}", stops=tries)
             why += f"; {job.vendor_id} did not confirm that its job stopped"
         if ended and ended.status is JobStatus.COMPLETED:
             desk.note("cancel_too_late", "The job had completed before it could be cancelled")
@@ -41,7 +41,9 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
             error_message=why,
             updated_at=desk.deps.now(),
         )
-    await _close_books(desk)
+    with chain_permitting(desk):  # what the chain does not tell now is closed later
+        await close_slots(desk)
+        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     await desk.ledger.runs.end(desk.lease, RunStatus.CANCELLED, why, desk.deps.now())
     desk.note("run_cancelled", f"The run was cancelled: {why}", key="run_ended")
     return rest(Phase.ENDED, "Run cancelled", cancel=False)
@@ -60,13 +62,3 @@ async def _job(desk: Desk) -> Job | None:
             if isinstance(delivery.goods, Accepted):
                 return await open_job(desk, payment, delivery.goods.vendor_job_id)
     return None
-
-
-async def _close_books(desk: Desk) -> None:
-    """Release what was never signed, and book what the chain shows; the rest is closed later."""
-    for held in desk.run.reservations:
-        await desk.deps.cashier.judge.abandon(desk.run, held.slot, desk.observe)
-    await desk.reread()
-    with chain_permitting(desk):
-        await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
-        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
