@@ -1,9 +1,10 @@
 """The fleet under fire: workers on a real Redis, killed, while runs rent and pay.
 
     python -m bench.fleet --runs 200 --workers 3
+    python -m bench.fleet --runs 20 --queue rabbitmq
 
-A worker is SIGKILLed every few seconds and started again; Redis is flushed once, and killed and
-started again once. In the end: have all runs ended, was any run ever ticked twice at once, and
+A worker is SIGKILLed every few seconds and started again; the queue is flushed once, and killed
+and started again once. In the end: have all runs ended, was any run ever ticked twice at once, and
 are ledger and chain equal to the micro-dollar? Prints a verdict, writes bench/results/fleet.json,
 and exits with 1 when something does not hold.
 """
@@ -20,17 +21,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from pydantic import SecretStr
 
+from domain.errors import ConfigError
 from domain.money import ZERO, Usd
 from graph.settings import Settings
 from graph.wiring import Services, new_run_id, now, open_services
+from server.brokers import open_broker
 from server.local import LocalStack
 from server.seed import seed_local
 from tests.support.fleet import (
@@ -40,7 +44,13 @@ from tests.support.fleet import (
     overlaps,
     worker_environment,
 )
+from tests.support.queues import NatsServer, Queue, RabbitServer
 
+QUEUES: Final[dict[str, Callable[[Path], Queue]]] = {
+    "redis": lambda folder: RedisServer(find_redis(), folder),
+    "nats": NatsServer,
+    "rabbitmq": RabbitServer,
+}
 RESULTS: Final = Path(__file__).parent / "results"
 GOAL: Final = "Fine-tune on an A100"
 LATE_S: Final = 700
@@ -62,6 +72,7 @@ class Plan:
     concurrency: int = 8
     """Ticks at once in a worker: few, so that most end before the next kill."""
     most_kills: int = 10_000
+    queue: str = "redis"
 
 
 @dataclass(slots=True)
@@ -82,10 +93,10 @@ class Verdict:
     broken: list[str] = field(default_factory=list)
 
 
-async def campaign(folder: Path, settings: Settings, redis: RedisServer, plan: Plan) -> Verdict:
+async def campaign(folder: Path, settings: Settings, queue: Queue, plan: Plan) -> Verdict:
     """Play `plan` on services that run. `folder` keeps the workers' logs."""
     verdict, rng = Verdict(plan), random.Random(plan.seed)
-    env = worker_environment(settings, redis.url, LEASE_SECONDS=str(plan.lease_s),
+    env = worker_environment(settings, queue.url, LEASE_SECONDS=str(plan.lease_s),
                              WORKER_CONCURRENCY=str(plan.concurrency))  # fmt: skip
     workers = [WorkerProcess(f"worker{n}", folder, env) for n in range(plan.workers)]
     async with open_services(settings) as services:
@@ -97,7 +108,7 @@ async def campaign(folder: Path, settings: Settings, redis: RedisServer, plan: P
                 stack.callback(worker.stop, signal.SIGKILL)
                 worker.start()
             began = time.monotonic()
-            killing = asyncio.create_task(_kill(workers, redis, rng, plan, verdict))
+            killing = asyncio.create_task(_kill(workers, queue, rng, plan, verdict))
             try:
                 await _until_closed(services, settings, run_ids, plan, verdict)
             finally:
@@ -122,12 +133,12 @@ async def _start_runs(services: Services, count: int) -> list[str]:
 
 async def _kill(
     workers: Sequence[WorkerProcess],
-    redis: RedisServer,
+    queue: Queue,
     rng: random.Random,
     plan: Plan,
     verdict: Verdict,
 ) -> None:
-    """Kill a worker that ticks, again and again; flush and restart Redis on the way."""
+    """Kill a worker that ticks, again and again; flush and restart the queue on the way."""
     while True:
         await asyncio.sleep(rng.uniform(*plan.kill_every_s))
         working = [worker for worker in workers if worker.ticks_now]
@@ -140,11 +151,11 @@ async def _kill(
             verdict.kills += 1
             victim.start()
             if verdict.kills == 1:
-                redis.flush()
+                await asyncio.to_thread(queue.flush)
             if verdict.kills == 2:
-                redis.kill()
+                queue.kill()
                 await asyncio.sleep(rng.uniform(0.5, 2))
-                await asyncio.to_thread(redis.start)
+                await asyncio.to_thread(queue.start)
 
 
 async def _until_closed(
@@ -212,7 +223,7 @@ def told(verdict: Verdict) -> str:
     plan = verdict.plan
     lines = [
         f"{plan.runs} runs, {plan.workers} workers, {verdict.seconds:g} s, seed {plan.seed}",
-        f"{verdict.kills} workers killed, Redis flushed and restarted",
+        f"{verdict.kills} workers killed, the queue ({plan.queue}) flushed and restarted",
         f"{verdict.ticks} ticks, {verdict.cut_off} of them cut off by a kill or the end",
         "ended: " + ", ".join(f"{n} {status}" for status, n in sorted(verdict.ended.items())),
         f"{verdict.payments} payments; ledger {verdict.ledger_total}, chain {verdict.chain_total}",
@@ -237,18 +248,19 @@ def _document(verdict: Verdict) -> dict[str, Any]:
 
 
 async def play(folder: Path, plan: Plan, fail_rate: float = 0.1) -> Verdict:
-    """Start a MongoDB, a chain, vendors and a Redis in `folder`, and play `plan` on them.
+    """Start a MongoDB, a chain, vendors and a queue in `folder`, and play `plan` on them.
 
-    Raises FileNotFoundError where there is no Redis.
+    Raises FileNotFoundError where the queue's program is missing, ConfigError where its package is.
     """
-    redis = RedisServer(find_redis(), folder)
+    queue = QUEUES[plan.queue](folder)
+    open_broker(SecretStr(queue.url), "is its package there")
     asked = Settings(data_dir=folder / "data", fail_rate=fail_rate)
-    await asyncio.to_thread(redis.start)
     try:
+        await asyncio.to_thread(queue.start)
         async with LocalStack(asked, ephemeral=True, quick_stop=True) as stack:
-            return await campaign(folder, stack.settings, redis, plan)
+            return await campaign(folder, stack.settings, queue, plan)
     finally:
-        redis.kill()
+        queue.kill()
 
 
 def run(plan: Plan, keep: Path | None) -> int:
@@ -258,12 +270,13 @@ def run(plan: Plan, keep: Path | None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             verdict = asyncio.run(play(folder, plan))
-        except FileNotFoundError as missing:
+        except (FileNotFoundError, ConfigError) as missing:
             print(missing, file=sys.stderr)
             return 3
     print(told(verdict))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fleet.json").write_text(json.dumps(_document(verdict), indent=2) + "\n")
+    name = "fleet.json" if plan.queue == "redis" else f"fleet_{plan.queue}.json"
+    (RESULTS / name).write_text(json.dumps(_document(verdict), indent=2) + "\n")
     return 1 if verdict.broken else 0
 
 
@@ -271,6 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--queue", choices=sorted(QUEUES), default="redis")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill-every", type=float, nargs=2, default=(6.0, 12.0))
     parser.add_argument(
@@ -279,7 +293,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder to keep the workers' logs in")
     given = parser.parse_args()
     kill_every_s = (given.kill_every[0], given.kill_every[1])
-    plan = Plan(given.runs, given.workers, given.seed, kill_every_s, given.minutes * 60)
+    plan = Plan(
+        given.runs, given.workers, given.seed, kill_every_s, given.minutes * 60, queue=given.queue
+    )
     sys.exit(run(plan, given.keep))
 
 

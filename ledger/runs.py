@@ -31,7 +31,10 @@ class Runs:
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
-            [IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)])]
+            [
+                IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
+                IndexModel([("createdAt", ASCENDING)]),
+            ]
         )
         await self.schedule.ensure_indexes()
 

@@ -17,6 +17,8 @@ from domain.errors import ConfigError
 
 REDIS_PATIENCE_S: Final = 5
 """How long Redis may take for an answer, or for a connection."""
+RABBIT_KEEPS_MS: Final = 3_600_000
+"""How long RabbitMQ keeps the queue of refused hints, which nobody reads and Taskiq declares."""
 REDIS_WAIT_S: Final = 2
 """How long one BRPOP waits: a connection that died silently is noticed soon after."""
 
@@ -28,19 +30,29 @@ def open_broker(url: SecretStr, queue: str) -> AsyncBroker:
         case "redis" | "rediss":
             return _redis(address, queue)
         case "amqp" | "amqps":
-            package = _optional("taskiq_aio_pika", "RabbitMQ")
-            hints = package.Queue(name=queue, durable=False, auto_delete=True)
-            broker: AsyncBroker = package.AioPikaBroker(
-                address,
-                exchange=package.Exchange(name=queue, durable=False, auto_delete=True),
-                dead_letter_queue=package.Queue(name=f"{queue}.dead", durable=False),
-            ).with_queue(hints)
-            return broker
+            return _rabbit(_optional("taskiq_aio_pika", "RabbitMQ"), address, queue)
         case _:
             nats: AsyncBroker = _optional("taskiq_nats", "NATS").NatsBroker(
                 [address], subject=queue, queue="gpu-renter"
             )
             return nats
+
+
+def _rabbit(package: Any, address: str, queue: str) -> AsyncBroker:
+    """Classic queues: quorum queues, which are Taskiq's default, can go neither with their last
+    consumer nor after a while.
+    """
+    classic = package.QueueType.CLASSIC
+    hints = package.Queue(name=queue, type=classic, auto_delete=True)
+    dead = package.Queue(
+        name=f"{queue}.dead", type=classic, arguments={"x-expires": RABBIT_KEEPS_MS}
+    )
+    broker: AsyncBroker = package.AioPikaBroker(
+        address,
+        exchange=package.Exchange(name=queue, auto_delete=True),
+        dead_letter_queue=dead,
+    ).with_queue(hints)
+    return broker
 
 
 def _redis(address: str, queue: str) -> AsyncBroker:

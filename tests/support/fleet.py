@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from graph.settings import Settings
+from tests.support.queues import found, free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 READY_S: Final = 60.0
@@ -30,18 +30,14 @@ TICK: Final = re.compile(r"run (\S+): tick (\d+) (begins|ends)")
 
 def find_redis() -> str:
     """The program. Raises FileNotFoundError, which says how to get it."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise FileNotFoundError("redis-server is missing: apt-get install redis-server")
-    return program
+    return found("redis-server", "redis-server")
 
 
 class RedisServer:
     """A Redis that keeps nothing, on a port of its own."""
 
     def __init__(self, program: str, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1",
                          "--save", "", "--appendonly", "no", "--dir", str(folder)]  # fmt: skip
         self._log = folder / "redis.log"
