@@ -99,6 +99,8 @@ class Desk:
     head: Head = field(init=False)
     noted: set[str] = field(default_factory=set)
     """The types of the notes of this tick: what happened in it."""
+    turned: bool = False
+    """Whether a job that just ran does so no more: the pause between ticks begins anew."""
     look_within_s: float | None = None
     """The next tick is wanted by then."""
     _notes: list[Note] = field(default_factory=list)

@@ -79,8 +79,8 @@ class Jobs:
         document = await self.documents.get(job_id)
         if document is None:
             return None
-        [run] = await self._runs.find({"_id": document["runId"]}, fields={"sighting": 1})
-        return _seen(_job(document), sighting_of(run))
+        found = await self._runs.find({"_id": document["runId"]}, fields={"sighting": 1})
+        return _seen(_job(document), sighting_of(found[0]) if found else None)
 
     async def current(self, run: Run) -> Job | None:
         """The run's job, in one read: the run as read has what was last seen of it."""
@@ -112,11 +112,11 @@ class Jobs:
         """Set fields (names of Job) while the job has not ended, and with them what was seen of
         it as `job` has it; say whether that applied.
         """
-        changes = {name: getattr(job, name) for name in _SEEN} | fields
+        changes = {_FIELDS[name]: value for name, value in fields.items()}
         return await self.documents.change(
             job.id,
             {"status": {"$in": [JobStatus.QUEUED.value, JobStatus.RUNNING.value]}},
-            {"$set": {_FIELDS[name]: value for name, value in changes.items()}},
+            {"$set": _seen_fields(job) | changes},
         )
 
     async def set_extension(self, job_id: str, payment_id: str | None) -> None:
@@ -130,14 +130,21 @@ class Jobs:
         )
 
     async def extend(self, job: Job, payment_id: str, minutes: int, now: datetime) -> bool:
-        """Book more time, once per payment; say whether it applied."""
+        """Book more time, once per payment, with what was seen of the job as `job` has it; say
+        whether that applied.
+        """
         return await self.documents.change(
             job.id,
             {"extensions": {"$ne": payment_id}},
             {
                 "$inc": {"minutes": minutes, "slices": 1},
                 "$push": {"extensions": payment_id},
-                "$set": {"extensionId": None, "lastSlice": minutes, "updatedAt": now},
+                "$set": {
+                    **_seen_fields(job),
+                    "extensionId": None,
+                    "lastSlice": minutes,
+                    "updatedAt": now,
+                },
             },
         )
 
@@ -187,8 +194,13 @@ def sighting(job: Job) -> Sighting:
     return Sighting(job_id=job.id, at=job.updated_at, **seen)
 
 
+def _seen_fields(job: Job) -> Document:
+    return {_FIELDS[name]: getattr(job, name) for name in _SEEN}
+
+
 def _seen(job: Job, last: Sighting | None) -> Job:
-    if last is None or last.job_id != job.id or job.status.ended:
+    """The job with what was seen of it since its document was written."""
+    if last is None or last.job_id != job.id or job.status.ended or last.at < job.updated_at:
         return job
     seen = {name: getattr(last, name) for name in _SEEN}
-    return replace(job, updated_at=max(job.updated_at, last.at), **seen)
+    return replace(job, updated_at=last.at, **seen)

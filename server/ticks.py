@@ -120,7 +120,7 @@ class Ticker:
                 deps.now(),
                 run.quiet_ticks,
                 deps.limits.pace,
-                news=bool(desk.noted & NEWS),
+                news=desk.turned or bool(desk.noted & NEWS),
                 lively=bool(desk.noted & LIVELY),
                 within_s=desk.look_within_s,
                 until=until,

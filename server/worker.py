@@ -169,7 +169,8 @@ class Worker:
             await self.pool.room()
         clock = asyncio.get_running_loop().time
         passed = clock() >= self._ask_at and not self._overdue()
-        if (self._stale or passed) and not await self._ask():
+        ask = self._stale or passed or self.pool.store_away
+        if ask and not await self._ask():
             return self._away_s
         while self.pool.free and self._overdue():
             self.pool.offer(self._backlog.popleft().run_id)
@@ -191,7 +192,11 @@ class Worker:
         overdue = [run for run in found if run.at <= now]
         random.shuffle(overdue)  # other workers have read the same ones
         self._backlog = deque([*overdue, *(run for run in found if run.at > now)])
-        self._ask_at = began + (POLL_S if len(found) < self._limit else 0.0)
+        answered = asyncio.get_running_loop().time()
+        if len(found) < self._limit:
+            self._ask_at = max(began + POLL_S, answered + POLL_S / 2)
+        else:
+            self._ask_at = answered
         return True
 
     async def due(self, limit: int, within_s: float = 0.0) -> list[Overdue] | None:

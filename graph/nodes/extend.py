@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from langgraph.types import Command
 
+from domain.due import until_renewal_s
 from domain.errors import ChainDown
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import trust
@@ -28,14 +29,15 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
 
     As long as the outcome is unknown, each tick sends the same bytes again.
     """
+    job = await desk.ledger.jobs.find(payment.order["jobId"])
+    if job is None:
+        return go(Phase.ASSESS_BUDGET, payment_id=None)
+    look_before_it_lapses(desk, job)
     try:
         delivery = await deliver(desk, payment)
     except ChainDown as away:  # the job is followed all the same
         desk.note("chain_unreachable", str(away))
         return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
-    job = await desk.ledger.jobs.find(payment.order["jobId"])
-    if job is None:
-        return go(Phase.ASSESS_BUDGET, payment_id=None)
     open_still = delivery.payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED)
     if open_still and delivery.goods is not None:
         await desk.ledger.jobs.extend(job, payment.id, payment.minutes, desk.deps.now())
@@ -50,6 +52,12 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
         await desk.ledger.jobs.set_extension(job.id, None)
         desk.note("extension_not_made", delivery.payment.reason)
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
+
+
+def look_before_it_lapses(desk: Desk, job: Job) -> None:
+    """Have the next tick come while the job still has paid time, as our clock counts it."""
+    passed = (desk.deps.now() - job.created_at).total_seconds() / 60
+    desk.look_within_s = until_renewal_s(job.minutes, passed, job.last_slice)
 
 
 async def next_slice(

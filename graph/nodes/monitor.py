@@ -28,7 +28,7 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:
     if job.status is JobStatus.COMPLETED:
         return await _complete(desk, job)
     if job.status.ended:
-        return _failed(job, job.error_message or f"its job is {job.status}")
+        return _failed(desk, job, job.error_message or f"its job is {job.status}")
     try:
         report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
     except VendorError as error:
@@ -36,14 +36,14 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:
     if report.status.ended and report.refund:
         # Before the job is written down as ended: it is not polled again after that.
         await desk.deps.refunds.claim(job, report.refund, desk.observe)
-    await _write_down(desk, job, report)
+    seen = await _write_down(desk, job, report)
     match report.status:
         case JobStatus.COMPLETED:
             return await _complete(desk, job)
         case JobStatus.FAILED | JobStatus.CANCELLED:
-            return _failed(job, report.error_message or f"its job {report.status}")
+            return _failed(desk, job, report.error_message or f"its job {report.status}")
         case _:
-            return await _still_running(state, desk, job, report)
+            return await _still_running(state, desk, seen, report)
 
 
 async def _judge_open_payments(desk: Desk) -> None:
@@ -55,7 +55,8 @@ async def _judge_open_payments(desk: Desk) -> None:
     await desk.reread()
 
 
-async def _write_down(desk: Desk, job: Job, report: JobReport) -> None:
+async def _write_down(desk: Desk, job: Job, report: JobReport) -> Job:
+    """Into the journal and the ledger what is new; the job as it is seen now."""
     for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
         desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
     await desk.flush()
@@ -77,14 +78,13 @@ async def _write_down(desk: Desk, job: Job, report: JobReport) -> None:
     }
     if any(getattr(job, name) != value for name, value in told.items()):
         await desk.ledger.jobs.update(seen, **told, updated_at=now)
+    return seen
 
 
 async def _still_running(
     state: AgentState, desk: Desk, job: Job, report: JobReport
 ) -> Command[str]:
-    still = desk.deps.now() - job.progress_at
-    patience = timedelta(minutes=desk.deps.limits.stall_minutes)
-    if report.progress <= job.progress and still > patience:
+    if desk.deps.now() - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes):
         return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
     if report.used_minutes is not None and job.minutes < job.needed_minutes:
         desk.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)
@@ -97,6 +97,7 @@ async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
     desk.note("poll_failed", f"{error} ({failures} of {limit})", vendorId=job.vendor_id)
     seen = replace(job, poll_failures=failures, updated_at=desk.deps.now())
     desk.saw(seen)
+    desk.turned = failures == 1
     if failures >= limit:
         return await _lost(desk, seen, f"{failures} polls in a row failed: {error}")
     return rest(Phase.MONITOR, "Job still running")
@@ -118,7 +119,7 @@ async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
     await desk.ledger.jobs.update(
         job, status=JobStatus.FAILED.value, error_message=why, updated_at=desk.deps.now()
     )
-    return _failed(job, why)
+    return _failed(desk, job, why)
 
 
 async def _complete(desk: Desk, job: Job) -> Command[str]:
@@ -154,5 +155,6 @@ async def _fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
     return None if said.lower() == artifact.sha256.lower() else Trouble.DISHONEST
 
 
-def _failed(job: Job, why: str) -> Command[str]:
+def _failed(desk: Desk, job: Job, why: str) -> Command[str]:
+    desk.turned = True
     return go(Phase.RECOVER, failure={"vendor_id": job.vendor_id, "why": why, "job_id": job.id})

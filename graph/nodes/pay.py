@@ -22,6 +22,7 @@ from domain.errors import (
 from domain.payments import PaymentState
 from graph.deps import Desk
 from graph.nodes.assess_budget import give_up
+from graph.nodes.extend import look_before_it_lapses
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
@@ -57,6 +58,8 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         if not extending:
             raise
         desk.note("chain_unreachable", str(away))
+        if job := await desk.ledger.jobs.current(desk.run):
+            look_before_it_lapses(desk, job)
         return rest(Phase.MONITOR, "Job still running")  # the decision stays, and is tried again
     if extending:
         await desk.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)

@@ -57,8 +57,8 @@ async def test_a_vendor_that_does_not_answer_is_given_time(database: FreshDataba
         await world.tick(run)
         world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling", times=2)
         assert await ticked(world, run) == ("Job still running", 5)
-        assert await ticked(world, run) == ("Job still running", 10)
-        assert await ticked(world, run) == ("Job still running", 8)
+        assert await ticked(world, run) == ("Job still running", 5)
+        assert await ticked(world, run) == ("Job still running", 4)
 
 
 async def test_a_job_that_writes_its_log_is_no_news(database: FreshDatabase) -> None:
@@ -74,6 +74,40 @@ async def test_a_run_whose_vendor_failed_goes_on_at_once(database: FreshDatabase
         run = await world.start()
         await world.tick_until(run, "Job failed")
         assert await delay_s(world, run) == 0
+
+
+async def test_a_job_that_ran_for_long_and_fails_is_noticed_soon_and_replaced_at_once(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=40) as world:
+        run = await world.start()
+        await world.tick(run)
+        for _ in range(9):
+            await world.tick(run)
+        assert (await world.run(run)).quiet_ticks > 8
+        world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling", times=3)
+        world.vendor_fault("gpu_vendor_1", "cancel-job", "error_before_settling", times=3)
+        assert [await ticked(world, run) for _ in range(3)] == [
+            ("Job still running", 5),
+            ("Job still running", 5),
+            ("Job failed", 0),
+        ]
+
+
+async def test_time_that_was_ordered_without_an_answer_is_ordered_again_before_the_job_lapses(
+    database: FreshDatabase,
+) -> None:
+    limits = Limits(slices=SliceRule(first_minutes=60, exposure=Usd.parse(4)))
+    async with World.open(database, epochs=10, limits=limits) as world:
+        run = await world.start("Fine-tune on an A100 for 5 hours", 20)
+        await world.tick(run)
+        job = await world.job(run)
+        world.vendor_fault("gpu_vendor_1", "extend-job", "hang", times=1, when="payment")
+        world.clock.advance(minutes=job.minutes - 0.5)
+        while not await world.told(run, "extension_unanswered"):
+            await world.ledger.runs.documents.change(run.id, {}, {"$set": {"quietTicks": 9}})
+            await world.tick(run)
+        assert await delay_s(world, run) == 15, "half of the 30 s that are left"
 
 
 async def test_a_payment_whose_outcome_is_unknown_is_asked_for_after_a_while(

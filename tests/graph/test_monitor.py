@@ -61,6 +61,25 @@ async def test_what_polls_see_stands_in_the_run_until_the_job_ends(database: Fre
         assert (ended["progress"], ended["logLines"], ended["pollFailures"]) == (1.0, 6, 0)
 
 
+async def test_what_was_written_into_the_jobs_document_since_is_newer(
+    database: FreshDatabase,
+) -> None:
+    """By a tick that died before it gave its lease back, or by an older version."""
+    async with World.open(database, epochs=8) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.vendor_fault(FAST, "job-status", "error_before_settling", times=2)
+        await world.tick(run)
+        await world.tick(run)
+        job = await world.job(run)
+        assert job.poll_failures == 2
+        world.clock.advance(1)
+        written = {"poll_failures": 0, "progress": 0.5, "updated_at": world.clock.now()}
+        await world.ledger.jobs.update(job, **written)
+        seen = await world.job(run)
+        assert (seen.poll_failures, seen.progress, seen.lines) == (0, 0.5, job.lines)
+
+
 async def test_a_job_is_given_up_with_what_was_last_seen_of_it(database: FreshDatabase) -> None:
     async with World.open(database, epochs=8) as world:
         run = await world.start()

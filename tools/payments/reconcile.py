@@ -178,7 +178,9 @@ class Reconciler:
         }
         lost = []
         for run_id in set(paid.values()):
-            run = await self._ledger.runs.get(run_id)
+            run = await self._ledger.runs.find(run_id)
+            if run is None:
+                continue
             jobs = [
                 job
                 for job in await self._ledger.jobs.of_run(run)
