@@ -98,7 +98,8 @@ async def measure(here: Stand, runs: int, seconds: float) -> dict[str, Any]:
     worker.join()
     cores = (cpu_seconds([here.mongodb_pid]) - mongo) / (time.monotonic() - began)
     return {
-        **told(measured["late_s"]), **measured, "runs": runs, "mongodb_cores": cores,
+        **told(measured["late_s"]), **measured, "runs": runs, "due": len(soon),
+        "mongodb_cores": cores,
         "machine_cores": os.cpu_count(),
     }  # fmt: skip
 
@@ -117,7 +118,7 @@ def table(m: dict[str, Any]) -> Table:
          "MongoDB's cores"],
     )  # fmt: skip
     rows.row(
-        f"{m['first_ticks']:,}", f"{m['first_ticks'] / m['took_s']:.0f}",
+        f"{m['first_ticks']:,} of {m['due']:,} due", f"{m['first_ticks'] / m['took_s']:.0f}",
         f"{m['late_median_s']:.1f} s", f"{m['late_p95_s']:.1f} s", f"{m['mib']:.0f} MiB",
         f"{m['cores']:.2f}", f"{m['mongodb_cores']:.2f}",
     )  # fmt: skip

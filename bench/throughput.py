@@ -4,7 +4,8 @@
 
 Beside each figure stands how busy a core the agent's processes and MongoDB's kept: the embedded
 MongoDB and a Python process use one core at most. Below them stands what the store does alone, for
-the commands of such a tick with no agent and no vendor between them: no number of agents gets more.
+the commands of such a tick with no agent and no vendor between them: about the most that any number
+of agents gets out of it. On two cores, agents and MongoDB together fill the machine before that.
 """
 
 from __future__ import annotations

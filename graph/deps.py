@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,13 +119,6 @@ class Desk:
 
     def note(self, type_: str, content: str, key: str | None = None, **data: Any) -> None:
         self.observe(Note(type_, content, data, key))
-
-    def note_once(self, type_: str, content: str, **data: Any) -> None:
-        """Put a note aside that is written once for each slot, however often it is said: a run
-        that waits looks around again and again, and finds the same.
-        """
-        said = sha256(content.encode()).hexdigest()[:16]
-        self.note(type_, content, key=f"{type_}:{self.run.next_slot}:{said}", **data)
 
     async def flush(self) -> None:
         """Write the notes into the journal."""

@@ -35,6 +35,8 @@ class AgentState(MessagesState, total=False):
     """The conversation with the planner's model about the present decision."""
     waits: int
     """How often in a row choose_vendor has decided to wait."""
+    found: dict[str, str]
+    """What each place that a waiting run comes back to found last (graph/findings.py)."""
     decision: dict[str, Any] | None
     """What choose_vendor decided to rent: vendor_id, template_id, slot."""
     payment_id: str | None

@@ -39,7 +39,8 @@ _ZONES: Final = {
     "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7, "ist": 5.5, "jst": 9,
 }  # fmt: skip
 _MONTH: Final = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
-_YEAR: Final = r"20[0-9]{2}\b(?!:)"
+_COUNTED: Final = r"\s*(?:-|usdc?\b|dollars?|bucks|steps|epochs|images|samples|tokens|context)"
+_YEAR: Final = rf"20[2-9][0-9]\b(?!:|{_COUNTED})"
 
 _CUE: Final = re.compile(
     r"\b(?:by|before|until|till|no later than|not later than|due(?: on| by)?|latest|"
@@ -116,7 +117,8 @@ def _parts(text: str, place: int, now: datetime) -> _Parts:
     rest = text[place:]
     if zone := re.match(
         r".{0,40}?\b[0-9]+(?::[0-9]+)?\s?(?:[ap]\.?m\.?)?\s?"
-        rf"(?:(?:today|tonight|tomorrow|on|next|\w{{2,6}}day)\s+){{0,2}}({'|'.join(_ZONES)})\b",
+        r"(?:(?:today|tonight|tomorrow|on|next|this|the|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|\w{2,6}day)"
+        rf"\s+){{0,4}}\(?({'|'.join(_ZONES)})\b(?!\.\s*[a-z0-9$])",
         rest,
         _I,
     ):

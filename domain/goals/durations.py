@@ -33,8 +33,10 @@ _ELSE: Final = re.compile(
 )
 _AGO: Final = re.compile(r"\s*(?:ago|old|each|apart|later)\b", _I)
 _MATERIAL: Final = re.compile(
-    r"\s*(?:worth\s+)?of\s+(?:[\w-]+\s+){0,2}?(?:audio|videos?|podcasts?|speech|footage|music|films?|"
-    r"recordings?|meetings?|calls?|interviews?|lectures?|tapes?|episodes?)\b", _I,
+    r"\s*(?:worth\s+)?of\s+(?:(?!for\b|on\b|to\b|with\b)[\w-]+\s+){0,2}?(?:audio|videos?|podcasts?|"
+    r"speech|footage|music|films?|recordings?|meetings?|calls?|interviews?|lectures?|tapes?|episodes?)"
+    r"\b(?!-|\s+(?:[\w-]+\s+){0,2}?(?:generat|render|train\w*|inferenc|process|transcod|upscal|edit|"
+    r"synthes|diffus|recogni|benchmark|restor|encod))", _I,
 )  # fmt: skip
 """What is worked on, not for how long: "100 hours of podcasts"."""
 

@@ -9,10 +9,12 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
 
 from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
+from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import able_vendors
 from graph.deps import Desk
+from graph.findings import note_changes
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import failures, left_for, spec_of
@@ -48,13 +50,13 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
         return await give_up(desk, _out_of_budget(left, cheapest), run.budget_total)
-    note = desk.note_once if state.get("waits") else desk.note
-    note(
+    note = Note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
         f"{len(vendors)} vendors have {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
     )
-    return go(Phase.CHOOSE_VENDOR)
+    found = note_changes(state, desk, Phase.ASSESS_BUDGET, [note])
+    return go(Phase.CHOOSE_VENDOR, found=found)
 
 
 async def give_up(desk: Desk, reason: str, total: Usd | None = None) -> Command[str]:

@@ -8,9 +8,11 @@ from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
 
+from domain.journal import Note
 from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
 from graph.deps import Desk
+from graph.findings import note_changes
 from graph.nodes.assess_budget import give_up
 from graph.permitted import refused_offers
 from graph.planner import Consult, Decided, Situation
@@ -30,9 +32,9 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     slot, waits = state.get("open_slot"), state.get("waits") or 0
     vendors = await _able(desk, slot)
     stale = bool(conversation) and _all_expired(desk)
-    quoted = (
-        list(desk.run.offers) if conversation and not stale else await _ask(desk, vendors, waits)
-    )
+    asked = stale or not conversation
+    quoted = await _ask(desk, vendors) if asked else list(desk.run.offers)
+    news = _market(desk, quoted) if asked else []
     total = desk.run.budget_total
     situation = await _situation(desk, vendors, quoted, slot, waits)
     step: Decided | Consult
@@ -47,7 +49,10 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
         await desk.reread()
     if isinstance(step, Consult):
         kept = [] if conversation else [FORGET]
-        return go(Phase.TOOLS, planning=[*kept, *step.messages])
+        found = note_changes(state, desk, Phase.TOOLS, news) if asked else state.get("found") or {}
+        return go(Phase.TOOLS, planning=[*kept, *step.messages], found=found)
+    news.append(_decided(situation, step))
+    found = note_changes(state, desk, Phase.CHOOSE_VENDOR, news)
     await _record(desk, situation, step)
     match step.decision:
         case Rent(quote, _):
@@ -56,17 +61,18 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
                 "template_id": quote.template_id,
                 "slot": slot if slot is not None else desk.run.next_slot,
             }
-            return go(Phase.APPROVE, decision=decision, planning=[FORGET], waits=0)
+            return go(Phase.APPROVE, decision=decision, planning=[FORGET], waits=0, found=found)
         case Wait(reason) | Abort(reason) if slot is not None:
             # The first vendor may still take the payment; nobody else will do.
             return rest(
                 Phase.LAUNCH, f"Waiting for the first vendor: {reason}", open_slot=None,
-                planning=[FORGET],
+                planning=[FORGET], found=found,
             )  # fmt: skip
         case Wait(reason):
             return rest(
-                Phase.ASSESS_BUDGET, f"Waiting: {reason}", planning=[FORGET], waits=waits + 1
-            )
+                Phase.ASSESS_BUDGET, f"Waiting: {reason}", planning=[FORGET], waits=waits + 1,
+                found=found,
+            )  # fmt: skip
         case Abort(reason):
             return await give_up(desk, reason, total)
 
@@ -97,21 +103,11 @@ async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
     ]
 
 
-async def _ask(desk: Desk, able: Sequence[Vendor], waits: int) -> list[RecordedOffer]:
-    deps, note = desk.deps, desk.note_once if waits else desk.note
+async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
+    deps = desk.deps
     quotes, without = await quotes_of(
         deps.vendors, able, spec_of(desk.run), deps.limits, deps.now()
     )
-    for quote in quotes:
-        note(
-            "quote",
-            f"{quote.vendor_id} offers {quote.minutes} minutes of {quote.gpu_type} "
-            f"for {quote.price}",
-            vendorId=quote.vendor_id,
-            priceMicros=quote.price.micros,
-        )
-    for silence in without:
-        note("no_quote", f"{silence.vendor_id}: {silence.problem}", vendorId=silence.vendor_id)
     offers = [RecordedOffer(quote, "") for quote in quotes]
     silences = [Silence(silence.vendor_id, silence.problem) for silence in without]
     await desk.ledger.runs.set_offers(desk.lease, offers, silences)
@@ -152,8 +148,23 @@ async def _situation(
     )
 
 
-async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
-    """The decision and its reason into the journal; beside each offer, why it was (not) taken."""
+def _market(desk: Desk, quoted: Sequence[RecordedOffer]) -> list[Note]:
+    """What was found on the market."""
+    return [
+        Note(
+            "quote",
+            f"{q.vendor_id} offers {q.minutes} minutes of {q.gpu_type} for {q.price}",
+            {"vendorId": q.vendor_id, "priceMicros": q.price.micros},
+        )
+        for q in (offer.quote for offer in quoted)
+    ] + [
+        Note("no_quote", f"{silence.vendor_id}: {silence.why}", {"vendorId": silence.vendor_id})
+        for silence in desk.run.no_quotes
+    ]
+
+
+def _decided(situation: Situation, step: Decided) -> Note:
+    """The decision, with its reason."""
     reason = step.decision.reason
     match step.decision:
         case Rent(quote, _):
@@ -165,17 +176,19 @@ async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
             text = f"Renting nothing now: {reason}"
         case Abort(_):
             text = f"Giving up: {reason}"
-    note = desk.note_once if situation.waits else desk.note
-    note(
-        "agent_reasoning",
-        text,
-        decision=type(step.decision).__name__.lower(),
-        reason=reason,
-        planner=step.planner,
-        fallback=bool(step.fallback),
-        fallbackReason=step.fallback,
+    facts = {
+        "decision": type(step.decision).__name__.lower(),
+        "reason": reason,
+        "planner": step.planner,
+        "fallback": bool(step.fallback),
+        "fallbackReason": step.fallback,
         **(step.facts or {}),
-    )
+    }
+    return Note("agent_reasoning", text, facts)
+
+
+async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
+    """Beside each offer, why it was (not) taken."""
     await desk.ledger.runs.set_offers(
         desk.lease,
         [

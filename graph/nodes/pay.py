@@ -19,8 +19,10 @@ from domain.errors import (
     WalletDown,
     WalletEmpty,
 )
+from domain.journal import Note
 from domain.payments import PaymentState
 from graph.deps import Desk
+from graph.findings import note_changes
 from graph.nodes.assess_budget import give_up
 from graph.nodes.extend import look_before_it_lapses
 from graph.purchases import is_extension, purchase_of
@@ -51,9 +53,9 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
             return _without_extension(desk, refusal)
         if isinstance(refusal, PolicyRefused) and refusal.rule == "max_per_run":
             return await give_up(desk, str(refusal))
-        return _without_launch(desk, decision, refusal)
+        return _without_launch(state, desk, decision, refusal)
     except NotFound as gone:
-        return _without_launch(desk, decision, gone)
+        return _without_launch(state, desk, decision, gone)
     except (ChainDown, WalletDown, ConfigError) as away:
         if not extending:
             raise
@@ -80,17 +82,16 @@ def _stale(desk: Desk, purchase: Purchase) -> bool:
     return True
 
 
-def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception) -> Command[str]:
+def _without_launch(
+    state: AgentState, desk: Desk, decision: Mapping[str, Any], refusal: Exception
+) -> Command[str]:
     match refusal:
         case WalletEmpty():
-            desk.note_once("payment_not_made", str(refusal))
-            return _wait(f"Waiting for funds: {refusal}")
+            return _wait(state, desk, refusal, f"Waiting for funds: {refusal}")
         case PolicyRefused(rule=rule) if rule in CAPS:
-            desk.note_once("payment_not_made", str(refusal))
-            return _wait(f"Waiting: {refusal}")
+            return _wait(state, desk, refusal, f"Waiting: {refusal}")
         case BudgetExceeded() | IllegalTransition():
-            desk.note_once("payment_not_made", str(refusal))
-            return _wait(f"Waiting: {refusal}")
+            return _wait(state, desk, refusal, f"Waiting: {refusal}")
         case _:
             failure = {
                 "vendor_id": decision.get("vendor_id"),
@@ -101,9 +102,10 @@ def _without_launch(desk: Desk, decision: Mapping[str, Any], refusal: Exception)
             return go(Phase.RECOVER, failure=failure, decision=None)
 
 
-def _wait(message: str) -> Command[str]:
-    """Look around again in a while; what is found as it was is not noted again."""
-    return rest(Phase.ASSESS_BUDGET, message, decision=None, waits=1)
+def _wait(state: AgentState, desk: Desk, refusal: Exception, message: str) -> Command[str]:
+    """Look around again in a while."""
+    found = note_changes(state, desk, Phase.PAY, [Note("payment_not_made", str(refusal))])
+    return rest(Phase.ASSESS_BUDGET, message, decision=None, found=found)
 
 
 def _without_extension(desk: Desk, refusal: Exception) -> Command[str]:

@@ -40,6 +40,9 @@ def test_a_deadline_is_read(words: str, at: str) -> None:
     [("by 17:00 CET", "2026-11-18T17:00:00+01:00"), ("by 5 pm PST", "2026-11-18T17:00:00-08:00"),
      ("by 5pm tomorrow EST", "2026-11-19T17:00:00-05:00"),
      ("by 5 p.m. on Friday CET", "2026-11-20T17:00:00+01:00"),
+     ("by 9 am tomorrow (EST)", "2026-11-19T09:00:00-05:00"),
+     ("by 5pm this Fri PST", "2026-11-20T17:00:00-08:00"),
+     ("by 5pm on Friday est. 3 hours", "2026-11-20T17:00:00+00:00"),
      ("by 2026-11-20T18:00+02:00", "2026-11-20T18:00:00+02:00")],
 )  # fmt: skip
 def test_a_deadline_may_name_its_time_zone(words: str, at: str) -> None:
@@ -54,6 +57,10 @@ def test_a_date_may_name_its_year() -> None:
         assert deadline is not None
         assert (deadline.year, deadline.month, deadline.day) == (2027, 11, 17), words
     assert read("by Dec 31 2027", NOW).deadline is None, "more than a year ahead"
+    for words in ("by Dec 20, 2000 dollars max", "by Dec 20 2048 tokens", "by Dec 20, 2050 steps"):
+        deadline = read(words, NOW).deadline
+        assert deadline is not None
+        assert deadline.year == 2026, words
     late = read("by Dec 20 20:30", NOW).deadline
     assert late is not None
     assert (late.year, late.hour) == (2026, 20)
@@ -113,6 +120,9 @@ def test_gpus_are_read_by_name_or_memory(words: str, kind: str | None, count: in
     ("words", "minutes"),
     [
         ("transcribe 100 hours of podcasts", None), ("3 hours of recorded speech in 2 hours", None),
+        ("an A100 for 4 hours of video generation", 240), ("two days of film rendering", 2880),
+        ("12 hours of video transcoding", 720), ("10 hours of inference for video", 600),
+        ("caption 40 hours of lectures", None), ("3 hours of live video inference", 180),
         ("an hour and a half", 90), ("2 hours 30 minutes", 150), ("1h30", 90), ("1h 30m", 90),
         ("2 and a half hours", 150), ("1-2 hours", 120), ("half a day", 720), ("two days", 2880),
         ("10 GPU-hours on 2 A100", 300), ("$3 a day", None), ("2 hours ago", None),

@@ -13,7 +13,7 @@ from ledger.run import Run
 from ledger.vendors import End
 from mock_vendor.settings import seeded_vendors, vendor_profile
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import AGENT, World
 
 
 async def verdicts(world: World, run_id: str) -> dict[str, str]:
@@ -177,3 +177,28 @@ async def test_a_run_that_waits_and_finds_the_same_again_notes_it_once_more_at_m
             assert (await world.tick(run)).startswith("Waiting: no vendor made an offer")
             noted.append(len(await world.ledger.observations.of_run(run.id)))
         assert noted[-1] == noted[1]
+
+
+async def test_the_decision_that_pays_is_noted_though_it_was_made_before(
+    database: FreshDatabase,
+) -> None:
+    """First vendor 1, then vendor 2 for want of it, then vendor 1 again: three notes."""
+    async with World.open(database) as world:
+        funds = world.chain.balance_of(AGENT)
+        world.chain.transfer(AGENT, "0x" + "11" * 20, funds)
+        run = await world.start()
+        await world.tick(run)
+        await world.tick(run)
+        world.vendor_fault("gpu_vendor_1", "quote", "error_before_settling", times=1)
+        await world.tick(run)
+        world.chain.mint(AGENT, funds)
+        assert await world.tick(run) == "Job started"
+        told = [
+            e.note for e in await world.journal(run, "agent_reasoning") if "planner" in e.note.data
+        ]
+        named = ["gpu_vendor_1" if "gpu_vendor_1" in n.content else "gpu_vendor_2" for n in told]
+        assert named == ["gpu_vendor_1", "gpu_vendor_2", "gpu_vendor_1"]
+        [payment] = await world.payments(run)
+        assert payment.vendor_id == "gpu_vendor_1"
+        quotes = await world.told(run, "quote")
+        assert len(quotes) == 2 + 1 + 2

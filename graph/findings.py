@@ -1,0 +1,28 @@
+"""A run that waits looks around again and again: what it finds is noted when it has changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+
+from domain.journal import Note
+from graph.deps import Desk
+from graph.state import AgentState
+
+
+def note_changes(
+    state: AgentState, desk: Desk, place: str, notes: Sequence[Note]
+) -> dict[str, str]:
+    """Put the notes aside, unless they are what `place` found last, for the same slot.
+
+    Returns the state's `found`, brought up to date.
+    """
+    said = [[note.type, note.content, dict(note.data)] for note in notes]
+    words = json.dumps([desk.run.next_slot, said], sort_keys=True, default=str)
+    digest = sha256(words.encode()).hexdigest()[:16]
+    found = state.get("found") or {}
+    if found.get(place) != digest:
+        for note in notes:
+            desk.observe(note)
+    return {**found, place: digest}
