@@ -38,13 +38,11 @@ from server.brokers import open_broker
 from server.local import LocalStack
 from server.seed import seed_local
 from tests.support.fleet import (
-    RedisServer,
     WorkerProcess,
-    find_redis,
     overlaps,
     worker_environment,
 )
-from tests.support.queues import NatsServer, Queue, RabbitServer
+from tests.support.queues import NatsServer, Queue, RabbitServer, RedisServer, find_redis
 
 QUEUES: Final[dict[str, Callable[[Path], Queue]]] = {
     "redis": lambda folder: RedisServer(find_redis(), folder),

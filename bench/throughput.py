@@ -57,11 +57,6 @@ def _children(pid: int) -> list[int]:
     return [c for child in map(int, listed) for c in (child, *_children(child))]
 
 
-async def tick_away(services: Services, run_ids: Sequence[str], seconds: float) -> int:
-    """Ticks of all runs, overlapping, for so long."""
-    return await repeat(Ticker(services).tick, run_ids, seconds)
-
-
 async def repeat(
     work: Callable[[str], Awaitable[object]], run_ids: Sequence[str], seconds: float
 ) -> int:
@@ -156,7 +151,7 @@ def _worker(
         async with open_services(settings) as services:
             await asyncio.to_thread(ready.wait)
             await asyncio.to_thread(go.wait)
-            counts.put(await tick_away(services, run_ids, seconds) if run_ids else 0)
+            counts.put(await repeat(Ticker(services).tick, run_ids, seconds))
             await asyncio.to_thread(ready.wait)  # alive until its time has been read
 
     uvloop.run(work())

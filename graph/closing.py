@@ -7,11 +7,11 @@ from typing import Final
 
 from domain.errors import VendorError
 from domain.jobs import JobStatus
-from domain.payments import PaymentState, PurchaseKind
+from domain.payments import PaymentState
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
-from graph.work import close_slots, stop_job
-from ledger.jobs import Job, job_id
+from graph.work import close_slots, stop_job, without_job
+from ledger.jobs import Job
 from ledger.payments import Payment
 from tools.vendors.base import Accepted
 
@@ -35,17 +35,15 @@ async def close_books(desk: Desk) -> bool:
 
 async def _stop_what_runs(desk: Desk) -> bool:
     """Stop jobs that run on; True when none may. One is unseen where its payment settled late."""
-    jobs = {job.id: job for job in await desk.ledger.jobs.of_run(desk.run)}
+    jobs = await desk.ledger.jobs.of_run(desk.run)
     done = True
-    for payment in await desk.ledger.payments.of_run(desk.run.id):
-        launched = payment.kind is PurchaseKind.LAUNCH and payment.state is PaymentState.SETTLED
-        if launched and job_id(payment.id) not in jobs:
-            job = await _ask_for(desk, payment)
-            if job is None:
-                done = False
+    for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
+        if payment.state is PaymentState.SETTLED:
+            if job := await _ask_for(desk, payment):
+                jobs.append(job)
             else:
-                jobs[job.id] = job
-    for job in jobs.values():
+                done = False
+    for job in jobs:
         if not job.status.ended:
             done = await _stopped(desk, job) and done
     return done

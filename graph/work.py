@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -13,7 +13,8 @@ from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import Trouble
 from graph.deps import Desk
-from ledger.jobs import Job
+from ledger.jobs import Job, job_id
+from ledger.payments import Payment
 from ledger.run import Run
 from ledger.vendors import End
 from tools.vendors.base import JobReport
@@ -42,6 +43,13 @@ async def failures(desk: Desk) -> Counter[str]:
     return Counter(p.vendor_id for p in launches if p.state in _FAILED) + Counter(
         job.vendor_id for job in jobs if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
     )
+
+
+def without_job(payments: Iterable[Payment], jobs: Iterable[Job]) -> list[Payment]:
+    """The launches among a run's payments that have given no job, as far as it knows its jobs."""
+    known = {job.id for job in jobs}
+    launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
+    return [p for p in launches if job_id(p.id) not in known]
 
 
 @contextmanager

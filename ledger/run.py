@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import ZERO, Usd
@@ -126,30 +127,24 @@ class Run:
         return next((r for r in self.reservations if r.slot == slot), None)
 
 
+_SIGHTING: Final = {
+    "job_id": "jobId",
+    "at": "at",
+    "progress": "progress",
+    "progress_at": "progressAt",
+    "lines": "logLines",
+    "poll_failures": "pollFailures",
+}
+
+
 def sighting_document(seen: Sighting) -> Document:
-    return {
-        "jobId": seen.job_id,
-        "at": seen.at,
-        "progress": seen.progress,
-        "progressAt": seen.progress_at,
-        "logLines": seen.lines,
-        "pollFailures": seen.poll_failures,
-    }
+    return {stored: getattr(seen, name) for name, stored in _SIGHTING.items()}
 
 
 def sighting_of(run: Document) -> Sighting | None:
     """run: its document, or the field `sighting` of it."""
     seen = run.get("sighting")
-    if seen is None:
-        return None
-    return Sighting(
-        job_id=seen["jobId"],
-        at=seen["at"],
-        progress=seen["progress"],
-        progress_at=seen["progressAt"],
-        lines=seen["logLines"],
-        poll_failures=seen["pollFailures"],
-    )
+    return Sighting(**{name: seen[stored] for name, stored in _SIGHTING.items()}) if seen else None
 
 
 def spec_document(spec: JobSpec) -> Document:

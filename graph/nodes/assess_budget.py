@@ -11,14 +11,13 @@ from langgraph.types import Command
 from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, PurchaseKind
+from domain.payments import PaymentState
 from domain.quotes import able_vendors
 from graph.deps import Desk
 from graph.findings import note_changes
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import failures, left_for, spec_of
-from ledger.jobs import job_id
+from graph.work import failures, left_for, spec_of, without_job
 from ledger.payments import Payment
 
 
@@ -90,13 +89,11 @@ async def _unfinished(desk: Desk, slot: int | None) -> Payment | None:
     if await desk.ledger.payments.awaiting_refund(desk.run.id):
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     await desk.reread()
-    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run)}
-    for payment in await desk.ledger.payments.of_run(desk.run.id):
+    jobs = await desk.ledger.jobs.of_run(desk.run)
+    for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
         waits = desk.run.reservation(payment.slot) is not None and payment.slot != slot
         signed = payment.state is PaymentState.AUTHORIZED and waits
-        paid = payment.state is PaymentState.SETTLED
-        launch = payment.kind is PurchaseKind.LAUNCH
-        if launch and (signed or paid) and job_id(payment.id) not in jobs:
+        if signed or payment.state is PaymentState.SETTLED:
             return payment
     return None
 

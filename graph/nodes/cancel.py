@@ -6,13 +6,13 @@ from langgraph.types import Command
 
 from domain.errors import VendorError
 from domain.jobs import JobStatus, RunStatus
-from domain.payments import PaymentState, PurchaseKind
+from domain.payments import PaymentState
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import chain_permitting, close_slots, stop_job
-from ledger.jobs import Job, job_id
+from graph.work import chain_permitting, close_slots, stop_job, without_job
+from ledger.jobs import Job
 from tools.vendors.base import Accepted
 
 MOST_TRIES = 5
@@ -54,10 +54,9 @@ async def _job(desk: Desk) -> Job | None:
     job = await desk.ledger.jobs.current(desk.run)
     if job and not job.status.ended:
         return job
-    jobs = {job.id for job in await desk.ledger.jobs.of_run(desk.run)}
-    for payment in await desk.ledger.payments.of_run(desk.run.id):
-        launch = payment.kind is PurchaseKind.LAUNCH
-        if launch and payment.state is PaymentState.SETTLED and job_id(payment.id) not in jobs:
+    jobs = await desk.ledger.jobs.of_run(desk.run)
+    for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
+        if payment.state is PaymentState.SETTLED:
             delivery = await deliver(desk, payment)
             if isinstance(delivery.goods, Accepted):
                 return await open_job(desk, payment, delivery.goods.vendor_job_id)

@@ -49,7 +49,7 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
         await desk.reread()
     if isinstance(step, Consult):
         kept = [] if conversation else [FORGET]
-        found = note_changes(state, desk, Phase.TOOLS, news) if asked else state.get("found") or {}
+        found = note_changes(state, desk, Phase.TOOLS, news)
         return go(Phase.TOOLS, planning=[*kept, *step.messages], found=found)
     news.append(_decided(situation, step))
     found = note_changes(state, desk, Phase.CHOOSE_VENDOR, news)

@@ -56,8 +56,7 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
 
 def look_before_it_lapses(desk: Desk, job: Job) -> None:
     """Have the next tick come while the job still has paid time, as our clock counts it."""
-    passed = (desk.deps.now() - job.created_at).total_seconds() / 60
-    desk.look_within_s = until_renewal_s(job.minutes, passed, job.last_slice)
+    desk.look_within_s = until_renewal_s(job.minutes, _passed(desk, job), job.last_slice)
 
 
 async def next_slice(
@@ -111,8 +110,12 @@ def _used(desk: Desk, job: Job, report: JobReport) -> float | None:
     """
     if report.used_minutes is None or desk.deps.limits.vendors_clock:
         return report.used_minutes
-    passed = (desk.deps.now() - job.created_at).total_seconds() / 60
-    return min(report.used_minutes, passed)
+    return min(report.used_minutes, _passed(desk, job))
+
+
+def _passed(desk: Desk, job: Job) -> float:
+    """Minutes since the job's launch, by our clock."""
+    return (desk.deps.now() - job.created_at).total_seconds() / 60
 
 
 async def _refusals(desk: Desk, job: Job) -> int:

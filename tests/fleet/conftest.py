@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fleet import RedisServer, find_redis
+from tests.support.queues import RedisServer, find_redis
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from server.brokers import open_broker
 from server.fleet import Fleet
 from server.worker import working
 from tests.fleet.test_worker import DEADLINE_S, Ticks, ended
-from tests.support.fleet import RedisServer, TickSpan, overlaps
+from tests.support.fleet import TickSpan, overlaps
+from tests.support.queues import RedisServer
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 

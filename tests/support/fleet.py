@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,58 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from graph.settings import Settings
-from tests.support.queues import found, free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 READY_S: Final = 60.0
 TICK: Final = re.compile(r"run (\S+): tick (\d+) (begins|ends)")
-
-
-def find_redis() -> str:
-    """The program. Raises FileNotFoundError, which says how to get it."""
-    return found("redis-server", "redis-server")
-
-
-class RedisServer:
-    """A Redis that keeps nothing, on a port of its own."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self.port = free_port()
-        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1",
-                         "--save", "", "--appendonly", "no", "--dir", str(folder)]  # fmt: skip
-        self._log = folder / "redis.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Return when it answers."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        give_up = time.monotonic() + READY_S
-        while self._ask("PING") != b"+PONG":
-            assert time.monotonic() < give_up, "redis-server does not answer"
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def flush(self) -> None:
-        """FLUSHALL: every hint is lost."""
-        assert self._ask("FLUSHALL") == b"+OK"
-
-    def _ask(self, command: str) -> bytes:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                connection.sendall(f"{command}\r\n".encode())
-                return connection.recv(64).strip()
-        except OSError:
-            return b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Real queues for a fleet beside Redis (tests/support/fleet.py): NATS and RabbitMQ.
+"""Real queues for a fleet: Redis, which the suite uses, NATS and RabbitMQ.
 
-Their programs are Debian's `nats-server` and `rabbitmq-server`; the packages that talk to them are
-the extra `brokers`. `python -m bench.fleet --queue nats` plays the fleet on one of them.
+Their programs are Debian's `redis-server`, `nats-server` and `rabbitmq-server`; the packages that
+talk to the last two are the extra `brokers`. `python -m bench.fleet --queue nats` plays on one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -34,6 +34,44 @@ class Queue(Protocol):
     def kill(self) -> None: ...
 
 
+def find_redis() -> str:
+    """The program. Raises FileNotFoundError, which says how to get it."""
+    return found("redis-server", "redis-server")
+
+
+class RedisServer:
+    """A Redis that keeps nothing, on a port of its own."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.port = free_port()
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1",
+                         "--save", "", "--appendonly", "no", "--dir", str(folder)]  # fmt: skip
+        self._process = _Program(folder / "redis.log")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Return when it answers."""
+        self._process.start(self._command, {}, lambda: self._ask("PING") == b"+PONG")
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def flush(self) -> None:
+        """FLUSHALL: every hint is lost."""
+        assert self._ask("FLUSHALL") == b"+OK"
+
+    def _ask(self, command: str) -> bytes:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(f"{command}\r\n".encode())
+                return connection.recv(64).strip()
+        except OSError:
+            return b""
+
+
 class NatsServer:
     """A NATS. It keeps nothing, so that there is nothing to flush."""
 
@@ -47,7 +85,8 @@ class NatsServer:
 
     def start(self) -> None:
         program = found("nats-server", "nats-server")
-        self._process.start([program, "-a", "127.0.0.1", "-p", str(self._port)], {}, self._port)
+        command = [program, "-a", "127.0.0.1", "-p", str(self._port)]
+        self._process.start(command, {}, lambda: _answers(self._port))
 
     def flush(self) -> None:
         """Nothing to do."""
@@ -82,7 +121,8 @@ class RabbitServer:
             "RABBITMQ_LOG_BASE": str(self._folder),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
         }
-        self._process.start([str(bare) if bare.exists() else program], env, self._port)
+        command = [str(bare) if bare.exists() else program]
+        self._process.start(command, env, lambda: _answers(self._port))
 
     def flush(self) -> None:
         """Kill it and start an empty one."""
@@ -100,14 +140,16 @@ class _Program:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: Sequence[str], env: Mapping[str, str], port: int) -> None:
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], answers: Callable[[], bool]
+    ) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
         give_up = time.monotonic() + READY_S
-        while not _answers(port):
+        while not answers():
             assert time.monotonic() < give_up, f"{command[0]} does not answer: {self._log}"
             time.sleep(0.05)
 
