@@ -45,6 +45,8 @@ async def timed(work: Callable[[], Awaitable[Any]]) -> float:
 class Floor:
     """The vendor's status, one read and one write."""
 
+    _job_id: Final = "floor"
+
     def __init__(self, http: httpx.AsyncClient, client: AsyncMongoClient[Document], stand: Stand):
         self._http = http
         self._db = client.get_database(
@@ -52,12 +54,17 @@ class Floor:
         )
 
     async def aim(self, run_id: str) -> None:
-        """At the run's job, where that is followed."""
+        """At the run's job, where that is followed.
+
+        It reads and writes a copy of that job's document: an agent that finds its job changed by
+        another looks at it anew, which no tick beside it should have to.
+        """
         run = await self._db["runs"].find_one({"_id": run_id})
         assert run
-        self._job_id = run["currentJobId"]
-        job = await self._db["jobs"].find_one({"_id": self._job_id})
+        job = await self._db["jobs"].find_one({"_id": run["currentJobId"]})
         assert job
+        copy = {**job, "_id": self._job_id, "runId": self._job_id, "paymentId": self._job_id}
+        await self._db["jobs"].replace_one({"_id": self._job_id}, copy, upsert=True)
         self._url = f"{job['endpoint']}/job-status"
         self._query = {"vendorJobId": job["vendorJobId"]}
         self._headers = {"x-vendor-id": job["vendorId"]}
@@ -68,7 +75,7 @@ class Floor:
         job = await self._db["jobs"].find_one({"_id": self._job_id})
         assert job
         await self._db["jobs"].update_one(
-            {"_id": self._job_id}, {"$set": {"updatedAt": now(), "seenProgress": 0.5}}
+            {"_id": self._job_id}, {"$set": {"updatedAt": now(), "progress": 0.5}}
         )
 
 

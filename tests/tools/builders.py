@@ -57,7 +57,7 @@ class Recorder:
 
 def client(handler: Handler, **options: int) -> HttpVendorClient:
     http = httpx.AsyncClient(transport=httpx.MockTransport(handler))
-    return HttpVendorClient(http, SECRET, QUICK, **options)
+    return HttpVendorClient(http, SECRET, VendorTimeouts(), **options)
 
 
 def requirement(**changes: object) -> dict[str, object]:

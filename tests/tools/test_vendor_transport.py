@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from domain.errors import InvalidInput, VendorBroken, VendorGarbage, VendorUnreachable
 from tests.tools.builders import QUICK, SECRET, VENDOR, Recorder, client
+from tools.vendors import artifacts
 from tools.vendors.http import HttpVendorClient
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -196,6 +198,35 @@ async def test_a_download_cut_short_is_tried_again_and_leaves_nothing(tmp_path: 
         with pytest.raises(VendorUnreachable):
             await HttpVendorClient(http, SECRET, QUICK).download(vendor, "/a/x", "j", tmp_path)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "left"), [("make", []), ("write", []), ("put_in_place", ["model.json"])]
+)
+async def test_a_download_cut_off_while_the_disk_is_slow_leaves_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, left: list[str]
+) -> None:
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    real = getattr(artifacts._Partial, step)
+
+    def slow(partial: object, *args: bytes) -> None:
+        begun.set()
+        go_on.wait(10)
+        try:
+            real(partial, *args)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(artifacts._Partial, step, slow)
+    asked = client(Recorder(file_answer()))
+    download = asyncio.create_task(asked.download(VENDOR, URL, "job_1", tmp_path))
+    assert await asyncio.to_thread(begun.wait, 10)
+    download.cancel()
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await download
+    assert await asyncio.to_thread(over.wait, 10)
+    assert [path.name for path in files(tmp_path)] == left
 
 
 async def test_a_vendor_without_an_http_endpoint_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Self
 from urllib.parse import unquote
 
 import httpx
@@ -69,41 +70,72 @@ async def fetch(
     async with open_stream(http, "GET", url, limits=limits, headers=headers) as response:
         check(response.status_code)
         refuse_oversized(response, limits.body_bytes)
-        partial = await asyncio.to_thread(_new_partial, path)
-        try:
+        async with _Partial(path) as partial:
             sha256, size = await _write(response, partial, limits.body_bytes)
             claimed = _SHA256_ETAG.fullmatch(response.headers.get("etag", "").strip())
             if claimed and claimed[1].lower() != sha256:
                 raise Unreadable("its artifact's bytes do not have the sha256 in its etag")
-            await asyncio.to_thread(os.replace, partial, path)
-        finally:
-            await asyncio.to_thread(partial.unlink, missing_ok=True)
+            await partial.do(partial.put_in_place)
     return Artifact(path=path, sha256=sha256, size=size)
 
 
-async def _write(response: httpx.Response, partial: Path, limit: int) -> tuple[str, int]:
+async def _write(response: httpx.Response, partial: _Partial, limit: int) -> tuple[str, int]:
+    await partial.do(partial.make)
     digest = hashlib.sha256()
     size = 0
-    with await asyncio.to_thread(partial.open, "wb") as file:
-        async for part in response.aiter_bytes(64 * 1024):
-            size += len(part)
-            if size > limit:
-                raise TooLarge(f"its artifact is above {limit:,} bytes")
-            digest.update(part)
-            await asyncio.to_thread(file.write, part)
-        await asyncio.to_thread(_flush, file.fileno())
+    async for part in response.aiter_bytes(64 * 1024):
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"its artifact is above {limit:,} bytes")
+        digest.update(part)
+        await partial.do(partial.write, part)
     return digest.hexdigest(), size
 
 
-def _new_partial(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    os.close(handle)
-    return Path(name)
+class _Partial:
+    """A file beside `path`, gone at the end unless it was put in place.
 
+    One thread does everything to it, in order: a deadline may cut the wait for a step, not the
+    step itself, and the clean-up comes after it.
+    """
 
-def _flush(descriptor: int) -> None:
-    os.fsync(descriptor)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="artifact")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self.do(self._discard)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def do(self, step: Callable[..., None], *args: bytes) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, step, *args)
+
+    def make(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115  (closed by _discard)
+            prefix=".partial-", dir=self._path.parent, delete=False
+        )
+
+    def write(self, part: bytes) -> None:
+        assert self._file
+        self._file.write(part)
+
+    def put_in_place(self) -> None:
+        assert self._file
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        os.replace(self._file.name, self._path)
+
+    def _discard(self) -> None:
+        if self._file:
+            Path(self._file.name).unlink(missing_ok=True)
+            self._file.close()
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
