@@ -30,9 +30,17 @@ them ever holds a secret.
 
 from __future__ import annotations
 
+from typing import ClassVar, Final
+
+RUN_BUSY: Final = "run_busy"
+"""The code of what goes away by itself in a moment: another tick works on the run."""
+
 
 class RenterError(Exception):
     """The root. `str(error)` is one sentence for a person; `remedy` the next step, or empty."""
+
+    code: ClassVar[str] = ""
+    """For programs, where they may do something about it; part of the API's answer."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -60,11 +68,11 @@ class Conflict(RenterError):
 
 
 class LeaseHeld(Conflict):
-    pass
+    code = RUN_BUSY
 
 
 class LeaseLost(Conflict):
-    pass
+    code = RUN_BUSY
 
 
 class ConfigError(RenterError):

@@ -36,6 +36,16 @@ class PaymentState(StrEnum):
         return self in (PaymentState.RESERVED, PaymentState.AUTHORIZED)
 
     @property
+    def paid(self) -> bool:
+        """True when it has moved money, which may have come back since."""
+        return self in (PaymentState.SETTLED, PaymentState.REFUNDED)
+
+    @property
+    def in_vain(self) -> bool:
+        """True when it ended without having moved money."""
+        return not (self.open or self.paid)
+
+    @property
     def status(self) -> str:
         """The seed document's word for this state: pending, completed or failed."""
         return _STATUS[self]

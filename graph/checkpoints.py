@@ -26,8 +26,8 @@ from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
-from domain.errors import LeaseLost, StoreDown
-from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Store
+from domain.errors import LeaseLost
+from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Store, store_down
 
 CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
@@ -200,10 +200,7 @@ class Checkpoints:
                 )
             except PyMongoError as error:
                 client.close()
-                raise StoreDown(
-                    f"MongoDB did not answer ({type(error).__name__})",
-                    "Check that it runs and that MONGODB_URI is right",
-                ) from error
+                raise store_down(error) from error
             return cls(saver, store)
 
         return await asyncio.to_thread(connect)

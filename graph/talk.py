@@ -14,7 +14,7 @@ from domain.errors import Conflict
 from domain.intents import Intent, Wants
 from domain.jobs import JobStatus
 from domain.journal import Entry, Note
-from domain.payments import PaymentState, PurchaseKind
+from domain.payments import PurchaseKind
 from graph.deps import Deps
 from ledger.observations import Head
 from ledger.payments import Payment
@@ -195,13 +195,9 @@ def _payment_line(payment: Payment, reasons: Sequence[Entry]) -> str:
 
 
 def _state(payment: Payment) -> str:
-    match payment.state:
-        case PaymentState.SETTLED | PaymentState.REFUNDED:
-            return "paid"
-        case state if state.open:
-            return "under way"
-        case state:
-            return f"not paid ({state.value})"
+    if payment.state.paid:
+        return "paid"
+    return "under way" if payment.state.open else f"not paid ({payment.state.value})"
 
 
 def _why(payment: Payment, reasons: Sequence[Entry]) -> str:

@@ -15,7 +15,7 @@ from langgraph.checkpoint.mongodb import MongoDBSaver
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from domain.errors import StoreDown
+from ledger.store import store_down
 
 COLLECTION: Final = "chat_messages"
 T = TypeVar("T")
@@ -65,6 +65,4 @@ class Transcripts:
         try:
             return await asyncio.to_thread(work)
         except PyMongoError as error:
-            raise StoreDown(
-                f"MongoDB did not answer ({type(error).__name__})", "Check that it runs, try again"
-            ) from error
+            raise store_down(error) from error

@@ -10,7 +10,7 @@ from datetime import timedelta
 from domain.errors import ChainDown, Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, PurchaseKind
+from domain.payments import PurchaseKind
 from domain.reliability import Trouble
 from graph.deps import Desk
 from ledger.jobs import Job, job_id
@@ -18,8 +18,6 @@ from ledger.payments import Payment
 from ledger.run import Run
 from ledger.vendors import End
 from tools.vendors.base import JobReport
-
-_FAILED = (PaymentState.REFUSED, PaymentState.EXPIRED, PaymentState.RELEASED)
 
 
 def spec_of(run: Run) -> JobSpec:
@@ -40,7 +38,7 @@ async def failures(desk: Desk) -> Counter[str]:
     payments = await desk.ledger.payments.of_run(desk.run.id)
     jobs = await desk.ledger.jobs.of_run(desk.run)
     launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
-    return Counter(p.vendor_id for p in launches if p.state in _FAILED) + Counter(
+    return Counter(p.vendor_id for p in launches if p.state.in_vain) + Counter(
         job.vendor_id for job in jobs if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
     )
 

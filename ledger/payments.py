@@ -62,6 +62,10 @@ class Payment:
         return self.rail is Rail.X402
 
 
+_OPEN: Final = {"$in": [state.value for state in PaymentState if state.open]}
+_PAID: Final = {"$in": [state.value for state in PaymentState if state.paid]}
+
+
 class Payments:
     def __init__(self, store: Store) -> None:
         self.documents = store.documents(COLLECTION)
@@ -102,19 +106,16 @@ class Payments:
 
     async def paid_by(self, payer: str, network: str) -> list[Payment]:
         """All payments that settled on `network` from the account `payer`."""
-        paid = [PaymentState.SETTLED.value, PaymentState.REFUNDED.value]
-        query = {"state": {"$in": paid}, "payer": payer, "network": network}
+        query = {"state": _PAID, "payer": payer, "network": network}
         return [_payment(document) for document in await self.documents.find(query)]
 
     async def paid(self) -> list[Payment]:
         """All payments that are spent, on every rail and network."""
-        paid = [PaymentState.SETTLED.value, PaymentState.REFUNDED.value]
-        return [_payment(d) for d in await self.documents.find({"state": {"$in": paid}})]
+        return [_payment(d) for d in await self.documents.find({"state": _PAID})]
 
     async def open_ones(self) -> list[Payment]:
         """All payments that are reserved or authorized, of all runs."""
-        states = [state.value for state in PaymentState if state.open]
-        return [_payment(d) for d in await self.documents.find({"state": {"$in": states}})]
+        return [_payment(d) for d in await self.documents.find({"state": _OPEN})]
 
     async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
         """Settled payments whose vendor claims a refund that the chain has not shown yet."""

@@ -14,7 +14,13 @@ from typing import Any, Final
 
 from pymongo import AsyncMongoClient, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError, ConfigurationError, DuplicateKeyError, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
 from pymongo.errors import InvalidURI as PyMongoInvalidURI
 
 from domain.errors import ConfigError, StoreDown
@@ -166,9 +172,19 @@ async def _translated() -> AsyncIterator[None]:
     except BulkWriteError as error:
         if any(e.get("code") == 11000 for e in error.details.get("writeErrors", [])):
             raise DuplicateKey from error
-        raise StoreDown("MongoDB refused a write", "Look at the server's log") from error
+        raise store_down(error) from error
     except PyMongoError as error:
-        raise StoreDown(
-            f"MongoDB did not answer ({type(error).__name__})",
-            "Check that it runs and that MONGODB_URI is right; nothing was lost, try again",
-        ) from error
+        raise store_down(error) from error
+
+
+def store_down(error: PyMongoError) -> StoreDown:
+    """What an error of the driver means to a person; never its text, which may hold anything."""
+    if isinstance(error, OperationFailure):
+        return StoreDown(
+            f"MongoDB refused a command (code {error.code})",
+            "See its log, and whether MONGODB_URI's user may read and write; nothing was lost",
+        )
+    return StoreDown(
+        f"MongoDB did not answer ({type(error).__name__})",
+        "Check that it runs and that MONGODB_URI is right; nothing was lost, try again",
+    )

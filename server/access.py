@@ -18,8 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
@@ -171,6 +172,9 @@ def principal_of(connection: HTTPConnection) -> Principal:
     if not isinstance(found, Principal):
         raise Unauthorized("An API key is needed", "Send Authorization: Bearer KEY")
     return found
+
+
+WhoAsks = Annotated[Principal, Depends(principal_of)]
 
 
 def keys_required(settings: Settings) -> bool:

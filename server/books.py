@@ -45,6 +45,9 @@ async def _compare(services: Services, closed: Closed) -> None:
     except RenterError as error:
         LOG.warning("reconcile: the ledger was not compared with the chain: %s", error)
         return
+    except Exception:  # an outermost edge: nobody waits for what it finds
+        LOG.exception("reconcile: the ledger was not compared with the chain")
+        return
     totals = f"ledger {report.ledger_total}, chain {report.chain_total}"
     if report.ok:
         LOG.info("reconcile: %s, %d runs hold open money", totals, len(report.still_open))

@@ -44,8 +44,6 @@ USER: Final = "pay"
 GOODS_NOTE: Final = "goods_received"
 POLL_S: Final = 1.0
 
-_PAID: Final = (PaymentState.SETTLED, PaymentState.REFUNDED)
-
 
 class Outcome(StrEnum):
     FREE = "free"
@@ -170,7 +168,7 @@ class Buyer:
             stored = delivery.payment
         if stored.state is PaymentState.RELEASED and stored.reason == FREE:
             return await self._ask_again(run, take)
-        if stored.state not in (PaymentState.AUTHORIZED, *_PAID):
+        if stored.state is not PaymentState.AUTHORIZED and not stored.state.paid:
             await self._end(run, lease, RunStatus.FAILED, stored.reason)
             return Bought(Outcome.NOT_PAID, run.id, stored, None, stored.reason, had_goods=False)
         return await self._deliver(wish, run, lease, stored, notes, take)

@@ -5,35 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 
 from ledger.idempotency import Marker
-from server.access import PRINCIPAL, Principal
+from server.access import WhoAsks
 from server.chat import Chat, Said
 from server.chat_schemas import ChatAnswer, ChatRequest, SaidView
-from server.documented import EVENT
+from server.documented import EVENT, of_post
 from server.exact_json import ExactRoute
 from server.http_errors import UNEXPECTED
-from server.idempotency import MARKER
+from server.idempotency import marker_of
 from server.keeper import Keeper
-from server.schemas import Problem
 
 LOG: Final = logging.getLogger(__name__)
 EVENTS: Final = "text/event-stream"
-_PROBLEMS: Final = {
-    400: "The JSON is malformed, or a value in it cannot be used.",
-    404: "The user has no such run.",
-    413: "The body is larger than 64 KiB.",
-    415: "The body is not application/json.",
-    422: "A field is missing, unknown, or of the wrong type.",
-    503: "MongoDB, the chain or the wallet cannot be reached; nothing is lost, try again.",
-}
-_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem, "description": meaning} for status, meaning in _PROBLEMS.items()
-}
 _STREAM: Final[dict[str, Any]] = {
     "description": "Events `words`, `action`, `question`, `run` or `error`, and `end` as the last",
     "content": {EVENTS: {"schema": EVENT}},
@@ -44,8 +32,15 @@ def chat_routes(keeper: Keeper) -> APIRouter:
     """The chat's address."""
     router = APIRouter(prefix="/api", route_class=ExactRoute, tags=["agent"])
 
-    @router.post("/chat", response_model=ChatAnswer, responses={200: _STREAM, **_RESPONSES})
-    async def chat(request: ChatRequest, http: Request) -> ChatAnswer | StreamingResponse:
+    @router.post(
+        "/chat", response_model=ChatAnswer, responses={200: _STREAM, **of_post(404, 409, 502)}
+    )
+    async def chat(
+        request: ChatRequest,
+        who: WhoAsks,
+        marker: Annotated[Marker | None, Depends(marker_of)],
+        http: Request,
+    ) -> ChatAnswer | StreamingResponse:
         """Talk with the agent: tell it a goal, or ask about a run that is yours.
 
         Without `runId`, the message is a goal or a part of one; what is missing is asked back, one
@@ -54,11 +49,9 @@ def chat_routes(keeper: Keeper) -> APIRouter:
         for a payment that waits. Answers as server-sent events, or with `Accept: application/json`
         as one JSON document.
         """
-        principal = http.scope.get(PRINCIPAL)
-        if isinstance(principal, Principal):
-            principal.speaks_for(request.user_id)
-        marker = http.scope.get(MARKER)  # of an Idempotency-Key: a repetition is the same message
-        message_id = request.message_id or (marker.run_id if isinstance(marker, Marker) else None)
+        who.speaks_for(request.user_id)
+        # Under an Idempotency-Key, a repetition is the same message.
+        message_id = request.message_id or (marker.run_id if marker else None)
         said = Chat(await keeper.services()).say(
             request.user_id, request.message, request.run_id, message_id
         )

@@ -37,9 +37,9 @@ from domain.errors import (
     NotFound,
     PaymentError,
     RenterError,
-    StoreDown,
     VendorError,
 )
+from ledger.store import store_down
 from server.access import Forbidden, Unauthorized
 from server.rate_limits import TooMany
 from server.schemas import HELP
@@ -99,7 +99,8 @@ def problem_of(error: RenterError) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after_s)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="gpu-renter"'
-    return problem(status, str(error), headers)
+    more = {"code": error.code} if error.code else {}
+    return problem(status, str(error), headers, **more)
 
 
 def status_of(error: RenterError) -> HTTPStatus:
@@ -125,10 +126,8 @@ async def _renter_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
     """From LangGraph's checkpointer, which raises the driver's errors as they are."""
-    down = StoreDown(
-        f"MongoDB did not answer ({type(error).__name__})", "Nothing was lost, try again"
-    )
-    return await _renter_error(request, down)
+    assert isinstance(error, PyMongoError)
+    return await _renter_error(request, store_down(error))
 
 
 async def _schema_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001

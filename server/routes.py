@@ -14,7 +14,7 @@ from graph.wiring import Services, new_run_id
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
-from server.access import Principal, keys_required, principal_of
+from server.access import Principal, WhoAsks, keys_required
 from server.documented import of_get, of_post
 from server.exact_json import ExactRoute
 from server.http_errors import problem
@@ -44,8 +44,6 @@ from server.views import run_view, started_view, status_answer
 
 CHECK_DEADLINE_S: Final = 6.0
 """A dependency that has not answered by then counts as down."""
-
-WhoAsks = Annotated[Principal, Depends(principal_of)]
 
 
 def api_routes(keeper: Keeper) -> APIRouter:

@@ -184,6 +184,9 @@ class Problem(Answered):
     """What every answer but a 200 looks like."""
 
     error: str = Field(examples=["There is no run '66a1f2c9d53a3f9ef1f0c123'. Check the runId"])
+    code: str = Field(
+        default="", description="`run_busy`: another tick works on the run; try again in a moment."
+    )
 
 
 class StartedRun(Answered):

@@ -19,7 +19,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from domain.due import Came, Due
 from domain.due import due as next_due
-from domain.errors import Conflict, LeaseLost, RenterError, StoreDown
+from domain.errors import Conflict, LeaseLost, RenterError
 from domain.jobs import RunStatus
 from graph.checkpoints import SAVED_ONCE, Moved, SavedOnce
 from graph.closing import close_books
@@ -29,6 +29,7 @@ from graph.routing import Phase
 from graph.wiring import Services
 from ledger.run import Run
 from ledger.runs import FETCH
+from ledger.store import store_down
 from tools.wire.observer import Step
 
 LOG: Final = logging.getLogger(__name__)
@@ -102,10 +103,7 @@ class Ticker:
         except DuplicateKeyError as error:
             raise LeaseLost(f"Another tick went on with run {run_id} before this one") from error
         except PyMongoError as error:
-            raise StoreDown(
-                f"MongoDB did not answer ({type(error).__name__})",
-                "Check that it runs; nothing was lost, tick again",
-            ) from error
+            raise store_down(error) from error
         except Exception as error:
             LOG.exception("tick of run %s failed", run_id)
             await self._note_failure(desk, f"Unexpected: {type(error).__name__}")
@@ -113,7 +111,6 @@ class Ticker:
         finally:
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
-            await asyncio.wait([heartbeat])
             fields = {"phase": phase, **desk.last_fields()}
             due_next = next_due(
                 ahead,
@@ -126,7 +123,9 @@ class Ticker:
                 until=until,
             )
             LOG.debug("run %s: tick %d ends: %s", run.id, lease.fence, ahead)
-            await asyncio.shield(self._release(desk, fields, run, due_next))
+            # A task of its own: who hangs up on a stream is cancelled anew at every await.
+            leaving = asyncio.create_task(self._leave(heartbeat, desk, fields, run, due_next))
+            await asyncio.shield(leaving)
 
     async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
         """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
@@ -135,6 +134,9 @@ class Ticker:
             await asyncio.sleep(seconds / 3)
             try:
                 desk.lease = await runs.renew(desk.lease, desk.deps.now(), seconds)
+            except LeaseLost as lost:
+                LOG.warning("run %s: its lease is gone: %s", desk.run.id, lost)
+                return
             except RenterError as error:
                 LOG.warning("run %s: its lease could not be prolonged: %s", desk.run.id, error)
 
@@ -190,8 +192,16 @@ class Ticker:
         except RenterError as error:
             LOG.warning("run %s: its failed tick could not be noted: %s", desk.run.id, error)
 
-    async def _release(self, desk: Desk, fields: dict[str, Any], seen: Run, due: Due) -> None:
+    async def _leave(
+        self,
+        heartbeat: asyncio.Task[None],
+        desk: Desk,
+        fields: dict[str, Any],
+        seen: Run,
+        due: Due,
+    ) -> None:
         """Give the lease back; where that fails, it ends by itself when it expires."""
+        await asyncio.wait([heartbeat])
         try:
             await desk.ledger.runs.release(desk.lease, desk.deps.now(), fields, seen=seen, due=due)
         except RenterError as error:

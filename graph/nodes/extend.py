@@ -120,8 +120,7 @@ def _passed(desk: Desk, job: Job) -> float:
 
 async def _refusals(desk: Desk, job: Job) -> int:
     """How often more time for this job was asked for in vain."""
-    in_vain = (PaymentState.REFUSED, PaymentState.EXPIRED, PaymentState.RELEASED)
     return sum(
-        p.kind is PurchaseKind.EXTEND and p.order["jobId"] == job.id and p.state in in_vain
+        p.kind is PurchaseKind.EXTEND and p.order["jobId"] == job.id and p.state.in_vain
         for p in await desk.ledger.payments.of_run(desk.run.id)
     )

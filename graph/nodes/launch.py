@@ -44,7 +44,7 @@ async def _deliver(state: AgentState, desk: Desk, payment: Payment) -> Delivery:
     accepted = state.get("accepted")
     if accepted:
         status = JobStatus(accepted["status"])
-        return Delivery(payment, Accepted(accepted["vendor_job_id"], status, None, None))
+        return Delivery(payment, Accepted(accepted["vendor_job_id"], status, None))
     return await deliver(desk, payment)
 
 

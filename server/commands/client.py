@@ -13,6 +13,7 @@ import httpx
 from dotenv import dotenv_values
 
 from domain.errors import (
+    RUN_BUSY,
     Conflict,
     DependencyDown,
     InvalidInput,
@@ -130,23 +131,23 @@ class ServerClient:
         )
 
     def _error(self, status: int, content: Any) -> RenterError:
-        said, remedy = _said(content)
-        if not said:
-            said = f"{self.url} answered {status} without a reason"
-            remedy = "Is it a gpu-renter server?"
+        said = _said(content) or (
+            f"{self.url} answered {status} without a reason. Is it a gpu-renter server?"
+        )
         match status:
             case 400 | 413 | 422:
-                return InvalidInput("request", said, remedy)
+                return InvalidInput("request", said)
             case 401 | 403:
-                return InvalidInput(KEY_VARIABLE, said, remedy)
+                return InvalidInput(KEY_VARIABLE, said)
             case 404:
-                return NotFound(said, remedy)
+                return NotFound(said)
             case 409:
-                return LeaseHeld(said, remedy) if "tick" in said else Conflict(said, remedy)
+                busy = isinstance(content, dict) and content.get("code") == RUN_BUSY
+                return LeaseHeld(said) if busy else Conflict(said)
             case 429 | 502 | 503 | 504:
-                return DependencyDown(said, remedy)
+                return DependencyDown(said)
             case _:
-                return RenterError(said, remedy)
+                return RenterError(said)
 
 
 def _key_header() -> dict[str, str]:
@@ -162,11 +163,7 @@ def _json(answer: httpx.Response) -> Any:
         return None
 
 
-def _said(content: Any) -> tuple[str, str]:
-    """The sentence in an error answer, and its remedy."""
-    if not isinstance(content, dict):
-        return "", ""
-    error = content.get("error", content.get("detail"))
-    if isinstance(error, dict):
-        return str(error.get("message", "")), str(error.get("remedy", ""))
-    return (error if isinstance(error, str) else ""), str(content.get("remedy") or "")
+def _said(content: Any) -> str:
+    """The sentence in an error answer, which says what to do about it too."""
+    said = content.get("error") if isinstance(content, dict) else None
+    return said if isinstance(said, str) else ""

@@ -95,7 +95,7 @@ def runs(
     user: Annotated[
         str | None, typer.Option(help="Only whose runs.  \\[default: all]", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -21,6 +21,7 @@ from ledger.observations import Observations
 from ledger.payments import Payment
 from ledger.run import Run
 from ledger.runs import FETCH
+from ledger.store import store_down
 from server.keeper import Keeper
 
 LOG: Final = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Watch(Generic[T]):
         except TimeoutError:
             return StoreDown("MongoDB has not answered yet", "This page tries again by itself")
         except PyMongoError as error:
-            return StoreDown(f"MongoDB did not answer ({type(error).__name__})", "Trying again")
+            return store_down(error)
         except Exception as error:
             LOG.exception("a page's data could not be read")
             return DependencyDown(f"Reading failed ({type(error).__name__})", "See the log")

@@ -28,7 +28,7 @@ FRESH_S: Final = 5.0
 """For how long one reading of the ledger serves every scrape."""
 DEADLINE_S: Final = 5.0
 
-_SPENT: Final = (PaymentState.SETTLED.value, PaymentState.REFUNDED.value)
+_SPENT: Final = frozenset(state.value for state in PaymentState if state.paid)
 
 
 @dataclass(slots=True, eq=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import httpx
 import pytest
 from langgraph.runtime import RunControl
@@ -193,3 +196,36 @@ async def test_a_slice_that_nears_its_end_is_looked_at_in_time(database: FreshDa
         await world.tick(run)
         delays = [(await ticked(world, run))[1] for _ in range(7)]
         assert delays[-1] == 45, "the last quarter of the minute that is paid begins then"
+
+
+class Hangs(httpx.AsyncBaseTransport):
+    """The world's network, with a vendor that never answers a submit; says when it is asked."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+        self.asked = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/submit-job":
+            self.asked.set()
+            await asyncio.Event().wait()
+        return await self._inner.handle_async_request(request)
+
+
+async def test_who_hangs_up_on_a_stream_leaves_no_run_locked(database: FreshDatabase) -> None:
+    """A server cancels what it streams in a scope, which cancels anew at every await."""
+    hanging: list[Hangs] = []
+
+    def wrap(inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        hanging.append(Hangs(inner))
+        return hanging[-1]
+
+    async with World.open(database, wrap=Wraps(http=wrap)) as world:
+        run = await world.start()
+        async with anyio.create_task_group() as stream:
+            stream.start_soon(Ticker(world.process.services).tick, run.id)
+            await hanging[-1].asked.wait()
+            stream.cancel_scope.cancel()
+        async with asyncio.timeout(10):
+            while not await world.ledger.runs.schedule.due(world.clock.now(), 1):  # noqa: ASYNC110 -- whoever gives it back tells nobody
+                await asyncio.sleep(0.01)

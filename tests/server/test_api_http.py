@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from domain import errors
 from domain.errors import RenterError
@@ -22,7 +23,8 @@ from graph.wiring import Services
 from ledger.ledger import Ledger
 from ledger.runs import Runs
 from server.app import create_app
-from server.http_errors import UNEXPECTED
+from server.commands.client import ServerClient
+from server.http_errors import UNEXPECTED, problem_of
 from tests.server.conftest import Api, failing, opening, serving
 
 START = b'{"userId": "u1", "goal": "g", "budgetTotal": 5}'
@@ -142,10 +144,33 @@ async def test_each_kind_of_error_has_its_status(
         answer = await api.tick("run")
 
         assert answer.status_code == status
-        assert answer.json() == {"error": str(error)}
+        busy = {"code": "run_busy"} if status == 409 and "tick" in str(error) else {}
+        assert answer.json() == {"error": str(error)} | busy
         assert answer.headers.get("retry-after") == retry_after
         assert (await api.http.get("/healthz")).json() == {"status": "ok"}
         assert (await api.http.get("/readyz")).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (errors.LeaseHeld("Somebody works on it"), errors.LeaseHeld),
+        (errors.LeaseLost("Somebody took over"), errors.LeaseHeld),
+        (errors.Conflict("It is a purchase, and has no ticks"), errors.Conflict),
+        (errors.NotFound("There is no such run"), errors.NotFound),
+        (errors.InvalidInput("goal", "it is odd"), errors.InvalidInput),
+        (errors.StoreDown("MongoDB did not answer"), errors.DependencyDown),
+    ],
+)
+def test_the_commands_tell_errors_apart_as_the_server_means_them(
+    error: RenterError, told: type[RenterError]
+) -> None:
+    answer = problem_of(error)
+    heard = ServerClient("http://127.0.0.1:1")._error(
+        answer.status_code, json.loads(bytes(answer.body))
+    )
+    assert type(heard) is told
+    assert str(error) in str(heard)
 
 
 class BrokenLedger:
@@ -165,7 +190,14 @@ class BrokenLedger:
         (
             AutoReconnect("mongodb://ada:0xsecret@db"),
             503,
-            "MongoDB did not answer (AutoReconnect). Nothing was lost, try again",
+            "MongoDB did not answer (AutoReconnect). Check that it runs and that MONGODB_URI is "
+            "right; nothing was lost, try again",
+        ),
+        (
+            OperationFailure("auth failed for 0xsecret", 18),
+            503,
+            "MongoDB refused a command (code 18). See its log, and whether MONGODB_URI's user may "
+            "read and write; nothing was lost",
         ),
     ],
 )

@@ -33,7 +33,14 @@ from tests.tools.builders import (
     encoded,
 )
 from tests.tools.test_challenge import JSON
-from tools.vendors.base import Accepted, ClaimedRefund, JobOrder, PaymentHeader, PaymentRequired402
+from tools.vendors.base import (
+    Accepted,
+    ClaimedRefund,
+    Extended,
+    JobOrder,
+    PaymentHeader,
+    PaymentRequired402,
+)
 from tools.vendors.http import HttpVendorClient
 
 ORDER = JobOrder("tpl_1", {"epochs": 3, "a": {"z": 1, "b": "é"}}, "http://agent.test/cb")
@@ -121,11 +128,10 @@ async def test_a_quote_that_makes_no_sense_is_garbage(changes: dict[str, object]
 
 async def test_an_accepted_job_is_read_with_its_claims() -> None:
     settled = encoded({"success": True, "transaction": TX.upper().replace("X", "x")})
-    body = ACCEPTED | {"paymentTxId": "other", "paidUntil": "2026-12-01T10:00:00"}
+    body = ACCEPTED | {"paymentTxId": "other"}
     vendor = Recorder(ok(body, **{"PAYMENT-RESPONSE": settled}))
     accepted = await client(vendor).submit_job(VENDOR, ORDER, payment=PAYMENT)
-    until = datetime(2026, 12, 1, 10, tzinfo=UTC)
-    assert accepted == Accepted("job_1", JobStatus.RUNNING, TX, until)
+    assert accepted == Accepted("job_1", JobStatus.RUNNING, TX)
     assert vendor.requests[0].headers["PAYMENT-SIGNATURE"] == "c2lnbmVk"
 
 
@@ -187,13 +193,9 @@ async def test_a_malformed_challenge_is_garbage() -> None:
 
 async def test_a_report_is_read() -> None:
     body = REPORT | {
-        "estimatedRemainingMinutes": 3,
-        "costSoFar": 0.35,
         "finalMetrics": {"loss": 0.25, "best": True, "note": "a\nb", "deep": {"x": 1}, "n": 2**70},
         "artifactUrl": "/artifacts/job_1/model.json",
         "errorMessage": "out\x1b of memory",
-        "paidUntil": "2026-12-01T12:00:00+02:00",
-        "paidMinutes": 60,
         "usedMinutes": 12.5,
         "refund": {"amount": 0.7, "txHash": TX},
     }
@@ -205,12 +207,10 @@ async def test_a_report_is_read() -> None:
         0.5,
         ("one", "two"),
     )
-    assert (report.estimated_remaining_minutes, report.cost_so_far) == (3.0, Usd(350_000))
     assert report.final_metrics == {"loss": 0.25, "best": True, "note": "a b"}
     assert report.artifact_url == "/artifacts/job_1/model.json"
     assert report.error_message == "out of memory"
-    assert report.paid_until == datetime(2026, 12, 1, 10, tzinfo=UTC)
-    assert (report.paid_minutes, report.used_minutes) == (60.0, 12.5)
+    assert report.used_minutes == 12.5
     assert report.refund == ClaimedRefund(Usd(700_000), TX)
 
 
@@ -249,11 +249,10 @@ async def test_progress_is_between_0_and_1(said: float, read: float) -> None:
         {"logs": None},
         {"logs": "one"},
         {"logs": [1]},
-        {"costSoFar": -1},
         {"finalMetrics": []},
         {"artifactUrl": "a b"},
         {"errorMessage": 5},
-        {"paidMinutes": -1},
+        {"usedMinutes": -1},
         {"refund": {"amount": 1}},
         {"refund": {"txHash": TX}},
         {"refund": "soon"},
@@ -262,6 +261,25 @@ async def test_progress_is_between_0_and_1(said: float, read: float) -> None:
 async def test_a_report_that_makes_no_sense_is_garbage(changes: dict[str, object]) -> None:
     with pytest.raises(VendorGarbage, match="gpu_vendor_1 job-status: "):
         await client(Recorder(ok(REPORT | changes))).job_status(VENDOR, "job_1")
+
+
+NONSENSE = {
+    "costSoFar": -1,
+    "estimatedRemainingMinutes": "soon",
+    "paidUntil": 1764000000,
+    "paidMinutes": [],
+}
+
+
+async def test_nonsense_in_what_the_agent_does_not_go_by_costs_no_job() -> None:
+    report = await client(Recorder(ok(REPORT | NONSENSE))).job_status(VENDOR, "job_1")
+    assert (report.status, report.progress) == (JobStatus.RUNNING, 0.5)
+    accepted = await client(Recorder(ok(ACCEPTED | NONSENSE))).submit_job(VENDOR, ORDER)
+    assert isinstance(accepted, Accepted)
+    extended = await client(Recorder(ok({"vendorJobId": "job_1"} | NONSENSE))).extend_job(
+        VENDOR, "job_1", 30
+    )
+    assert isinstance(extended, Extended)
 
 
 async def test_an_extension_must_be_of_the_job_asked_for() -> None:
@@ -374,7 +392,7 @@ def test_only_payment_headers_carry_payments(name: str, value: str) -> None:
         PaymentHeader(name, value)
 
 
-FIELDS = [*QUOTE, *REPORT, *ACCEPTED, "finalMetrics", "refund", "costSoFar", "paidUntil"]
+FIELDS = [*QUOTE, *REPORT, *ACCEPTED, "finalMetrics", "refund", "usedMinutes", "artifactUrl"]
 
 
 @settings(max_examples=40)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from domain.errors import ChainDown, IllegalTransition
 from domain.journal import Note
@@ -28,8 +28,6 @@ from tools.payments.chain import Cancelled, Chain, Settled, Unused
 
 Observe = Callable[[Note], None]
 """Where notes about money go; the caller writes them into the run's journal."""
-
-_PAID: Final = (PaymentState.SETTLED, PaymentState.REFUNDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Judge:
 
     async def _verdict(self, slot: Sequence[Payment], observe: Observe) -> _Verdict | None:
         """Who of a slot's payments was paid, if that is decided; the winner is closed already."""
-        if settled := next((p for p in slot if p.state in _PAID), None):
+        if settled := next((p for p in slot if p.state.paid), None):
             return _Verdict(settled, settled.amount, f"the slot was paid to {settled.vendor_id}")
         if any(p.state is PaymentState.RESERVED for p in slot):
             return None
@@ -202,7 +200,7 @@ class Judge:
     async def free(self, run_id: str, held: Reservation) -> None:
         """Release a slot's money when none of its payments can move any more."""
         slot = await self._ledger.payments.of_slot(run_id, held.slot)
-        closed = {p.id for p in slot if not p.state.open and p.state not in _PAID}
+        closed = {p.id for p in slot if p.state.in_vain}
         if closed.issuperset(held.armed) and len(closed) == len(slot):
             await self.close_slot(run_id, held, ZERO)
 

@@ -5,6 +5,7 @@ Idempotent, and safe beside running ticks: a run that a tick works on is left to
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -266,14 +267,13 @@ class Reconciler:
         return await self._suspects([await self._ledger.runs.get(run_id) for run_id in suspects])
 
     async def _suspects(self, runs: Sequence[Run]) -> tuple[str, ...]:
-        spent: dict[tuple[str, int], Usd] = {}
+        spent: defaultdict[str, list[tuple[int, Usd]]] = defaultdict(list)
         for p in await self._ledger.payments.paid():
-            key = (p.run_id, p.slot)
-            spent[key] = spent.get(key, ZERO) + p.amount - p.refunded
+            spent[p.run_id].append((p.slot, p.amount - p.refunded))
         wrong = []
         for run in runs:
             held = {r.slot for r in run.reservations}
-            closed = sum((u for (r, n), u in spent.items() if r == run.id and n not in held), ZERO)
+            closed = sum((u for slot, u in spent[run.id] if slot not in held), ZERO)
             if not _sound(run) or run.spent != closed:
                 wrong.append(run.id)
         return tuple(wrong)

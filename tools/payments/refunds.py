@@ -110,5 +110,4 @@ class Refunds:
     async def _of_vendor(self, payment: Payment) -> list[Payment]:
         """The run's settled payments to the vendor: no refund is larger than their sum."""
         payments = await self._ledger.payments.of_run(payment.run_id)
-        paid = (PaymentState.SETTLED, PaymentState.REFUNDED)
-        return [p for p in payments if p.vendor_id == payment.vendor_id and p.state in paid]
+        return [p for p in payments if p.vendor_id == payment.vendor_id and p.state.paid]

@@ -1,4 +1,7 @@
-"""From a vendor's JSON to our values. Every function raises Unreadable for what does not fit."""
+"""From a vendor's JSON to our values. Every function raises Unreadable for what does not fit.
+
+Only what the agent goes by is read: nonsense in any other field costs no running job.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,6 @@ def accepted(fields: Fields, payment_response: str | None) -> Accepted:
         vendor_job_id=fields.identifier("vendorJobId"),
         status=fields.choice("status", JobStatus),
         claimed_tx_id=_claimed_tx(fields, payment_response),
-        paid_until=fields.time("paidUntil"),
     )
 
 
@@ -79,7 +81,6 @@ def extended(fields: Fields, vendor_job_id: str, payment_response: str | None) -
         raise Unreadable("vendorJobId is not the job asked for")
     return Extended(
         vendor_job_id=vendor_job_id,
-        paid_until=fields.time("paidUntil"),
         claimed_tx_id=_claimed_tx(fields, payment_response),
     )
 
@@ -93,13 +94,9 @@ def job_report(fields: Fields) -> JobReport:
         status=fields.choice("status", JobStatus),
         progress=min(max(progress, 0.0), 1.0),
         logs=fields.lines("logs", most=MOST_LOG_LINES, longest=LONGEST_LOG_LINE),
-        estimated_remaining_minutes=_minutes(fields, "estimatedRemainingMinutes"),
-        cost_so_far=fields.money("costSoFar"),
         final_metrics=_metrics(fields.object("finalMetrics")),
         artifact_url=_url(fields),
         error_message=fields.text("errorMessage", LONGEST_ERROR),
-        paid_until=fields.time("paidUntil"),
-        paid_minutes=_minutes(fields, "paidMinutes"),
         used_minutes=_minutes(fields, "usedMinutes"),
         refund=_refund(fields),
     )

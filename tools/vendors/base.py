@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -55,7 +54,6 @@ class Accepted:
     status: JobStatus
     claimed_tx_id: str | None
     """The transaction the vendor says was settled. Believe it only after asking the chain."""
-    paid_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,6 @@ class Extended:
     """The vendor prolonged the job."""
 
     vendor_job_id: str
-    paid_until: datetime | None
     claimed_tx_id: str | None
 
 
@@ -95,13 +92,9 @@ class JobReport:
     """0 to 1."""
     logs: tuple[str, ...]
     """All lines so far, from the first."""
-    estimated_remaining_minutes: float | None
-    cost_so_far: Usd | None
     final_metrics: Mapping[str, Primitive]
     artifact_url: str | None
     error_message: str | None
-    paid_until: datetime | None
-    paid_minutes: float | None
     used_minutes: float | None
     refund: ClaimedRefund | None
 
