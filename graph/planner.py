@@ -21,7 +21,7 @@ from domain.tokens import UNUSED, ModelUse, TokenPrices
 from graph.answers import DECISIONS, Unusable, close, estimated, tidy, unread, used, words
 from graph.prompts import opening
 from graph.situation import Situation as Situation
-from graph.situation import best_first, decision_of, rank
+from graph.situation import best_first, by_ranking, decision_of
 
 MOST_MODEL_CALLS: Final = 6
 """Per decision."""
@@ -82,7 +82,7 @@ class RankingPlanner:
         conversation: Sequence[AnyMessage],  # noqa: ARG002 -- the ranking needs no conversation
         tools: Sequence[BaseTool],  # noqa: ARG002
     ) -> Decided | Consult:
-        return Decided(rank(situation), "ranking", fallback=self._instead)
+        return Decided(by_ranking(situation), "ranking", fallback=self._instead)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -124,7 +124,7 @@ class ModelPlanner:
         tools: Sequence[BaseTool],
     ) -> Decided | Consult:
         if not situation.offers:
-            return Decided(rank(situation), "ranking", facts={"model": self._name})
+            return Decided(by_ranking(situation), "ranking", facts={"model": self._name})
         start = [] if conversation else self._opening(situation)
         messages = [*conversation, *start]
         answers = _answers(messages)
@@ -191,7 +191,7 @@ class ModelPlanner:
         use: ModelUse = UNUSED,
     ) -> Decided:
         facts = self._facts(answers, use)
-        return Decided(rank(situation), "ranking", fallback=why, facts=facts, used=use)
+        return Decided(by_ranking(situation), "ranking", fallback=why, facts=facts, used=use)
 
     def _facts(self, answers: Sequence[AIMessage], last: ModelUse) -> dict[str, Any]:
         """For the record. last: a call that is not among the answers, for it gave none."""

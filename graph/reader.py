@@ -8,7 +8,6 @@ budget or approve a payment are read by rules alone.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +35,7 @@ from domain.intents import Wants, read_intent
 from domain.jobs import Preference
 from domain.money import Usd
 from domain.tokens import UNUSED, ModelUse, TokenPrices
-from graph.answers import estimated, unread, used
+from graph.answers import close, estimated, unread, used
 from ledger.drafts import Utterance
 from tools.fence import fence
 
@@ -178,11 +177,7 @@ class ModelReader:
         return Asked(Wants(answer.wants) if isinstance(answer, Asks) else Wants.OTHER, use)
 
     async def aclose(self) -> None:
-        for name in ("aclose", "close"):
-            close = getattr(self.model, name, None)
-            closing = close() if callable(close) else None
-            if inspect.isawaitable(closing):
-                await closing
+        await close(self.model)
 
     async def _ask(self, schema: type[Any], prompt: Sequence[AnyMessage]) -> tuple[Any, ModelUse]:
         """The model's answer, or the exception that stands in for one; and what it used."""

@@ -11,8 +11,7 @@ from langchain_core.messages import AIMessage
 from domain.jobs import Preference
 from domain.money import Usd
 from domain.quotes import Offer
-from domain.ranking import Abort, Decision, Rent, Wait, choose
-from domain.ranking import rank as in_order
+from domain.ranking import Abort, Decision, Rent, Wait, choose, rank
 from graph.answers import LONGEST_REASON, NAMES, Unusable
 from graph.prompts import handle
 from tools.wire.untrusted import clean_text
@@ -43,7 +42,7 @@ class Situation:
     """Vendors whose offer the spending policy would not pay, and why."""
 
 
-def rank(situation: Situation) -> Decision:
+def by_ranking(situation: Situation) -> Decision:
     """The ranking's decision: among what may be paid, if there is anything."""
     offers = [o for o in situation.offers if o.quote.vendor_id not in situation.refused]
     return choose(
@@ -78,11 +77,11 @@ def decision_of(
         case "wait":
             if not situation.patience:
                 raise Unusable("it wants to wait any longer")
-            if situation.waits >= MOST_WAITS and isinstance(rank(situation), Rent):
+            if situation.waits >= MOST_WAITS and isinstance(by_ranking(situation), Rent):
                 raise Unusable(f"it has waited {situation.waits} times already")
             return Wait(reason)
         case _:
-            if isinstance(rank(situation), Rent):
+            if isinstance(by_ranking(situation), Rent):
                 raise Unusable("it gave up with offers in reach")
             return Abort(reason)
 
@@ -99,7 +98,7 @@ def _check_look_ups(answer: AIMessage, before: Sequence[AIMessage]) -> None:
 
 def best_first(situation: Situation) -> list[Offer]:
     """The offers that budget and deadline hold, the best first."""
-    able = in_order(
+    able = rank(
         situation.offers,
         left=situation.left,
         minutes_left=situation.minutes_left,

@@ -5,13 +5,16 @@ Where this and the ledger disagree after a crash, the ledger is right.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AnyMessage, RemoveMessage
 from langgraph.graph import MessagesState
-from langgraph.graph.message import add_messages
+from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 
 from graph.window import window
+
+FORGET: Final = RemoveMessage(id=REMOVE_ALL_MESSAGES)
+"""Put into `planning`, it ends the conversation about a choice."""
 
 
 class AgentState(MessagesState, total=False):

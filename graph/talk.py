@@ -170,7 +170,6 @@ async def decide(deps: Deps, run: Run, intent: Intent) -> Reply:
     [approval] = approvals
     yes = intent.wants is Wants.APPROVE
     decided = await deps.ledger.approvals.decide(run.id, approval.id, yes, deps.now())
-    await deps.ledger.runs.schedule.make_due(run.id, deps.now())
     return Reply(
         f"{decided.state.value.capitalize()}: {decided.amount} to {decided.vendor_id}.",
         "action",

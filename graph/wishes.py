@@ -27,7 +27,7 @@ class Wish:
     heard: Heard
 
 
-class Unusable(str):
+class Refusal(str):
     """A question that is asked because what was said last cannot be used at all."""
 
 
@@ -40,7 +40,7 @@ async def understand(reader: GoalReader, said: Sequence[Utterance]) -> Wish | st
             return reading.question
         return Wish(check_goal(goal_of(said)), reading.budget, heard)
     except InvalidInput as problem:
-        return Unusable(f"I cannot use that: {problem}")
+        return Refusal(f"I cannot use that: {problem}")
 
 
 def goal_of(said: Sequence[Utterance]) -> str:

@@ -21,7 +21,7 @@ from graph.reader import MOST_SHOWN, read_said
 from graph.talk import HELP, reply
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services, new_run_id
-from graph.wishes import Unusable, Wish, begin, understand, understood
+from graph.wishes import Refusal, Wish, begin, understand, understood
 from ledger.drafts import Draft, Drafts, Utterance
 from ledger.run import Run
 from ledger.runs import FETCH, LONGEST_RUN_ID
@@ -109,7 +109,7 @@ class Chat:
                 yield said
             return
         wish = await understand(self._deps.reader, [*(draft.said if draft else ()), utterance])
-        if isinstance(wish, Unusable):
+        if isinstance(wish, Refusal):
             yield Said("question", str(wish))
             return
         draft = await self._drafts.add(draft, user_id, utterance, new_run_id())

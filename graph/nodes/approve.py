@@ -13,8 +13,8 @@ from langgraph.types import Command, interrupt
 
 from domain.approvals import Approval, ApprovalState, approval_id
 from domain.errors import Conflict, NotFound
-from domain.jobs import RunStatus
 from graph.deps import Desk
+from graph.ending import call_off
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
@@ -111,9 +111,7 @@ async def _follow(desk: Desk, approval: Approval, *, extending: bool) -> Command
             return rest(Phase.MONITOR, "Job still running", decision=None)
         case ApprovalState.REJECTED:
             why = f"the payment of {approval.amount} to {approval.vendor_id} was rejected"
-            await desk.ledger.runs.end(desk.lease, RunStatus.CANCELLED, why, desk.deps.now())
-            desk.note("run_cancelled", f"The run was cancelled: {why}", key="run_ended")
-            return rest(Phase.ENDED, "Run cancelled")
+            return await call_off(desk, why)
         case ApprovalState.EXPIRED if not extending:
             desk.note(
                 "approval_expired",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from langchain_core.messages import RemoveMessage
-from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.types import Command
 
-from domain.jobs import MINUTES_PER_HOUR, JobStatus, RunStatus
+from domain.jobs import MINUTES_PER_HOUR, JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState
 from domain.quotes import able_vendors
 from graph.deps import Desk
+from graph.ending import give_up
 from graph.findings import note_changes
-from graph.routing import Phase, go, rest
+from graph.routing import Phase, go
 from graph.state import AgentState
 from graph.work import failures, left_for, spec_of, without_job
 from ledger.payments import Payment
@@ -56,22 +55,6 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     )
     found = note_changes(state, desk, Phase.ASSESS_BUDGET, [note])
     return go(Phase.CHOOSE_VENDOR, found=found)
-
-
-async def give_up(desk: Desk, reason: str, total: Usd | None = None) -> Command[str]:
-    """End the run as failed. What is still open of its money is closed later, by the chain.
-
-    total: the budget that the reason was reckoned from; with another by now, it is reckoned anew.
-    """
-    if not await desk.ledger.runs.end(
-        desk.lease, RunStatus.FAILED, reason, desk.deps.now(), total=total
-    ):
-        return rest(
-            Phase.ASSESS_BUDGET, "The budget was raised meanwhile, looking again", waits=0,
-            planning=[RemoveMessage(id=REMOVE_ALL_MESSAGES)],
-        )  # fmt: skip
-    desk.note("run_failed", f"The run failed: {reason}", key="run_ended")
-    return rest(Phase.ENDED, f"Run failed: {reason}")
 
 
 async def _unfinished(desk: Desk, slot: int | None) -> Payment | None:

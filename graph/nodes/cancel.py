@@ -5,10 +5,11 @@ from __future__ import annotations
 from langgraph.types import Command
 
 from domain.errors import VendorError
-from domain.jobs import JobStatus, RunStatus
+from domain.jobs import JobStatus
 from domain.payments import PaymentState
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
+from graph.ending import call_off
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import chain_permitting, close_slots, stop_job, without_job
@@ -44,9 +45,7 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
     with chain_permitting(desk):  # what the chain does not tell now is closed later
         await close_slots(desk)
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-    await desk.ledger.runs.end(desk.lease, RunStatus.CANCELLED, why, desk.deps.now())
-    desk.note("run_cancelled", f"The run was cancelled: {why}", key="run_ended")
-    return rest(Phase.ENDED, "Run cancelled", cancel=False)
+    return await call_off(desk, why, cancel=False)
 
 
 async def _job(desk: Desk) -> Job | None:

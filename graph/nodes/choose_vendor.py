@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langchain_core.messages import AIMessage, AnyMessage, RemoveMessage
-from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.types import Command
 
 from domain.journal import Note
 from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
 from graph.deps import Desk
+from graph.ending import give_up
 from graph.findings import note_changes
-from graph.nodes.assess_budget import give_up
 from graph.permitted import refused_offers
 from graph.planner import Consult, Decided, Situation
 from graph.quotes import quotes_of
 from graph.routing import Phase, go, rest
-from graph.situation import rank
-from graph.state import AgentState
+from graph.situation import by_ranking
+from graph.state import FORGET, AgentState
 from graph.work import failures, left_for, spec_of
 from ledger.run import RecordedOffer, Silence
 from tools.lookup import lookup_tools
-
-FORGET = RemoveMessage(id=REMOVE_ALL_MESSAGES)
 
 
 async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
@@ -39,7 +36,7 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
     situation = await _situation(desk, vendors, quoted, slot, waits)
     step: Decided | Consult
     if stale:  # another conversation could take as long
-        step = Decided(rank(situation), "ranking", fallback="every quote expired meanwhile")
+        step = Decided(by_ranking(situation), "ranking", fallback="every quote expired meanwhile")
     else:
         planner = desk.deps.planner
         tools = lookup_tools(desk.deps, desk.run) if planner.looks_up else []

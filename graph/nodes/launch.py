@@ -8,7 +8,7 @@ from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
-from graph.nodes.extend import deliver_extension
+from graph.extending import deliver_extension
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from ledger.payments import Payment

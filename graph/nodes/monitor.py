@@ -9,10 +9,11 @@ from langgraph.types import Command
 
 from domain.due import until_renewal_s
 from domain.errors import VendorError
-from domain.jobs import JobStatus, RunStatus
+from domain.jobs import JobStatus
 from domain.reliability import Trouble
 from graph.deps import Desk
-from graph.nodes.extend import next_slice
+from graph.ending import complete
+from graph.extending import next_slice
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import book_outcome, chain_permitting, stop_job
@@ -124,9 +125,7 @@ async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
 
 async def _complete(desk: Desk, job: Job) -> Command[str]:
     await book_outcome(desk, job, await _fetch_artifact(desk, job))
-    await desk.ledger.runs.end(desk.lease, RunStatus.COMPLETED, "", desk.deps.now())
-    desk.note("run_completed", f"The job completed at {job.vendor_id}", key="run_ended")
-    return rest(Phase.ENDED, "Job completed")
+    return await complete(desk, job.vendor_id)
 
 
 async def _fetch_artifact(desk: Desk, job: Job) -> Trouble | None:

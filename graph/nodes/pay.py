@@ -22,9 +22,9 @@ from domain.errors import (
 from domain.journal import Note
 from domain.payments import PaymentState
 from graph.deps import Desk
+from graph.ending import give_up
+from graph.extending import look_before_it_lapses
 from graph.findings import note_changes
-from graph.nodes.assess_budget import give_up
-from graph.nodes.extend import look_before_it_lapses
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState

@@ -21,9 +21,8 @@ import httpx
 
 from domain.approvals import Approval
 from domain.policy import SpendingPolicy
-from graph import planner
+from graph import extending, planner
 from graph.nodes import approve as approve_node
-from graph.nodes import extend
 from ledger.approvals import Approvals, _approval
 from ledger.run import Run
 from server.access import Principal
@@ -143,7 +142,7 @@ def artifacts_from_anywhere(stack: ExitStack) -> None:
 
 def vendors_clock_believed(stack: ExitStack) -> None:
     """How much paid time is used is what the vendor says."""
-    stack.enter_context(patch.object(extend, "_used", lambda _, __, report: report.used_minutes))
+    stack.enter_context(patch.object(extending, "_used", lambda _, __, report: report.used_minutes))
 
 
 def approvals_of_any_run(stack: ExitStack) -> None:

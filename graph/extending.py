@@ -1,4 +1,4 @@
-"""The rest of launch for a running job: deliver the payment for its next slice of time."""
+"""More time for a running job: when to order its next slice, and the delivery of its payment."""
 
 from __future__ import annotations
 
