@@ -111,10 +111,8 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
         env: instead of this process's environment, and then no `.env` is read unless `dotenv`
         names one. Raises ConfigError, naming the variable.
         """
-        if env is None:
-            env, dotenv = os.environ, dotenv or DOTENV
-        written = {**dotenv_values(dotenv, interpolate=False), **env} if dotenv else env
-        given = {k: v.strip() for k, v in written.items() if v and v.strip()}
+        found = written(env, dotenv or DOTENV) if env is None or dotenv else env
+        given = {k: v.strip() for k, v in found.items() if v and v.strip()}
         _merge_alias(given, "CDP_ACCOUNT_NAME", "X402_WALLET_ID")
         for name in ("PLANNER_MODE", "LOG_LEVEL"):
             if name in given:
@@ -207,6 +205,11 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
             else Mode("vendors", "registry", "the vendors collection")
         )
         return [mongo, planner, wallet, chain, vendors]
+
+
+def written(env: Mapping[str, str] | None = None, dotenv: Path = DOTENV) -> dict[str, str | None]:
+    """The variables of the environment, and under it of the `.env` file, as they are written."""
+    return {**dotenv_values(dotenv, interpolate=False), **(os.environ if env is None else env)}
 
 
 def variables() -> tuple[str, ...]:
