@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import json
 import logging
 import multiprocessing
@@ -24,39 +23,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import uvloop
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import seed as drawn_by
-from hypothesis.stateful import run_state_machine_as_test
-from pymongo import AsyncMongoClient
-
-from ledger.embedded import EmbeddedMongo
-from tests.chaos.campaigns import CAMPAIGNS, Draw, Stream
+from bench.chaos_worker import MACHINE, Played, histories, own_stage, work
+from tests.chaos.campaigns import CAMPAIGNS, Draw
 from tests.chaos.case import Case
 from tests.chaos.kills import kill_under_load
-from tests.chaos.machine import Histories
-from tests.chaos.stage import Outcome, Stage
-from tests.support.stack import Document, FreshDatabase, quick_folder
 
 RESULTS: Final = Path(__file__).parent / "results" / "chaos.json"
-CASE_S: Final = 120
-"""Longer than any case takes; one that takes longer hangs, and that is a failure too."""
 PROGRESS_S: Final = 30
-MACHINE: Final = "machine"
-"""Hypothesis' random histories, in batches."""
 KILLS: Final = "kills"
-BATCH: Final = 10
-"""Histories in a batch of the machine's."""
-MACHINE_SHARE: Final = 1 / 2
-"""Of the machine's histories, which are short, to the other cases."""
-TURNS: Final = {"lies": 0.5, "history": 0.5, "stale2": 0.5}
-"""Cases a round of the campaigns whose cases take long; the others have one."""
 
 
 @dataclass(slots=True)
@@ -66,6 +46,8 @@ class Tally:
     cases: Counter[str] = field(default_factory=Counter)
     distinct: dict[str, set[str]] = field(default_factory=dict)
     failures: list[tuple[str, list[str]]] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
+    """The broken cases that have been printed."""
     payments: int = 0
     crashes: int = 0
 
@@ -76,17 +58,6 @@ class Tally:
         self.crashes += played.crashes
         if played.broken:
             self.failures.append((played.case, played.broken))
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """One played case, as a worker reports it."""
-
-    campaign: str
-    case: str
-    broken: list[str]
-    payments: int
-    crashes: int
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -152,9 +123,7 @@ def _play_all(seed: int, only: list[str], arguments: argparse.Namespace, tally: 
     results: Any = context.Queue()
     stop: Any = context.Event()
     workers = [
-        context.Process(
-            target=_worker, args=(Draw(seed, part, arguments.jobs), only, results, stop)
-        )
+        context.Process(target=work, args=(Draw(seed, part, arguments.jobs), only, results, stop))
         for part in range(arguments.jobs)
     ]
     for worker in workers:
@@ -182,14 +151,11 @@ def _play_all(seed: int, only: list[str], arguments: argparse.Namespace, tally: 
         worker.join()
 
 
-_told: set[str] = set()
-
-
 def _tell_failure(tally: Tally) -> None:
     case, broken = tally.failures[-1]
-    if case in _told:
+    if case in tally.told:
         return
-    _told.add(case)
+    tally.told.add(case)
     print(f"BROKEN  python -m bench.chaos --replay {case!r}")
     for sentence in broken:
         print(f"        {sentence}")
@@ -231,113 +197,16 @@ def _conclude(seed: int, tally: Tally, seconds: float) -> int:
     return 1 if tally.failures else 0
 
 
-def _worker(draw: Draw, only: list[str], results: Any, stop: Any) -> None:
-    logging.disable(logging.CRITICAL)
-    uvloop.run(_play_streams(draw, only, results, stop))
-
-
-async def _play_streams(draw: Draw, only: list[str], results: Any, stop: Any) -> None:
-    """Play the campaigns in turn, one case each, until told to stop."""
-    async with AsyncStage() as stage:
-        streams = {name: CAMPAIGNS[name](draw) for name in only if name in CAMPAIGNS}
-        batch, rounds, counts = 0, 0, Counter[str]()
-        upcoming = {name: next(stream) for name, stream in streams.items()}
-        while (upcoming or MACHINE in only) and not stop.is_set():
-            due = not upcoming or batch * BATCH <= counts.total() * MACHINE_SHARE
-            if MACHINE in only and due:
-                batch += 1
-                uri = stage.database.uri
-                for played in await asyncio.to_thread(
-                    _histories, uri, f"{draw.seed * 1000 + draw.part}{batch:04}"
-                ):
-                    results.put(played)
-            rounds += 1
-            for name in list(upcoming):
-                if counts[name] >= rounds * TURNS.get(name, 1):
-                    continue
-                outcome = await _played(stage, upcoming[name])
-                counts[name] += 1
-                crashes = len(outcome.moments) - 2
-                results.put(
-                    Played(name, str(outcome.case), outcome.broken, len(outcome.paid), crashes)
-                )
-                _advance(name, streams, upcoming, outcome, draw)
-                if stop.is_set():
-                    return
-
-
-def _advance(
-    name: str, streams: dict[str, Stream], upcoming: dict[str, Case], outcome: Outcome, draw: Draw
-) -> None:
-    """The campaign's next case; a hung one's successor cannot be drawn from it, so it restarts."""
-    try:
-        if outcome.moments:
-            upcoming[name] = streams[name].send(outcome)
-        else:
-            again = Draw(draw.seed + 1, draw.part, draw.parts)
-            streams[name] = CAMPAIGNS[name](again)
-            upcoming[name] = next(streams[name])
-    except StopIteration:
-        del streams[name], upcoming[name]
-
-
 async def _replay_batch(text: str) -> int:
     number = text.removeprefix("machine batch ").split("/")[0]
-    async with AsyncStage() as stage:
-        played = await asyncio.to_thread(_histories, stage.database.uri, number)
+    async with own_stage() as stage:
+        played = await asyncio.to_thread(histories, stage.database.uri, number)
     print("\n".join(played[0].broken) or "all promises held")
     return 1 if played[0].broken else 0
 
 
-def _histories(uri: str, number: str) -> list[Played]:
-    """A batch of hypothesis' histories; a broken one is told unshrunk, and replayed by its seed."""
-    here = type("Here", (Histories,), {"uri": uri})
-    quietly = settings(
-        max_examples=BATCH, stateful_step_count=20, deadline=None, database=None,
-        phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    broken: list[str] = []
-    told = io.StringIO()
-    try:
-        with redirect_stdout(told):
-            run_state_machine_as_test(drawn_by(int(number))(here), settings=quietly)
-    except Exception as error:  # noqa: BLE001 -- hypothesis raises what the history raised
-        broken = [f"{type(error).__name__}: {error}"[:2000], told.getvalue()[-2000:]]
-    line = f"machine batch {number}"
-    return [Played(MACHINE, f"{line}/{n}", broken if n == 0 else [], 0, 0) for n in range(BATCH)]
-
-
-async def _played(stage: Stage, case: Case) -> Outcome:
-    try:
-        async with asyncio.timeout(CASE_S):
-            return await stage.play(case)
-    except Exception as error:  # noqa: BLE001 -- whatever it is, it is this case's failure
-        return Outcome(case, [f"the harness failed: {type(error).__name__}: {error}"], {}, [], [],
-                       False)  # fmt: skip
-
-
-class AsyncStage:
-    """A stage on an embedded MongoDB of its own, in memory where the system has such a folder."""
-
-    async def __aenter__(self) -> Stage:
-        self._folder = quick_folder("chaos")
-        folder = self._folder.__enter__()
-        self._mongo = EmbeddedMongo(folder, grace_s=0)
-        uri = await self._mongo.start()
-        self._client: AsyncMongoClient[Document] = AsyncMongoClient(uri, tz_aware=True)
-        database = FreshDatabase(uri, "chaos", self._client)
-        self._opened = Stage.open(database, folder / "artifacts")
-        return await self._opened.__aenter__()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._opened.__aexit__(None, None, None)
-        await self._client.close()
-        await self._mongo.stop()
-        self._folder.__exit__(None, None, None)
-
-
 async def _replay(text: str) -> int:
-    async with AsyncStage() as stage:
+    async with own_stage() as stage:
         outcome = await stage.play(Case.parse(text))
     for life, moments in outcome.moments.items():
         print(f"life {life}: {len(moments)} moments, last {moments[-1] if moments else '-'}")

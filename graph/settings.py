@@ -15,38 +15,19 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import (
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from domain import networks
 from domain.errors import ConfigError
-from domain.money import Usd
 from graph.settings_exposure import ExposureSettings
-from graph.settings_fields import (
-    Dollars,
-    HttpUrl,
-    MongoUri,
-    NetworkName,
-    Port,
-    PrivateKey,
-    Seconds,
-    SecretHttpUrl,
-)
+from graph.settings_fields import MongoUri, Port, Seconds
 from graph.settings_fleet import FleetSettings
 from graph.settings_model import ModelSettings
+from graph.settings_payments import PaymentSettings
 from graph.settings_telemetry import TelemetrySettings
 
 LOCAL_VENDOR_SECRET: Final = "local-vendor-secret"
 """What the mock vendor expects when GPU_VENDOR_SECRET is not set. Public: for this machine only."""
 DOTENV: Final = Path(".env")
-
-PlannerMode = Literal["stub", "llm"]
-WalletMode = Literal["local", "key", "cdp"]
 
 
 class Mode(NamedTuple):
@@ -57,7 +38,7 @@ class Mode(NamedTuple):
     detail: str
 
 
-class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings):
+class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, TelemetrySettings):
     """All settings, checked. `Settings()` reads nothing: it is the mode with nothing configured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
@@ -77,69 +58,6 @@ class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings
         description="a folder for the local services' data",
     )
 
-    # Planner
-    planner_mode: PlannerMode = Field(
-        default="stub", description="stub (deterministic ranking) or llm (Fireworks)"
-    )
-    fireworks_api_key: SecretStr | None = Field(default=None, description="an API key of Fireworks")
-    fireworks_api_base: HttpUrl | None = Field(
-        default=None, description="another base address of the Fireworks API"
-    )
-    fireworks_model: str = Field(
-        default="accounts/fireworks/models/glm-5p3-flash", description="a model that can call tools"
-    )
-
-    # Payments
-    network: NetworkName = Field(
-        default=networks.LOCAL, description="eip155:31337 (local), base-sepolia or base"
-    )
-    rpc_url: SecretHttpUrl | None = Field(
-        default=None, description="an http(s) JSON-RPC address of the network"
-    )
-    max_payment_usd: Dollars = Field(
-        default=Usd.parse(100), description="the most dollars that one payment may move, above 0"
-    )
-    max_run_usd: Dollars | None = Field(
-        None, description="the most dollars that one run may spend, or leave it out"
-    )
-    max_user_day_usd: Dollars | None = Field(
-        None, description="the most dollars that one user may spend in a day, or leave it out"
-    )
-    max_user_hour_usd: Dollars | None = Field(
-        None, description="the most dollars that one user may spend in an hour, or leave it out"
-    )
-    max_vendor_day_usd: Dollars | None = Field(
-        None, description="the most dollars a user may pay one vendor in a day, or leave it out"
-    )
-    approval_threshold_usd: Dollars | None = Field(
-        None, description="dollars above which a payment waits for approval, or leave it out"
-    )
-    approval_minutes: float = Field(
-        60.0, gt=0, le=10_080, description="minutes that a payment waits for approval"
-    )
-    max_exposure_usd: Dollars = Field(
-        Usd.parse(2), description="the most dollars to prepay a vendor: what its failure can cost"
-    )
-    first_slice_minutes: int = Field(
-        60, ge=1, le=43_200, description="minutes to prepay a vendor without a record"
-    )
-    x402_private_key: PrivateKey | None = Field(
-        default=None, description="64 hexadecimal digits, the key of the account that pays"
-    )
-    x402_wallet_id: str = Field(
-        default="agentic-gpu-renter",
-        pattern=r"^[A-Za-z0-9-]{2,36}$",
-        description="the name of the CDP account that pays: 2 to 36 letters, digits or hyphens",
-    )
-    cdp_api_key_id: SecretStr | None = Field(default=None, description="the id of a CDP API key")
-    cdp_api_key_secret: SecretStr | None = Field(
-        default=None, description="the CDP API key's secret"
-    )
-    cdp_wallet_secret: SecretStr | None = Field(default=None, description="the CDP wallet secret")
-    cdp_base_path: HttpUrl | None = Field(
-        default=None, description="another base address of the CDP API"
-    )
-
     # Vendors
     gpu_vendor_secret: SecretStr = Field(
         default=SecretStr(LOCAL_VENDOR_SECRET), description="the secret that the vendors gave you"
@@ -148,6 +66,9 @@ class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings
     vendor_read_timeout_s: Seconds = Field(default=10.0, description="seconds, up to 3600")
     vendor_total_timeout_s: Seconds = Field(default=15.0, description="seconds, up to 3600")
     quote_deadline_s: Seconds = Field(default=3.0, description="seconds, up to 3600")
+    quote_fresh_minutes: float = Field(
+        default=60.0, gt=0, le=10_080, description="minutes that a quote is believed, up to 10080"
+    )
 
     # Runs
     lease_seconds: Seconds = Field(default=60.0, description="seconds, up to 3600")
@@ -190,10 +111,8 @@ class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings
         env: instead of this process's environment, and then no `.env` is read unless `dotenv`
         names one. Raises ConfigError, naming the variable.
         """
-        if env is None:
-            env, dotenv = os.environ, dotenv or DOTENV
-        written = {**dotenv_values(dotenv, interpolate=False), **env} if dotenv else env
-        given = {k: v.strip() for k, v in written.items() if v and v.strip()}
+        found = written(env, dotenv or DOTENV) if env is None or dotenv else env
+        given = {k: v.strip() for k, v in found.items() if v and v.strip()}
         _merge_alias(given, "CDP_ACCOUNT_NAME", "X402_WALLET_ID")
         for name in ("PLANNER_MODE", "LOG_LEVEL"):
             if name in given:
@@ -209,60 +128,12 @@ class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**given, **changes})
 
-    @model_validator(mode="before")
-    @classmethod
-    def _default_planner(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if given.get("planner_mode") is None:
-            given = {name: value for name, value in given.items() if name != "planner_mode"}
-            if not given.get("fireworks_api_key") and given.get("fireworks_api_base"):
-                raise ConfigError(
-                    "FIREWORKS_API_KEY",
-                    "it is missing, but FIREWORKS_API_BASE is set",
-                    "Set it, or PLANNER_MODE=stub",
-                )
-            if given.get("fireworks_api_key"):
-                return {**given, "planner_mode": "llm"}
-        return given
-
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Raise ConfigError for a mode that is configured by half."""
-        if self.planner_mode == "llm" and self.fireworks_api_key is None:
-            raise ConfigError(
-                "FIREWORKS_API_KEY",
-                "it is missing, but PLANNER_MODE is llm",
-                "Set it, or PLANNER_MODE=stub",
-            )
-        if not self.max_payment_usd:
-            raise ConfigError("MAX_PAYMENT_USD", "it is 0", "Set it to an amount above 0")
-        self._check_wallet()
+        """Raise ConfigError for a public network with the local mode's wallet or secret."""
         if not self.network.is_local:
             self._check_public_network()
         return self
-
-    def _check_wallet(self) -> None:
-        three = ("cdp_api_key_id", "cdp_api_key_secret", "cdp_wallet_secret")
-        given = [n for n in (*three, "cdp_base_path") if getattr(self, n) is not None]
-        missing = [n for n in three if getattr(self, n) is None]
-        if given and self.x402_private_key is not None:
-            raise ConfigError(
-                "X402_PRIVATE_KEY",
-                f"it is set, and so is {given[0].upper()}: two wallets, and no way to choose",
-                "Keep the private key or the CDP_* variables",
-            )
-        if given and missing:
-            raise ConfigError(
-                missing[0].upper(),
-                f"it is missing, but {given[0].upper()} is set",
-                "A CDP wallet needs CDP_API_KEY_ID, CDP_API_KEY_SECRET and CDP_WALLET_SECRET",
-            )
-        named = "x402_wallet_id" in self.model_fields_set
-        if named and not given and self.x402_private_key is None:
-            raise ConfigError(
-                "CDP_API_KEY_ID",
-                "it is missing, but X402_WALLET_ID names a CDP account",
-                "Set the three CDP_* variables, or leave X402_WALLET_ID out",
-            )
 
     def _check_public_network(self) -> None:
         name = self.network.name
@@ -284,12 +155,6 @@ class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings
                 f"it is the public one of the mock vendor, but NETWORK is {name}",
                 "Set it to the secret that the vendors gave you",
             )
-
-    @property
-    def wallet_mode(self) -> WalletMode:
-        if self.cdp_wallet_secret is not None:
-            return "cdp"
-        return "local" if self.x402_private_key is None else "key"
 
     @property
     def needs_mongo(self) -> bool:
@@ -340,6 +205,11 @@ class Settings(ExposureSettings, FleetSettings, ModelSettings, TelemetrySettings
             else Mode("vendors", "registry", "the vendors collection")
         )
         return [mongo, planner, wallet, chain, vendors]
+
+
+def written(env: Mapping[str, str] | None = None, dotenv: Path = DOTENV) -> dict[str, str | None]:
+    """The variables of the environment, and under it of the `.env` file, as they are written."""
+    return {**dotenv_values(dotenv, interpolate=False), **(os.environ if env is None else env)}
 
 
 def variables() -> tuple[str, ...]:

@@ -44,6 +44,9 @@ class ExposureSettings(BaseModel):
         le=1_000_000,
         description="refused requests a minute of one address, 1 to 1000000",
     )
+    public_url: HttpUrl | None = Field(
+        default=None, description="the http(s) address at which vendors reach this API"
+    )
     webhook_url: HttpUrl | None = Field(
         default=None, description="an http(s) address that is told what happens"
     )

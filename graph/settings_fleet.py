@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
-from graph.settings_fields import HttpUrl, Seconds
+from graph.settings_fields import Seconds
 
 
 def _broker_url(value: object) -> object:
@@ -33,6 +33,3 @@ class FleetSettings(BaseModel):
     poll_lively_s: Seconds = Field(default=15.0, description="seconds, up to 3600")
     poll_most_s: Seconds = Field(default=60.0, description="seconds, up to 3600")
     drain_seconds: Seconds = Field(default=20.0, description="seconds, up to 3600")
-    public_url: HttpUrl | None = Field(
-        default=None, description="the http(s) address at which vendors reach this API"
-    )

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, ConfigDict, Field, StrictStr
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL
 from server.chat import check_message
-from server.schemas import HELP, Answered, RunId, Taken, UserId
+from server.requests import HELP, RunId, Taken, UserId
+from server.schemas import Answered
 
 LONGEST_MESSAGE_ID: Final = 64
 SAY: Final = f"Say something, in 1 to {LONGEST_GOAL:,} characters"

@@ -34,7 +34,7 @@ from server.documented import EVENT, of_get
 from server.http_errors import problem_of
 from server.keeper import Keeper
 from server.rate_limits import TooMany
-from server.schemas import HELP, RunId
+from server.requests import HELP, RunId
 from server.views import observation_view
 
 LOG: Final = logging.getLogger(__name__)

@@ -42,7 +42,7 @@ from domain.errors import (
 from ledger.store import store_down
 from server.access import Forbidden, Unauthorized
 from server.rate_limits import TooMany
-from server.schemas import HELP
+from server.requests import HELP
 
 LOG: Final = logging.getLogger(__name__)
 RETRY_AFTER_S: Final = {HTTPStatus.CONFLICT: 1, HTTPStatus.SERVICE_UNAVAILABLE: 5}

@@ -20,24 +20,26 @@ from server.exact_json import ExactRoute
 from server.http_errors import problem
 from server.idempotency import marker_of
 from server.keeper import Keeper
-from server.schemas import (
+from server.requests import (
     HELP,
     MOST_OBSERVATIONS,
     MOST_RUNS,
     ApproveRequest,
     CancelRequest,
+    RunId,
+    StartRequest,
+    TickRequest,
+    UserId,
+)
+from server.schemas import (
     Dependency,
     Health,
     NotReady,
     Readiness,
-    RunId,
     RunsAnswer,
     StartedRun,
-    StartRequest,
     StatusAnswer,
     TickAnswer,
-    TickRequest,
-    UserId,
 )
 from server.ticks import Ticker
 from server.views import run_view, started_view, status_answer

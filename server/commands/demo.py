@@ -77,12 +77,9 @@ def demo(
 
 def model_settings() -> Settings:
     """The settings of the model alone. Raises ConfigError where there is no key."""
-    from dotenv import dotenv_values
+    from graph.settings import Settings, written
 
-    from graph.settings import DOTENV, Settings
-
-    written = {**dotenv_values(DOTENV, interpolate=False), **os.environ}
-    given = {n: v for n, v in written.items() if n.startswith("FIREWORKS_") and v}
+    given = {n: v for n, v in written().items() if n.startswith("FIREWORKS_") and v}
     return Settings.load({**given, "PLANNER_MODE": "llm"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -34,12 +33,9 @@ def money_settings(network: str | None = None, rpc_url: str | None = None) -> Se
     No vendor is rented from here, so GPU_VENDOR_SECRET may be missing. Another network does not
     take RPC_URL along. Raises ConfigError, InvalidInput.
     """
-    from dotenv import dotenv_values
+    from graph.settings import Settings, written
 
-    from graph.settings import DOTENV, Settings
-
-    written = {**dotenv_values(DOTENV, interpolate=False), **os.environ}
-    env = {name: value for name, value in written.items() if value}
+    env = {name: value for name, value in written().items() if value}
     env.setdefault("GPU_VENDOR_SECRET", NO_VENDOR_SECRET)
     if network:
         wanted = networks.network(network)

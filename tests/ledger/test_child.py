@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from domain.errors import ConfigError, DependencyDown
-from ledger import child as child_module
 from ledger.child import ChildProcess
+from ledger.guard import LOG_BYTES
 
 SERVICE = """
 import json, os, sys, time
@@ -169,7 +169,7 @@ async def test_the_log_keeps_the_latest_output_within_its_bound(tmp_path: Path) 
 
     files = list((tmp_path / "logs").iterdir())
     assert {file.name for file in files} == {"test.log", "test.log.1"}
-    assert all(file.stat().st_size <= child_module.LOG_BYTES for file in files)
+    assert all(file.stat().st_size <= LOG_BYTES for file in files)
 
 
 OWNER = """

@@ -1,0 +1,168 @@
+"""The JSON that the API takes, checked. Names and shapes are the seed's.
+
+An amount is a number of dollars, or text, exact to the micro-dollar.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictStr,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from domain.errors import InvalidInput
+from domain.goals import LONGEST_GOAL, check_goal, read_goal
+from domain.money import Usd
+
+LONGEST_USER_ID: Final = 128
+LONGEST_REASON: Final = 200
+LONGEST_AMOUNT: Final = 28
+"""Characters: enough for "$1,000,000,000.000000 dollars" less its plural, and exact as Decimal."""
+LARGEST_EXPONENT: Final = 12
+MOST_OBSERVATIONS: Final = 1_000
+MOST_RUNS: Final = 200
+
+HELP: Final = {
+    "body": 'Send a JSON object, like {"runId": "66a1f2c9d53a3f9ef1f0c123"}',
+    "userId": f"Give text of 1 to {LONGEST_USER_ID} characters that says who asks",
+    "goal": f"Say what to do, in 1 to {LONGEST_GOAL:,} characters",
+    "budgetTotal": 'Give dollars above 0 as a number or text, like 5 or "$5.00"',
+    "runId": "Give the _id that agent-start answered",
+    "approvalId": "Give the _id of one of the run's approvals, as agent-status shows it",
+    "approve": "Give true or false",
+    "reason": f"Say why, in at most {LONGEST_REASON} characters, or leave it out",
+    "observations": f"Give a number from 0 to {MOST_OBSERVATIONS}",
+    "limit": f"Give a number from 1 to {MOST_RUNS}",
+}
+"""What to put into each field: for the documentation, and for who left it out."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+def _user_id(value: str) -> str:
+    if not value.strip():
+        raise InvalidInput("userId", "it is empty", HELP["userId"])
+    if len(value) > LONGEST_USER_ID:
+        raise InvalidInput("userId", "it is too long", HELP["userId"])
+    if not value.isprintable():
+        raise InvalidInput("userId", "it holds control characters", HELP["userId"])
+    return value.strip()
+
+
+def _goal(value: str) -> str:
+    goal = check_goal(value)
+    read_goal(goal, datetime.now(UTC))  # what no tick could read is refused now, not at each
+    return goal
+
+
+def _run_id(value: str) -> str:
+    if not _RUN_ID.fullmatch(value):
+        raise InvalidInput("runId", "it is not a run's id", HELP["runId"])
+    return value
+
+
+def _budget(value: object) -> Usd:
+    field, remedy = "budgetTotal", HELP["budgetTotal"]
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise PydanticCustomError("amount_type", "it is not an amount")
+    if isinstance(value, Decimal) and value.adjusted() > LARGEST_EXPONENT:
+        raise InvalidInput(field, "it is above a billion dollars", remedy)
+    if len(str(value)) > LONGEST_AMOUNT:
+        raise InvalidInput(field, "it is too long for an amount of dollars", remedy)
+    budget = Usd.parse(value, field)
+    if not budget:
+        raise InvalidInput(field, "it must be above 0", remedy)
+    return budget
+
+
+_AMOUNT_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]
+}
+
+
+def _approval_id(value: str) -> str:
+    if not _RUN_ID.fullmatch(value):
+        raise InvalidInput("approvalId", "it is not an approval's id", HELP["approvalId"])
+    return value
+
+
+def _reason(value: str) -> str:
+    if not value.strip() or len(value) > LONGEST_REASON or not value.isprintable():
+        raise InvalidInput("reason", "it is empty, too long or not text", HELP["reason"])
+    return value.strip()
+
+
+ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
+Reason = Annotated[StrictStr, AfterValidator(_reason)]
+UserId = Annotated[StrictStr, AfterValidator(_user_id)]
+Goal = Annotated[StrictStr, AfterValidator(_goal)]
+RunId = Annotated[StrictStr, AfterValidator(_run_id)]
+Budget = Annotated[Usd, PlainValidator(_budget), WithJsonSchema(_AMOUNT_SCHEMA)]
+
+
+class Taken(BaseModel):
+    """A request's body. A field that it does not know is an error: it may be a budget misspelt."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class StartRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"userId": "u1", "goal": "Fine-tune a 7B model on an A100", "budgetTotal": 5}
+            ]
+        }
+    )
+
+    user_id: UserId = Field(description=HELP["userId"])
+    goal: Goal = Field(description=HELP["goal"])
+    budget_total: Budget = Field(description=HELP["budgetTotal"])
+
+
+class TickRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}
+    )
+
+    run_id: RunId = Field(description=HELP["runId"])
+
+
+class CancelRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}
+    )
+
+    run_id: RunId = Field(description=HELP["runId"])
+    reason: Reason = Field("cancelled by the user", description=HELP["reason"])
+
+
+class ApproveRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "runId": "66a1f2c9d53a3f9ef1f0c123",
+                    "approvalId": "apr_0f5c3b1f0a7d4e0e9f7c1b2a3d4e5f60",
+                    "approve": True,
+                }
+            ]
+        }
+    )
+
+    run_id: RunId = Field(description=HELP["runId"])
+    approval_id: ApprovalId = Field(description=HELP["approvalId"])
+    approve: StrictBool = Field(description=HELP["approve"])
