@@ -39,8 +39,8 @@ class Attempt:
     finishes: float
     delay: float
     run: float
-    last: bool
-    """Blocked: only after all that are not."""
+    last: int
+    """Blocked: only after all that are not, and among them by how often it failed in this run."""
 
     @classmethod
     def at(cls, offer: Offer) -> Attempt:
@@ -55,7 +55,7 @@ class Attempt:
             finishes=chances.finishes,
             delay=max(0.0, quote.eta_minutes - quote.minutes),
             run=offer.minutes * chances.pace,
-            last=offer.block is not None,
+            last=1 + offer.failures_in_run if offer.block else 0,
         )
 
     @property

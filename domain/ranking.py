@@ -30,8 +30,9 @@ weight were tuned in the simulation of bench/policy.py, on seeds that its report
 person's preference moves the weights: for cheapest, not finishing weighs less; for reliable, it is
 the first attempt that has to finish; for fastest, an hour more is worth an hour of the job.
 
-**Blocked vendors** come after all others, at the first choice and in the order to go on. Ties
-are broken by the vendor's id: the same offers give the same choice.
+**Blocked vendors** come after all others, at the first choice and in the order to go on, and among
+them those that have failed in this run after those that have not. Ties are broken by the vendor's
+id: the same offers give the same choice.
 
 **Slices.** What is prepaid first is settled before the quotes are asked for, by
 domain/slices.py: what the vendor's record has earned, within the exposure limit, and no more than
@@ -87,7 +88,8 @@ class Ranked:
     """An offer in its place."""
 
     offer: Offer
-    blocked: bool
+    last: int
+    """See Attempt."""
     outlook: Outlook
     score: float
     """In dollars; the lowest is the best."""
@@ -145,7 +147,7 @@ def rank(
         counted = sure if preference is Preference.RELIABLE else ahead.finished
         score += WORTH[preference] * price * (1.0 - counted)
         ranked.append(Ranked(attempt.offer, attempt.last, ahead, score))
-    return sorted(ranked, key=lambda r: (r.blocked, round(r.score, 6), r.offer.vendor.vendor_id))
+    return sorted(ranked, key=lambda r: (r.last, round(r.score, 6), r.offer.vendor.vendor_id))
 
 
 def _why(ranked: Sequence[Ranked], offers: Sequence[Offer], left: Usd) -> str:
@@ -162,8 +164,10 @@ def _why(ranked: Sequence[Ranked], offers: Sequence[Offer], left: Usd) -> str:
         f": about ${best.outlook.cost:.2f} until the job is done, "
         f"{min(best.outlook.finished, 0.99):.0%} likely within budget and time"
     )
-    if best.blocked:
-        reason += f", though {best.offer.block}, as no other is left"
+    if best.last:
+        others = [o for o in offers if o is not best.offer]
+        left_over = "the others are too" if all(o.block for o in others) else "no other is left"
+        reason += f", though {best.offer.block}" + (f", as {left_over}" if others else "")
     elif avoided := [o.vendor.name for o in offers if o.block]:
         reason += f", and not blocked like {', '.join(avoided)}"
     if best.offer.quote.price < price:

@@ -89,7 +89,7 @@ class Jobs:
             payer=payer,
             status="running",
             created_at=self._clock(),
-            price_per_hour=int(vendor.price_per_hour * 1_000_000),
+            price_per_hour=int(quote.amount / quote.hours),
             paid_amount=quote.amount,
             paid_minutes=quote.hours * 60,
             total_minutes=(params.total_hours or quote.hours) * 60,
@@ -169,7 +169,7 @@ class Jobs:
             ended = replace(paused, status="failed", error=PAID_TIME_RAN_OUT)
             return ended, (f"ERROR {PAID_TIME_RAN_OUT}",)
         line = (
-            f"Paused: paid time used up ({job.used_minutes:g} of {job.total_minutes:g} minutes "
+            f"Paused: paid time used up ({job.trained_minutes:g} of {job.total_minutes:g} minutes "
             f"done, {job.paid_minutes:g} paid, until {paid_until(job)}); extend the job to go on"
         )
         return paused, (line,) if job.paused_since is None else ()
@@ -195,7 +195,7 @@ def status_json(job: Job, logs: list[str], artifact_url: str) -> dict[str, Any]:
         "status": "failed" if job.status == "cancelled" else job.status,
         "progress": round(min(0.99, progress) if job.status == "running" else progress, 4),
         "logs": logs,
-        "estimatedRemainingMinutes": max(0, math.ceil(job.total_minutes - job.used_minutes)),
+        "estimatedRemainingMinutes": max(0, math.ceil(job.total_minutes - job.trained_minutes)),
         "costSoFar": round(job.price_per_hour * job.used_minutes / 60 / 1_000_000, 2),
         "paidUntil": paid_until(job),
         "paidMinutes": round(job.paid_minutes, 4),

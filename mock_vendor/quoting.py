@@ -13,14 +13,16 @@ from .records import Quote
 from .settings import VendorProfile
 
 MAX_HOURS: Final = 24 * 365
+MAX_GPUS: Final = 1_000
 _MICROS_PER_CENT: Final = MICROS_PER_DOLLAR // 100
 
 
 def make_quote(
     vendor: VendorProfile, body: dict[str, Any], quote_id: str, expires_at: float
 ) -> Quote:
-    """Price a POST /quote: `round(price * maxHours, 2)`, a cent at least.
+    """Price a POST /quote: `round(price * GPUs * maxHours, 2)`, a cent at least.
 
+    `jobMetadata.gpuCount` says how many GPUs; without it, it is one.
     Raises VendorError (400) for a field that is missing or wrong.
     """
     job_type, gpu_type = required_text(body, "jobType"), required_text(body, "gpuType")
@@ -31,7 +33,8 @@ def make_quote(
         raise VendorError(400, f"maxHours must be a number above 0, at most {MAX_HOURS}")
     if gpu_type not in vendor.gpu_types:
         raise VendorError(400, f"gpuType {gpu_type} is not offered")
-    dollars = Decimal(str(round(float(vendor.price_per_hour) * hours, 2)))
+    gpu_count = _gpu_count(body.get("jobMetadata"))
+    dollars = Decimal(str(round(float(vendor.price_per_hour) * gpu_count * hours, 2)))
     return Quote(
         quote_id=quote_id,
         vendor_id=vendor.vendor_id,
@@ -40,7 +43,15 @@ def make_quote(
         hours=float(hours),
         amount=max(_MICROS_PER_CENT, int(dollars * MICROS_PER_DOLLAR)),
         expires_at=expires_at,
+        gpu_count=gpu_count,
     )
+
+
+def _gpu_count(metadata: Any) -> int:
+    count = metadata.get("gpuCount", 1) if isinstance(metadata, dict) else 1
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_GPUS:
+        raise VendorError(400, f"jobMetadata.gpuCount must be 1 to {MAX_GPUS}")
+    return count
 
 
 def quote_json(quote: Quote) -> dict[str, Any]:
@@ -55,7 +66,7 @@ def quote_json(quote: Quote) -> dict[str, Any]:
     }
 
 
-def extension_price(vendor: VendorProfile, minutes: float) -> int:
-    """Return the price of more minutes in micro-dollars, rounded up to a cent."""
-    cents = math.ceil(vendor.price_per_hour * 100 * Decimal(str(minutes)) / 60)
+def extension_price(price_per_hour: int, minutes: float) -> int:
+    """Return the price of more minutes at so many micro-dollars an hour, rounded up to a cent."""
+    cents = math.ceil(price_per_hour * Decimal(str(minutes)) / (60 * _MICROS_PER_CENT))
     return cents * _MICROS_PER_CENT

@@ -10,7 +10,8 @@ JobStatus = Literal["running", "completed", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class Quote:
-    """A price promised until `expires_at` (s). `amount` in micro-dollars for `hours`."""
+    """A price promised until `expires_at` (s). `amount` in micro-dollars for `hours` of all
+    `gpu_count` GPUs."""
 
     quote_id: str
     vendor_id: str
@@ -19,6 +20,7 @@ class Quote:
     hours: float
     amount: int
     expires_at: float
+    gpu_count: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Job:
     status: JobStatus
     created_at: float
     price_per_hour: int
+    """Of all its GPUs, in micro-dollars, as it was quoted: more time costs the same."""
     paid_amount: int
     """All that was paid for it, in micro-dollars."""
     paid_minutes: float
@@ -84,13 +87,20 @@ class Job:
 
     @property
     def used_minutes(self) -> float:
-        """The paid time used so far."""
+        """The paid time used so far; all of it while the job stands still for want of more."""
+        if self.paused_since is not None:
+            return self.paid_minutes
+        return self.trained_minutes
+
+    @property
+    def trained_minutes(self) -> float:
+        """The job minutes of the epochs that are done."""
         return self.total_minutes * self.epochs_done / self.epochs
 
     @property
     def unused_amount(self) -> int:
         """The part of what was paid that pays for unused minutes, rounded down."""
-        unused = max(0.0, self.paid_minutes - self.used_minutes)
+        unused = max(0.0, self.paid_minutes - self.trained_minutes)
         return int(self.paid_amount * unused / self.paid_minutes + 1e-6)
 
 

@@ -125,7 +125,7 @@ class VendorService:
             raise VendorError(400, "minutes is required")
         if not is_positive(minutes) or minutes > MAX_HOURS * 60:
             raise VendorError(400, "minutes must be a positive number")
-        amount = extension_price(vendor, minutes)
+        amount = extension_price(job.price_per_hour, minutes)
 
         def refuse_ended() -> None:
             current = self._job(vendor, job.job_id)

@@ -14,7 +14,7 @@ _SCHEMA = """
 create table if not exists quotes(
   quote_id text primary key, vendor_id text not null, job_type text not null,
   gpu_type text not null, hours real not null, amount integer not null,
-  expires_at real not null);
+  expires_at real not null, gpu_count integer not null default 1);
 create table if not exists payments(
   vendor_id text not null, payment_id text not null, kind text not null, subject text not null,
   body text not null, header text not null, requirements text not null, payer text not null,
@@ -56,6 +56,13 @@ class Store:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = full")
         self._db.executescript(_SCHEMA)
+        self._bring_up_to_date()
+
+    def _bring_up_to_date(self) -> None:
+        """Add what the tables of an older file lack."""
+        columns = {row["name"] for row in self._db.execute("pragma table_info(quotes)")}
+        if "gpu_count" not in columns:
+            self._db.execute("alter table quotes add column gpu_count integer not null default 1")
 
     def close(self) -> None:
         """Close the file. May be called twice."""

@@ -153,7 +153,8 @@ _OTHER_DOLLARS: Final = re.compile(
     r"singapore|hong kong|new zealand|taiwan)\b)\b", _I,
 )  # fmt: skip
 _SHARE_BEFORE: Final = re.compile(
-    r"(?:%|\b(?:per ?cent|half|third|quarter|fifth|tenth|part|most|rest))\s+(?:of\s+)?"
+    r"(?:%|\b(?:per ?cent|half|third|quarter|fifth|tenth|part|rest|(?<!at )(?<!at the )most))"
+    r"\s+(?:of\s+)?"
     r"(?:my|the|our|your|that|this|an?)?\s*$", _I,
 )  # fmt: skip
 _A_NUMBER_MORE: Final = re.compile(rf"\s+(?:and\s+)?{IN_WORDS}(?!\s*\w)", _I)

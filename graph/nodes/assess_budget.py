@@ -44,7 +44,8 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
         without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
         return await give_up(desk, f"no registered vendor has {spec.gpu_type}{without}")
     left = left_for(run, slot)
-    cheapest = min(v.price_per_hour.scaled(spec.minutes, MINUTES_PER_HOUR) for v in vendors)
+    gpu_minutes = spec.minutes * spec.gpu_count
+    cheapest = min(v.price_per_hour.scaled(gpu_minutes, MINUTES_PER_HOUR) for v in vendors)
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
         return await give_up(desk, _out_of_budget(left, cheapest), run.budget_total)

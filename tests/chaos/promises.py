@@ -154,8 +154,12 @@ def _policy(evidence: Evidence, runs: Sequence[Run], payments: Sequence[Payment]
         quoted[quote["vendor_id"]].append(quote["amount"])
     for payment in payments:
         if minutes := payment.order.get("minutes"):
-            profile = evidence.vendor.profiles[payment.vendor_id]
-            quoted[payment.vendor_id].append(extension_price(profile, minutes))
+            rates = (
+                job["price_per_hour"]
+                for job in evidence.vendor.rows("jobs")
+                if job["vendor_id"] == payment.vendor_id
+            )
+            quoted[payment.vendor_id].append(extension_price(max(rates), minutes))
     for signed in evidence.record.signatures:
         what = f"a signature of {signed.value} to {signed.pay_to}"
         payee = payees.get(signed.pay_to)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from domain.goals import check_goal, read, read_answer
 from domain.goals.amounts import Role, amounts
+from server.dashboard.home import EXAMPLES
 
 NOW = datetime(2026, 11, 18, 10, tzinfo=UTC)
 
@@ -58,6 +59,20 @@ def test_what_is_not_one_clear_budget_is_asked_back(goal: str) -> None:
     reading = read(check_goal(goal), NOW)
     assert reading.budget is None
     assert "budgetTotal" in reading.missing
+
+
+@pytest.mark.parametrize(
+    "goal",
+    ["rent an A100 for 2 hours for at most $5", "Train on an A100, at most $5, cheapest vendor",
+     "Train on an A100 and pay at most $5", "Train on an A100, spend at most 5 dollars",
+     "Train on an A100 for at the most $5", *EXAMPLES],
+)  # fmt: skip
+def test_at_most_so_much_is_a_budget(goal: str) -> None:
+    assert read(check_goal(goal), NOW).missing == ()
+
+
+def test_most_of_something_is_not() -> None:
+    assert read("Train on an A100 for most of my $5", NOW).budget is None
 
 
 def test_two_amounts_are_named_in_the_question() -> None:

@@ -60,6 +60,16 @@ def test_a_blocked_vendor_is_rented_only_when_no_other_is_left() -> None:
     assert rented(blocked) == "blocked"
 
 
+def test_of_blocked_vendors_the_one_that_failed_in_this_run_is_rented_last() -> None:
+    failed = replace(blocked_offer("failed", "1"), failures_in_run=1)
+    other = blocked_offer("other", "3")
+    decision = choose([failed, other], left=FIVE, patience=True)
+    assert isinstance(decision, Rent)
+    assert decision.quote.vendor_id == "other"
+    assert "as the others are too" in decision.reason
+    assert rented(failed, other, left=Usd.parse(2)) == "failed"
+
+
 def test_a_block_that_is_over_is_no_block() -> None:
     over = replace(blocked_offer("a", "1"), as_of=NOON + timedelta(days=1))
     assert rented(over, an_offer("b", "3", as_of=NOON)) == "a"

@@ -102,8 +102,8 @@ class Shop:
         """Return what reached a vendor on the chain, in micro-dollars."""
         return [t.value for t in self.chain.transfers if t.recipient == dev_address(vendor)]
 
-    async def quote(self, hours: float = 2, vendor: str = VENDOR) -> Json:
-        wish = {"jobType": "train", "gpuType": "A10", "maxHours": hours}
+    async def quote(self, hours: float = 2, vendor: str = VENDOR, **wishes: Any) -> Json:
+        wish = {"jobType": "train", "gpuType": "A10", "maxHours": hours, **wishes}
         answer = await self.client.post("/quote", json=wish, headers={"x-vendor-id": vendor})
         assert answer.status_code == 200, answer.text
         return dict(answer.json())

@@ -1,6 +1,8 @@
 """A job's life as its renter sees it: progress, paid time, failure, completion, manners."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from mock_vendor import workload
 from mock_vendor.accounts import dev_address
 from mock_vendor.jobs import NODE_LOST, PAID_TIME_RAN_OUT
+from mock_vendor.store import Store
 
 from .shop import SECRET, VENDOR, Shop, open_shop
 
@@ -127,6 +130,56 @@ async def test_an_extension_is_charged_once_for_repeats_and_rounded_up_to_a_cent
         assert shop.settled() == [1_400_000, 170_000]
         assert (await shop.status(job_id))["paidMinutes"] == 67
         assert (await shop.send(body | {"minutes": 8}, header, "/extend-job")).status_code == 409
+
+
+async def test_each_gpu_is_paid_for_at_the_launch_and_later() -> None:
+    async with open_shop() as shop:
+        quote = await shop.quote(1, jobMetadata={"gpuCount": 8})
+        assert quote["priceEstimate"] == 11.2
+        params = {"totalHours": 3, "epochs": 3}
+        body = {"vendorJobTemplateId": quote["vendorJobTemplateId"], "jobParams": params}
+        job_id = (await shop.send(body, await shop.signed(body))).json()["vendorJobId"]
+        assert (await extend(shop, job_id, 30)).status_code == 200
+        assert shop.settled() == [11_200_000, 5_600_000]
+        assert (await shop.status(job_id))["costSoFar"] == 11.2
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "8", None, 1_001])
+async def test_no_quote_is_made_for_a_number_of_gpus_that_is_none(count: object) -> None:
+    async with open_shop() as shop:
+        wish = {"jobType": "train", "gpuType": "A10", "maxHours": 1}
+        answer = await shop.client.post(
+            "/quote", json=wish | {"jobMetadata": {"gpuCount": count}},
+            headers={"x-vendor-id": "gpu_vendor_1"},
+        )  # fmt: skip
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "jobMetadata.gpuCount must be 1 to 1000"
+
+
+def test_a_store_of_before_gpus_were_counted_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "vendor.db"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(
+            "create table quotes(quote_id text primary key, vendor_id text not null, job_type text "
+            "not null, gpu_type text not null, hours real not null, amount integer not null, "
+            "expires_at real not null)"
+        )
+        old.execute("insert into quotes values ('q1', 'v', 'train', 'A10', 1, 1400000, 0)")
+        old.commit()
+    for _ in range(2):
+        with closing(Store(path)) as store:
+            quote = store.quote("q1")
+            assert quote
+            assert quote.gpu_count == 1
+
+
+async def test_a_job_that_stands_still_for_want_of_paid_time_has_used_all_of_it() -> None:
+    async with open_shop() as shop:
+        job_id = await shop.launched(hours=0.25, totalHours=3, epochs=3)
+        paused = await shop.status(job_id)
+        assert (paused["progress"], paused["paidMinutes"], paused["usedMinutes"]) == (0, 15, 15)
+        assert "(0 of 180 minutes done" in paused["logs"][-1]
+        assert (await shop.cancel(job_id)).json()["refund"]["amount"] == 0.35
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 10])
