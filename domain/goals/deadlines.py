@@ -47,6 +47,10 @@ _CUE: Final = re.compile(
     r"deadline(?:\s+is|\s*:)?(?:\s+by)?)\s+|\bdeadline:\s*", _I,
 )  # fmt: skip
 _UNCUED: Final = re.compile(r"\b(?:tonight|today|end of (?:the )?day|eod)\b(?!')", _I)
+_PAST: Final = re.compile(
+    r"\b(?:by|before|until|till|due|done|finish(?:ed)?|ready)\s+(?:[\w:.]+\s+){0,2}?"
+    r"(yesterday|last\s+(?:night|week|month|year|[a-z]{3,6}day))\b(?!')", _I,
+)  # fmt: skip
 _STARTS: Final = re.compile(r"\b(?:start\w*|begin\w*|from|since|as of|launch\w*)\s+(?:it\s+)?$", _I)
 _TOKEN: Final = re.compile(
     r"(?P<fill>,|\b(?:on|at|the|of|in|latest|around|about|this|coming)\b)|"
@@ -95,6 +99,8 @@ def read_deadline(text: str, now: datetime, within: timedelta | None = None) -> 
 
 
 def _read(text: str, now: datetime, within: timedelta | None) -> Deadline:
+    if past := _PAST.search(text):
+        return Deadline(None, f"{past[1].capitalize()} is over already")
     places = [(m.end(), m[0].lower().startswith("before")) for m in _CUE.finditer(text)]
     places += [
         (m.start(), False) for m in _UNCUED.finditer(text) if not _STARTS.search(text[: m.start()])

@@ -34,6 +34,17 @@ _GPU: Final = re.compile(
     rf"(?:(?<![a-z0-9$.])|(?<=[0-9][x×]))(?:{_NAMES}|(?:5090|4090|4080|3090|3080))(s?)(?![a-wyz0-9]|x(?![0-9]))(?!\.[0-9])",
     _I,
 )
+_UNKNOWN: Final = re.compile(
+    r"(?<![\w.$-])"
+    r"(?:(?:rtx|gtx|rx)[ -]?[0-9]{3,4}(?:[ -]?ti)?|(?:[abhlv]|mi|gh|gb)-?[0-9]{3,4}[a-rt-z]?)"
+    r"(s?)\b(?!\s*(?:data|images?|samples?|tokens?|steps?|epochs?|examples?|files?|doc))",
+    _I,
+)
+"""Written like a GPU's name."""
+_WANTED: Final = re.compile(
+    rf"\b(?:on|rent(?:ing)?|using|need|want)\s+(?:an?\s+|the\s+|one\s+|(?:{NUMBER})\s*[x×]?\s*)?"
+    r"(?:nvidia\s+|amd\s+)?$", _I,
+)  # fmt: skip
 _UNWANTED: Final = re.compile(
     r"\b(?:not|no|never|without|avoid|except|anything but|other than|instead of|rather than|"
     r"(?:don't|do not)\s+\w+)\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$", _I,
@@ -80,6 +91,9 @@ def read_gpus(text: str) -> Gpus:
         if not _UNWANTED.search(text[: found.start()]):
             return Gpus(canonical(found[0]), _count(text, found))
         refused.add(canonical(found[0]))
+    for found in _UNKNOWN.finditer(text):
+        if not refused and _WANTED.search(text[: found.start()]):
+            return Gpus(canonical(found[0].removesuffix(found[1])), _count(text, found))
     memory = _OF_MEMORY.search(text)
     if memory:
         size = int(re.match("[0-9]+", memory[1] or memory[2])[0])  # type: ignore[index]

@@ -188,3 +188,34 @@ def test_a_refused_gpu_is_not_rented_for_want_of_another(words: str) -> None:
 @pytest.mark.parametrize("at", ["9999-12-31 midnight", "9999-12-31T23:59:59-12:00", "2031-01-01"])
 def test_a_deadline_beyond_all_reach_is_asked_about(at: str) -> None:
     assert read(f"an A100 under $5 by {at}", NOW).missing == ("deadline",)
+
+
+@pytest.mark.parametrize(
+    ("words", "gpu", "count"),
+    [("on an a1000", "A1000", 1), ("on 4 RTX 4070 Ti", "RTX4070TI", 4),
+     ("on two A1000s", "A1000", 2), ("on a GTX 1080", "GTX1080", 1)],
+)  # fmt: skip
+def test_a_gpu_that_nobody_knows_is_no_other_one(words: str, gpu: str, count: int) -> None:
+    reading = read(f"Train {words} for 2 hours, under $5", NOW)
+    assert (reading.gpu_type, reading.gpu_count) == (gpu, count)
+
+
+@pytest.mark.parametrize(
+    "words", ["on b2b200 data", "on a v3000 dataset", "with L1 loss", "on 3000 images", "at H264"]
+)
+def test_what_only_looks_like_a_gpu_is_none(words: str) -> None:
+    assert read(f"Train {words} for 2 hours, under $5", NOW).gpu_type is None
+
+
+@pytest.mark.parametrize(
+    "words", ["done by yesterday", "finish yesterday", "by 8am yesterday", "by last Friday"]
+)
+def test_a_deadline_that_has_passed_is_asked_about(words: str) -> None:
+    reading = read(f"Train on an A100 for 2 hours under $5, {words}", NOW)
+    assert reading.deadline is None
+    assert "is over already" in reading.question
+
+
+def test_what_happened_before_is_no_deadline() -> None:
+    reading = read("Train on an A100 under $5 until yesterday's loss is reached", NOW)
+    assert reading.missing == ()
