@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from domain.errors import InvalidInput
 from server.commands.output import JsonOption, print_json
 from server.commands.process import run
+from server.commands.store import open_store
 
 if TYPE_CHECKING:
     from ledger.keys import KeyRecord, Keys
@@ -131,23 +132,11 @@ async def _revoke(key_id: str) -> None:
 
 @asynccontextmanager
 async def _keys() -> AsyncIterator[Keys]:
-    """The keys of a running `serve`, of MONGODB_URI, or in the embedded MongoDB meanwhile."""
+    """The keys in the store that `open_store` finds."""
     from graph.settings import Settings
-    from ledger.embedded import EmbeddedMongo
     from ledger.keys import Keys
-    from ledger.store import Store
-    from server.local import attach
 
-    settings = Settings.load()
-    async with AsyncExitStack() as stack:
-        reached = await attach(settings) or settings
-        uri = reached.mongodb_uri.get_secret_value() if reached.mongodb_uri else None
-        if uri is None:
-            mongo = EmbeddedMongo(settings.data_dir, grace_s=0)
-            await stack.enter_async_context(mongo)
-            uri = mongo.uri
-        store = Store.open(uri, settings.mongodb_db_name)
-        stack.push_async_callback(store.close)
+    async with open_store(Settings.load()) as (store, _):
         yield Keys(store)
 
 

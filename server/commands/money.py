@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from domain import networks
 from domain.errors import InvalidInput
+from server.commands.store import open_store
 
 if TYPE_CHECKING:
     import httpx
@@ -68,24 +69,11 @@ def payee(option: str, address: str) -> str:
 
 @asynccontextmanager
 async def open_money(settings: Settings) -> AsyncIterator[Opened]:
-    """The ledger of a running `serve`, of MONGODB_URI, or of the embedded MongoDB meanwhile."""
-    from ledger.embedded import EmbeddedMongo
+    """The ledger that `open_store` finds, and a client for the chain."""
     from ledger.ledger import Ledger
-    from ledger.store import Store
-    from server.local import attach
     from tools.wire.clients import open_client
 
-    async with AsyncExitStack() as stack:
-        reached = await attach(settings) or settings
-        if reached.mongodb_uri is None:
-            mongo = EmbeddedMongo(settings.data_dir, grace_s=0)
-            await stack.enter_async_context(mongo)
-            uri = mongo.uri
-        else:
-            uri = reached.mongodb_uri.get_secret_value()
-        store = Store.open(uri, settings.mongodb_db_name)
-        stack.push_async_callback(store.close)
+    async with open_store(settings) as (store, reached), open_client() as http:
         ledger = Ledger.over(store)
         await ledger.ensure_indexes()
-        http = await stack.enter_async_context(open_client())
         yield Opened(reached, ledger, http)

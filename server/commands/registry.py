@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from domain.errors import ConfigError, Conflict, InvalidInput, NotFound
 from server.commands.output import JsonOption, print_json, working
 from server.commands.process import run
+from server.commands.store import open_store
 
 if TYPE_CHECKING:
     from domain.quotes import Vendor
@@ -192,21 +193,10 @@ async def _remove(vendor_id: str) -> None:
 
 @asynccontextmanager
 async def _registry(settings: Settings) -> AsyncIterator[tuple[Vendors, Settings]]:
-    """The registry and where things answer: of a running `serve`, of MONGODB_URI, or embedded."""
-    from ledger.embedded import EmbeddedMongo
-    from ledger.store import Store
+    """The registry in the store that `open_store` finds, and where things answer."""
     from ledger.vendors import Vendors
-    from server.local import attach
 
-    async with AsyncExitStack() as stack:
-        reached = await attach(settings) or settings
-        uri = reached.mongodb_uri.get_secret_value() if reached.mongodb_uri else None
-        if uri is None:
-            mongo = EmbeddedMongo(settings.data_dir, grace_s=0)
-            await stack.enter_async_context(mongo)
-            uri = mongo.uri
-        store = Store.open(uri, settings.mongodb_db_name)
-        stack.push_async_callback(store.close)
+    async with open_store(settings) as (store, reached):
         yield Vendors(store), reached
 
 
