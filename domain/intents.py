@@ -21,16 +21,25 @@ class Wants(StrEnum):
     """How is it going?"""
     SPENT = "spent"
     """What did you spend, and why?"""
+    RESULT = "result"
+    """Where is my model?"""
     STOP = "stop"
+    STOP_PERHAPS = "stop_perhaps"
+    """Close to "stop", and too close to something else to be done unasked."""
     RAISE = "raise"
     """You may spend 2 more."""
+    LOWER = "lower"
+    """Spend less than was allowed."""
     APPROVE = "approve"
     REJECT = "reject"
     GO_ON = "go_on"
     OTHER = "other"
 
 
-QUESTIONS: Final = (Wants.STATUS, Wants.SPENT)
+QUESTIONS: Final = (
+    Wants.STATUS, Wants.SPENT, Wants.RESULT, Wants.LOWER, Wants.STOP_PERHAPS
+)  # fmt: skip
+"""What is only answered: it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,14 @@ _STOP: Final = re.compile(
     r"(?:please )?(?:stop|cancel|abort|end)(?: (?:it|this|that|everything|now|please|(?:the |"
     r"this |my )?"
     r"(?:run|job)))*", _I,
+)  # fmt: skip
+_STOP_PERHAPS: Final = re.compile(
+    r"(?<!don't )(?<!not )(?<!never )\b(?:stop|cancel|abort|kill|quit|pause|halt)\b|"
+    r"^(?:never ?mind|forget (?:it|about it)|enough)\b", _I,
+)  # fmt: skip
+_LOWER: Final = re.compile(
+    r"\b(?:lower|reduce|decrease|cut|shrink|halve)\b.*\b(?:budget|limit|spend(?:ing)?)\b|"
+    r"\b(?:spend|use|pay)\b.*\b(?:no more than|at most|less than|under|below)\b.*[0-9]", _I,
 )  # fmt: skip
 _MONEY: Final = rf"(?:up to )?(?P<a>(?:us)?\$? ?(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?)?)"
 _MAY: Final = (
@@ -89,6 +106,19 @@ _GO_ON: Final = re.compile(
     r"start(?: it)?|"
     r"run it)(?: please)?", _I,
 )  # fmt: skip
+_FAILED: Final = re.compile(
+    r"\b(?:why|what|how)\b.*\b(?:fail(?:ed|s|ing|ure)?|broke|crash(?:ed)?|wrong|die|died|error|"
+    r"lost)\b", _I,
+)  # fmt: skip
+_RESULT: Final = re.compile(
+    r"\b(?:where|how)\b.*\b(?:my |the )(?:trained |finished |fine-?tuned )?"
+    r"(?:model|results?|files?|artifacts?|weights|output|checkpoint)\b|\bdownload", _I,
+)  # fmt: skip
+_ASKS: Final = re.compile(
+    r"(?:and |so |but |hey,? |hi,? |ok(?:ay)?,? )?(?:how (?:much|many)\b.*|"
+    r"(?:how|what|which|why|who|where|when|do you|does|is there|are there)\b.*\?\s*)",
+    _I | re.DOTALL,
+)  # fmt: skip
 _SPENT: Final = re.compile(
     r"\bspen[dt]|\bspending|\bcosts?\b|\bpaid\b|\bpay(?:ments?)?\b|\bmoney\b|\bcharge|\breceipt|"
     r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b", _I,
@@ -116,6 +146,20 @@ def read_intent(message: str) -> Intent:
         return Intent(Wants.RAISE)
     if _GO_ON.fullmatch(words):
         return Intent(Wants.GO_ON)
+    if not asks(text):
+        if _LOWER.search(text):
+            return Intent(Wants.LOWER)
+        if _STOP_PERHAPS.search(text):
+            return Intent(Wants.STOP_PERHAPS)
+    if _RESULT.search(text):
+        return Intent(Wants.RESULT)
+    if _FAILED.search(text):
+        return Intent(Wants.STATUS)
     if _SPENT.search(text):
         return Intent(Wants.SPENT)
     return Intent(Wants.STATUS if _STATUS.search(text) else Wants.OTHER)
+
+
+def asks(message: str) -> bool:
+    """Whether a message is put as a question: "how much is an A100?" is no wish to rent one."""
+    return bool(_ASKS.fullmatch(plain(message)))

@@ -16,6 +16,7 @@ from domain.jobs import JobStatus
 from domain.journal import Entry, Note
 from domain.payments import PurchaseKind
 from graph.deps import Deps
+from ledger.jobs import Job
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.run import Run
@@ -24,6 +25,16 @@ from tools.wire.untrusted import clean_text
 LONGEST_WORDS: Final = 200
 """Characters of a vendor's own words that an answer repeats."""
 MOST_PAYMENTS: Final = 20
+_NEXT: Final = {
+    "intake": "its goal is read first",
+    "assess_budget": "its budget is looked at next",
+    "choose_vendor": "a vendor is chosen next",
+    "approve": "its payment waits for you",
+    "pay": "a vendor is paid next",
+    "launch": "a vendor is launching it",
+    "recover": "another vendor is looked for",
+}
+"""A phase → what comes next, in words."""
 HELP: Final = (
     'Ask me "how is it going?" or "what did you spend and why?". You can also say "stop", '
     '"you may spend 2 more", "go on", and "approve" or "reject" when a payment waits for you.'
@@ -50,8 +61,17 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
             return await how_it_goes(deps, run)
         case Wants.SPENT:
             return await what_was_spent(deps, run)
+        case Wants.RESULT:
+            return await where_the_result_is(deps, run)
         case Wants.RAISE:
             return await raise_budget(deps, run, intent, message_id)
+        case Wants.LOWER:
+            return Reply(
+                f"I can raise a budget, not lower it. {money_of(run)} I rent nothing more once you "
+                'say "stop".'
+            )
+        case Wants.STOP_PERHAPS:
+            return Reply('Shall I end the run? Then say "stop".', "question")
         case Wants.STOP:
             return await stop(deps, run)
         case Wants.APPROVE | Wants.REJECT:
@@ -68,12 +88,14 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
         if run.cancel_requested:
             said.append("It is being cancelled.")
         elif not jobs:
-            said.append(f"No job has started yet; the next step is {run.phase}.")
+            said.append(f"No job has started yet; {_NEXT.get(run.phase, 'it is about to')}.")
     if jobs:
         job = jobs[-1]
-        failed = [j.vendor_id for j in jobs[:-1] if j.status is not JobStatus.COMPLETED]
-        if failed:
-            said.append(f"Before, it failed at {', '.join(failed)}.")
+        said += [
+            f"Before, it failed at {j.vendor_id}{_because(j)}."
+            for j in jobs[:-1]
+            if j.status is not JobStatus.COMPLETED
+        ]
         said.append(
             f"The job at {job.vendor_id} is {job.status.value}, {job.progress:.0%} done "
             f"({job.minutes} minutes of {job.gpu_type} paid for)."
@@ -87,6 +109,22 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
             f'you: say "approve" or "reject" ({approval.id}).'
         )
     return Reply(" ".join(said), data={"status": run.status.value})
+
+
+async def where_the_result_is(deps: Deps, run: Run) -> Reply:
+    """Where the job's file was put, or why there is none."""
+    jobs = await deps.ledger.jobs.of_run(run)
+    done = next((j for j in jobs if j.artifact_path), None)
+    if done is None:
+        return Reply(f"There is no result yet. {(await how_it_goes(deps, run)).text}")
+    return Reply(
+        f"It is on this server, at {done.artifact_path} (sha256 {done.artifact_sha256}).",
+        data={"path": done.artifact_path, "sha256": done.artifact_sha256},
+    )
+
+
+def _because(job: Job) -> str:
+    return f' with "{_clean(job.error_message)}"' if job.error_message else ""
 
 
 async def what_was_spent(deps: Deps, run: Run) -> Reply:

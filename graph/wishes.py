@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from domain.errors import InvalidInput
-from domain.goals import LONGEST_GOAL, Reading, check_goal, read_answer
+from domain.goals import ASK_FOR_JOB, LONGEST_GOAL, Reading, check_goal, read_answer
 from domain.goals.reading import hours
+from domain.intents import asks
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.quotes import Vendor
@@ -57,6 +58,15 @@ def is_amount(text: str) -> bool:
     )
 
 
+def says_no_job(goal: str, reading: Reading) -> str:
+    """Why a goal is none that anything could be rented for; empty where it is one."""
+    if reading.job_type is not None:
+        return ""
+    if reading.gpu_type is None and reading.minutes is None:
+        return f"the goal says neither what to run nor on what. {ASK_FOR_JOB}"
+    return f"the goal is a question. {ASK_FOR_JOB}" if asks(goal) else ""
+
+
 async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
     """The run for a wish, with the spec that was understood. Again, it gives the same run."""
     spec = await spec_of_reading(deps, wish.heard.reading)
@@ -102,4 +112,10 @@ def understood(spec: JobSpec, budget: Usd, by_memory: int | None = None) -> str:
     said = ", ".join(parts)
     if by_memory:
         said += f" ({spec.gpu_type} for {by_memory} GB)"
-    return said + (f" (guessed: {', '.join(spec.guessed)})" if spec.guessed else "")
+    values = {
+        "gpuType": spec.gpu_type,
+        "maxHours": hours(spec.minutes),
+        "jobType": spec.job_type,
+    }
+    assumed = ", ".join(values[name] for name in spec.guessed)
+    return said + (f" (not said, so assumed: {assumed})" if assumed else "")

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 from langchain_core.messages import AIMessage, HumanMessage
 
 from domain.errors import InvalidInput, LeaseHeld, NotFound, RenterError
-from domain.goals import ASK_FOR_JOB, LONGEST_GOAL, Reading, check_goal
-from domain.intents import QUESTIONS, Intent, Wants, read_intent
+from domain.goals import ASK_FOR_JOB, DEFAULT_JOB, LONGEST_GOAL, Reading, check_goal
+from domain.intents import QUESTIONS, Intent, Wants, asks, read_intent
 from graph.reader import MOST_SHOWN, read_said
 from graph.talk import HELP, reply
 from graph.transcripts import Transcripts, session_of
@@ -99,11 +99,21 @@ class Chat:
         """A goal, or a part of one; or a question about the user's newest run."""
         draft = await self._open_draft(user_id)
         intent = read_intent(text)
-        if draft and intent.wants is Wants.STOP:
+        utterance = Utterance(text, self._deps.now())
+        if draft and (
+            intent.wants is Wants.STOP
+            or (intent.wants is Wants.STOP_PERHAPS and not _is_goal(intent, utterance))
+        ):
             await self._drafts.forget(user_id)
             yield Said("action", "Forgotten. Tell me a new goal whenever you like.")
             return
-        utterance = Utterance(text, self._deps.now())
+        if asks(text) and not (asked := _read(utterance)).job_type:
+            if asked.gpu_type:
+                yield Said("words", await self._prices(asked.gpu_type))
+                return
+            if draft:
+                yield Said("words", HELP)
+                return
         if not draft and intent.wants is not Wants.OTHER and not _is_goal(intent, utterance):
             async for said in self._about_newest(user_id, intent, message_id):
                 yield said
@@ -118,6 +128,18 @@ class Chat:
             return
         async for said in self._start(user_id, draft, wish):
             yield said
+
+    async def _prices(self, gpu: str) -> str:
+        """What the registered vendors ask for an hour of the GPU, the cheapest first."""
+        vendors = [v for v in await self._deps.ledger.vendors.all() if gpu in v.gpu_types]
+        if not vendors:
+            return f"No registered vendor has {gpu}."
+        listed = sorted(vendors, key=lambda v: (v.price_per_hour, v.vendor_id))
+        prices = ", ".join(f"{v.price_per_hour} at {v.name}" for v in listed)
+        return (
+            f"An hour of {gpu} costs {prices}. To rent one, say what to run, for how long, and for "
+            "how much at most."
+        )
 
     async def _open_draft(self, user_id: str) -> Draft | None:
         """What was said of a goal so far; one whose run a crash left behind is done with."""
@@ -136,8 +158,8 @@ class Chat:
             yield Said("words", f"Understood: {understood(run.spec, run.budget_total, by_memory)}.")
         yield Said(
             "action",
-            f"Started run {run.id} with {run.budget_total}. Nothing is rented or paid before its "
-            'first tick: a worker takes it on, or say "go on".',
+            f"Started run {run.id} with {run.budget_total}. A worker takes it on; where none runs, "
+            'say "go on" and I take a step.',
             {"runId": run.id, "action": "started"},
         )
 
@@ -189,7 +211,7 @@ class Chat:
         try:
             ticked = await Ticker(self._services).tick(run.id)
         except LeaseHeld:
-            return Said("action", "A tick is under way already; it, or the next one, does it.")
+            return Said("action", "I am at work on it already: this step does it, or the next.")
         return Said("action", ticked.message, {"status": ticked.status.value})
 
 
@@ -197,10 +219,15 @@ def _is_goal(intent: Intent, utterance: Utterance) -> bool:
     """Whether what could be a question says something of a job all the same."""
     if intent.wants not in QUESTIONS:
         return False
+    return _read(utterance) != Reading()
+
+
+def _read(utterance: Utterance) -> Reading:
+    """What the rules read in it; of what cannot be used, that there is something."""
     try:
-        return read_said([utterance]) != Reading()
+        return read_said([utterance])
     except InvalidInput:
-        return True
+        return Reading(job_type=DEFAULT_JOB)
 
 
 def check_message(message: str) -> str:

@@ -15,6 +15,7 @@ from domain.goals.gpus import DEFAULT_GPU, GPU_TYPES
 from domain.goals.reading import (
     ASK_FOR_BUDGET,
     ASK_FOR_JOB,
+    DEFAULT_JOB,
     DEFAULT_MINUTES,
     Reading,
     read,
@@ -27,6 +28,7 @@ __all__ = [
     "ASK_FOR_BUDGET",
     "ASK_FOR_JOB",
     "DEFAULT_GPU",
+    "DEFAULT_JOB",
     "DEFAULT_MINUTES",
     "GPU_TYPES",
     "LONGEST_GOAL",

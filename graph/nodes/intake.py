@@ -5,9 +5,10 @@ from __future__ import annotations
 from langgraph.types import Command
 
 from graph.deps import Desk
+from graph.ending import give_up
 from graph.routing import Phase, go
 from graph.state import AgentState
-from graph.wishes import spec_of_reading, understood
+from graph.wishes import says_no_job, spec_of_reading, understood
 from graph.work import spec_of
 from ledger.drafts import Utterance
 
@@ -16,10 +17,12 @@ async def intake(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
     facts = {}
     if desk.run.spec is None:  # a run that a conversation started has its spec already
         heard = await desk.deps.reader.read([Utterance(desk.run.goal, desk.run.created_at)])
-        spec = await spec_of_reading(desk.deps, heard.reading)
-        await desk.ledger.runs.set_spec(desk.lease, spec)
         if heard.used.calls:
             await desk.ledger.runs.count_model(desk.run.id, heard.used)
+        if no_job := says_no_job(desk.run.goal, heard.reading):
+            return await give_up(desk, no_job)
+        spec = await spec_of_reading(desk.deps, heard.reading)
+        await desk.ledger.runs.set_spec(desk.lease, spec)
         await desk.reread()
         facts = {"reader": heard.reader, "fallback": bool(heard.fallback)}
         facts |= {"fallbackReason": heard.fallback} if heard.fallback else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.intents import Wants, read_intent
+from domain.intents import Wants, asks, read_intent
 from domain.money import Usd
 
 
@@ -16,6 +16,13 @@ from domain.money import Usd
         ("how much is left?", Wants.SPENT), ("why that vendor?", Wants.SPENT),
         ("stop", Wants.STOP), ("Cancel the run, please"[:14], Wants.STOP), ("STOP!", Wants.STOP),
         ("approve", Wants.APPROVE), ("I approve.", Wants.APPROVE), ("reject it", Wants.REJECT),
+        ("lower the budget to $3", Wants.LOWER), ("reduce my spending limit", Wants.LOWER),
+        ("spend no more than $3", Wants.LOWER), ("can you stop?", Wants.STOP_PERHAPS),
+        ("abort mission", Wants.STOP_PERHAPS), ("never mind", Wants.STOP_PERHAPS),
+        ("pause it", Wants.STOP_PERHAPS), ("when will it stop?", Wants.STATUS),
+        ("don't stop", Wants.OTHER), ("why did it fail?", Wants.STATUS),
+        ("what went wrong?", Wants.STATUS), ("where is my model?", Wants.RESULT),
+        ("how do I download it?", Wants.RESULT), ("where are the results", Wants.RESULT),
         ("go on", Wants.GO_ON), ("continue", Wants.GO_ON), ("tell me a joke", Wants.OTHER),
     ],
 )  # fmt: skip
@@ -51,3 +58,21 @@ def test_more_to_spend_names_the_amount(message: str, dollars: float | None, tot
 
 def test_an_approval_may_be_named() -> None:
     assert read_intent("approve apr_0011223344556677").approval_id == "apr_0011223344556677"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["how much is an A100?", "How much does an A100 cost", "what can you do?",
+     "so how many are there", "ok, which vendors are there?"],
+)  # fmt: skip
+def test_a_question_asks(message: str) -> None:
+    assert asks(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Train on an A100 for 2 hours, under $5", "what I need is an A100 for 2 hours",
+     "Can you train a model on an A100 for 2 h, under $5?", "hello"],
+)  # fmt: skip
+def test_a_goal_does_not(message: str) -> None:
+    assert not asks(message)

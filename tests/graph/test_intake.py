@@ -40,3 +40,13 @@ async def test_a_gpu_that_no_vendor_has_ends_the_run_unpaid(
         assert message.startswith("Run failed: no registered vendor has ")
         assert await world.status(run) == "failed"
         assert world.transfers() == []
+
+
+@pytest.mark.parametrize("goal", ["hello", "how much is an A100?", "what can you do for $5?"])
+async def test_what_is_no_goal_ends_the_run_unpaid(database: FreshDatabase, goal: str) -> None:
+    async with World.open(database) as world:
+        run = await world.start(goal)
+        message = await world.tick(run)
+        assert message.startswith("Run failed: the goal ")
+        assert "For example: Fine-tune a 7B model on an A100 for 2 hours" in message
+        assert await world.payments(run) == []

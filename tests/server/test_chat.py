@@ -67,7 +67,53 @@ async def test_what_is_missing_is_asked_back_one_question_at_a_time(
 async def test_what_is_guessed_is_said(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         said = await person(world).told("Fine-tune a 7B model, $5")
-        assert "1 × A100 for 1 h, within $5.00 (guessed: gpuType, maxHours)" in said
+        assert "1 × A100 for 1 h, within $5.00 (not said, so assumed: A100, 1 h)" in said
+
+
+async def test_a_question_gets_an_answer_and_rents_nothing(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        prices = "An hour of A100 costs $1.40 at FastGPU, $1.80 at ReliableGPU."
+        assert (await me.told("how much does an A100 cost?")).startswith(prices)
+        assert await me.told("do you have an H100?") == "No registered vendor has H100."
+        assert await me.told("$5") == ASK_FOR_JOB
+        assert (await me.told("what can you do?")) == HELP
+        run = await world.ledger.runs.get(run_of(await me.hears("Train on an A100 for 1 hour")))
+        assert "cost" not in run.goal
+
+
+async def test_nearly_stop_is_asked_about_and_a_budget_is_not_lowered(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        run = await world.ledger.runs.get(run_of(await me.hears("Train on an A100 for 1 h, $5")))
+        for message in ("can you stop?", "abort mission", "never mind"):
+            assert await me.told(message, run.id) == 'Shall I end the run? Then say "stop".'
+        assert (await me.told("lower the budget to $3", run.id)).startswith(
+            "I can raise a budget, not lower it. Of $5.00 I have spent $0.00"
+        )
+        now = await world.run(run)
+        assert (now.cancel_requested, now.budget_total) == ("", Usd.parse(5))
+        await me.told("Train on an A100")
+        assert (await me.told("never mind")).startswith("Forgotten.")
+
+
+async def test_why_a_job_failed_and_where_the_result_is_are_told(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        me = person(world)
+        run = await world.start()
+        await world.tick_until(run, "Job failed")
+        assert (await me.told("where is my model?", run.id)).startswith("There is no result yet.")
+        await world.ticks(run)
+        why = await me.told("why did it fail?", run.id)
+        assert 'it failed at gpu_vendor_1 with "GPU node lost after epoch' in why
+        [done] = [
+            j for j in await world.ledger.jobs.of_run(await world.run(run)) if j.artifact_path
+        ]
+        where = await me.told("where is my model?", run.id)
+        assert str(done.artifact_path) in where
+        assert str(done.artifact_sha256) in where
 
 
 async def test_a_half_said_goal_outlives_the_process(database: FreshDatabase) -> None:
