@@ -57,6 +57,9 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
     ):
         if table.row_count:
             parts += ["", Text(title, style="bold"), table]
+    for job in answer.get("jobs", ()):
+        if path := job.get("artifactPath"):
+            parts += ["", Text.assemble(("Result  ", "bold"), (str(path), "green"))]
     entries = answer.get("observations", ())[-last:] if last else ()
     if entries:
         parts += ["", Text("Last entries of the journal", style="bold")]
@@ -85,7 +88,9 @@ def run_list(runs: Sequence[Json]) -> Table:
     for run in runs:
         status = Text(str(run["status"]), style=STYLES.get(run["status"], ""))
         if run["status"] == "running" and run.get("phase"):
-            status.append(f" {run['phase']}", style="dim")
+            waits = run["phase"] == "approve"
+            status = Text("waits for you", style="yellow") if waits else status
+            status.append("" if waits else f" {run['phase']}", style="dim")
         money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
         table.add_row(str(run["_id"]), status, Text(str(run["goal"])), money)
     return table

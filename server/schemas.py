@@ -91,6 +91,7 @@ class JobView(Answered):
     gpu_type: str = Field(examples=["A100"])
     minutes: int = Field(description="GPU time that was bought.")
     artifact_url: str | None
+    artifact_path: str | None = Field(description="Of the downloaded file, on the server.")
     artifact_sha256: str | None = Field(description="Of the downloaded file.")
     error_message: str | None
     final_metrics: dict[str, Any]

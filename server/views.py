@@ -96,6 +96,7 @@ def job_view(job: Job) -> JobView:
         gpu_type=job.gpu_type,
         minutes=job.minutes,
         artifact_url=job.artifact_url,
+        artifact_path=job.artifact_path,
         artifact_sha256=job.artifact_sha256,
         error_message=job.error_message,
         final_metrics=dict(job.metrics),

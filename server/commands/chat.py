@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,19 +35,18 @@ def chat(
 
 
 async def _talk(user: str, run_id: str | None, url: str | None) -> None:
-    import asyncio
-
     from domain.errors import InvalidInput, LeaseHeld
     from server.commands.client import ServerClient
 
     asked = sys.stdin.isatty()
     if asked:
         typer.secho("Tell me what to run, and for how much at most. `exit` leaves.", dim=True)
+    lines = _Lines()
     async with ServerClient(url) as server:
         while True:
             if asked:
                 typer.echo("> ", nl=False)
-            line = await asyncio.to_thread(sys.stdin.readline)
+            line = await lines.next()
             message = line.strip()
             if not line or message.lower() in LEAVE:
                 return
@@ -58,6 +58,41 @@ async def _talk(user: str, run_id: str | None, url: str | None) -> None:
                 if not asked:
                     raise
                 typer.echo(str(problem), err=True)
+
+
+class _Lines:
+    """Lines of the standard input, each waited for in a way that Ctrl-C can end: a thread that
+    reads cannot be interrupted, and the program would not leave before the next Enter.
+    """
+
+    def __init__(self) -> None:
+        self._read = b""
+
+    async def next(self) -> str:
+        """A line with its end; empty when there are no more."""
+        while b"\n" not in self._read:
+            try:
+                await _readable(sys.stdin.fileno())
+            except OSError:  # a file, which never keeps anyone waiting; or no real input at all
+                return sys.stdin.readline()
+            part = os.read(sys.stdin.fileno(), 4096)
+            if not part:
+                break
+            self._read += part
+        line, end, self._read = self._read.partition(b"\n")
+        return (line + end).decode(errors="replace")
+
+
+async def _readable(fd: int) -> None:
+    """Wait until reading gives something, or the end. Raises OSError where that cannot be told."""
+    import asyncio
+
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 async def _say(server: ServerClient, user: str, message: str, run_id: str | None) -> str | None:

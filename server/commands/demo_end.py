@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -79,5 +82,14 @@ def _verdict(outcome: Outcome, made: Sequence[Claim], seconds: float) -> Rendera
     return Text.assemble(
         (f" All {len(made)} claims hold", "bold green"),
         (f" · {took}\n", ""),
-        (" Next: gpu-renter serve, then gpu-renter start … --budget 5", "dim"),
+        (f" Next: {_program()} serve --worker, then open http://127.0.0.1:3000", "dim"),
     )
+
+
+def _program() -> str:
+    """The program as a shell here finds it."""
+    if shutil.which("gpu-renter"):
+        return "gpu-renter"
+    beside = Path(sys.executable).with_name("gpu-renter")
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)

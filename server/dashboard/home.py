@@ -77,7 +77,7 @@ def _line(run: Run) -> None:
                 for fact in _facts(run):
                     text("span", f"{fact} · ")
                 when(run.updated_at)
-        pill(run.status)
+        pill(run)
         with box("div", "spend"):
             budget_bar(run)
             text("div", f"{run.spent} of {run.budget_total}", "num small soft")

@@ -12,6 +12,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from domain.jobs import RunStatus
 from domain.money import Usd
+from graph.routing import Phase
 from ledger.run import Run
 
 STATUS_LOOK: Final = {
@@ -54,8 +55,11 @@ def card(title: str, css: str = "", name: str = "") -> Element:
     return made
 
 
-def pill(status: RunStatus) -> Element:
-    return text("span", status.value, f"pill {STATUS_LOOK.get(status, '')}")
+def pill(run: Run) -> Element:
+    """How it stands with a run, in a word or three."""
+    if not run.status.ended and run.phase == Phase.APPROVE.value:
+        return text("span", "waits for you", "pill warn")
+    return text("span", run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}")
 
 
 def when(moment: datetime) -> Element:

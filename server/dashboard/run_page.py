@@ -241,7 +241,7 @@ class RunPage:
 
 def _head(run: Run) -> None:
     with box("div", "row"):
-        pill(run.status)
+        pill(run)
         with box("span", "soft small"):
             text("span", f"Run {short(run.id)} · {run.user_id} · ", title=run.id)
             when(run.created_at)

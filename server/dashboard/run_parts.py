@@ -67,7 +67,8 @@ def draw_jobs(jobs: Sequence[Job], names: Mapping[str, str]) -> None:
             if job.error_message:
                 text("p", job.error_message, "bad small words")
             if job.artifact_sha256:
-                text("p", f"Result downloaded, sha256 {short(job.artifact_sha256)}", "soft small")
+                text("p", f"Result: {job.artifact_path}", "small words")
+                text("p", f"sha256 {job.artifact_sha256}", "soft small words")
 
 
 class LossPlot:

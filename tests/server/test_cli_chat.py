@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import pty
+import signal
+import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +18,10 @@ from domain.errors import NotFound
 from domain.goals import ASK_FOR_BUDGET
 from server import cli
 from server.app import create_app
-from server.commands.chat import _talk
+from server.commands.chat import _Lines, _talk
 from server.commands.client import ServerClient
 from server.commands.output import Exit
+from tests.conftest import ROOT
 from tests.server.conftest import Api, opening, serving
 from tests.support.served import free_ports
 from tests.support.stack import FreshDatabase
@@ -74,3 +82,49 @@ def test_no_server_is_3(
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     assert cli.run(["chat", "--url", url]) == Exit.DOWN
     assert "There is no server at" in capsys.readouterr().err
+
+
+async def test_ctrl_c_leaves_at_once_while_nothing_is_typed() -> None:
+    ours, theirs = pty.openpty()
+    talking = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server.cli", "chat", "--url", "http://127.0.0.1:1"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=ROOT,
+    )
+    os.close(theirs)
+    try:
+        seen = b""
+        while b"> " not in seen:
+            seen += await asyncio.to_thread(os.read, ours, 1024)
+        talking.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(talking.wait(), 20) == 130
+    finally:
+        os.close(ours)
+        with suppress(ProcessLookupError):
+            talking.kill()
+        await talking.wait()
+
+
+@pytest.mark.parametrize("ends", ["", "\n"])
+async def test_lines_come_from_a_pipe_as_they_are_written(ends: str) -> None:
+    come, go = os.pipe()
+    with os.fdopen(come) as stdin, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", stdin)
+        lines = _Lines()
+        os.write(go, b"one\ntw")
+        assert await lines.next() == "one\n"
+        later = asyncio.create_task(lines.next())
+        os.write(go, f"o{ends}".encode())
+        os.close(go)
+        assert await later == f"two{ends}"
+        assert await lines.next() == ""
+
+
+async def test_lines_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "said").write_text("one\ntwo")
+    with (tmp_path / "said").open() as stdin, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", stdin)
+        lines = _Lines()
+        assert [await lines.next() for _ in range(3)] == ["one\n", "two", ""]
