@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from domain.errors import InvalidInput
-from domain.goals import ASK_FOR_JOB, LONGEST_GOAL, Reading, check_goal, read_answer
+from domain.goals import (
+    ASK_FOR_JOB,
+    LONGEST_GOAL,
+    Reading,
+    check_goal,
+    plain,
+    read_answer,
+    read_budget,
+)
 from domain.goals.reading import hours
 from domain.intents import asks
 from domain.jobs import JobSpec
@@ -65,6 +73,17 @@ def says_no_job(goal: str, reading: Reading) -> str:
     if reading.gpu_type is None and reading.minutes is None:
         return f"the goal says neither what to run nor on what. {ASK_FOR_JOB}"
     return f"the goal is a question. {ASK_FOR_JOB}" if asks(goal) else ""
+
+
+def check_budget(goal: str, budget: Usd) -> None:
+    """Raise InvalidInput where the goal's own words allow less than the budget beside it."""
+    said = read_budget(plain(goal)).amount
+    if said is not None and said < budget:
+        raise InvalidInput(
+            "budgetTotal",
+            f"the goal says {said} at most, and this is {budget}",
+            "Say the same in both, or leave the amount out of the goal",
+        )
 
 
 async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:

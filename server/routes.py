@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from domain.errors import Conflict, LeaseHeld, RenterError
 from graph.wiring import Services, new_run_id
+from graph.wishes import check_budget
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -64,6 +65,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
         that is never ticked costs nothing.
         """
         who.speaks_for(request.user_id)
+        check_budget(request.goal, request.budget_total)
         deps = (await keeper.services()).deps
         run_id = marker.run_id if marker else new_run_id()
         run = await deps.ledger.runs.create(

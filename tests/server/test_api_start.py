@@ -144,6 +144,26 @@ async def test_an_unusable_goal_is_named_with_its_remedy(
     assert re.match(rf"goal: .*{re.escape(said)}.*\. \w", answer.json()["error"])
 
 
+@pytest.mark.parametrize(
+    ("goal", "status"),
+    [
+        ("Fine-tune on an A100, under $5", 400),
+        ("Fine-tune on an A100, at most $49.99", 400),
+        ("Fine-tune on an A100, under $50", 200),
+        ("Fine-tune on an A100, under $500", 200),
+        ("Fine-tune on $5 worth of data", 200),
+    ],
+)
+async def test_a_budget_above_what_the_goal_allows_is_refused(
+    api: Api, goal: str, status: int
+) -> None:
+    answer = await started(api, goal=goal, budgetTotal=50)
+
+    assert answer.status_code == status
+    if status == 400:
+        assert answer.json()["error"].startswith("budgetTotal: the goal says $")
+
+
 async def test_control_characters_do_not_reach_the_ledger(api: Api) -> None:
     run = await api.start(goal="Fine-tune\x00 on\x1b[31m an A100\u202e")
 
