@@ -197,7 +197,8 @@ def test_after_a_kill_in_the_middle_of_a_tick_and_between_two_each_job_is_paid_o
             messages.append(_tick(server, run_id))
 
         answer = status_of(server, run_id)
-        payments = answer["payments"]
+        # Killed before it was signed, a payment is given up, and another one made.
+        payments = [p for p in answer["payments"] if p["state"] != "released"]
         moved = transfers_to(server, payments[0]["payer"])
         started = descendants(server.process.pid)
         assert len(started) >= 6, "three services, each with its guard"
