@@ -6,6 +6,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from graph.routing import Phase
 from ledger.run import Run
 from server.access import Scope
 from server.dashboard.frame import page
@@ -84,6 +85,7 @@ def _line(run: Run) -> None:
 
 
 def _facts(run: Run) -> list[str]:
-    phase = "" if run.status.ended else f"next: {run.phase.replace('_', ' ')}"
+    told = run.status.ended or run.phase == Phase.APPROVE.value  # by the pill
+    phase = "" if told else f"next: {run.phase.replace('_', ' ')}"
     vendor = next((o.quote.vendor_id for o in run.offers if o.verdict == "taken"), "")
     return [fact for fact in (run.reason[:160] or phase, vendor) if fact]

@@ -87,7 +87,7 @@ cursor:pointer;min-height:38px;white-space:nowrap}
 .btn.quiet:hover{background:var(--sunken)}
 .pill{display:inline-flex;align-items:center;gap:6px;padding:2px 10px;border-radius:99px;
 font-size:13px;font-weight:600;background:var(--sunken);color:var(--soft);white-space:nowrap}
-.pill::before{content:"";width:7px;height:7px;border-radius:50%;background:currentColor}
+.pill::before{content:"";flex:none;width:7px;height:7px;border-radius:50%;background:currentColor}
 .pill.good{background:var(--good-soft);color:var(--good)}
 .pill.bad{background:var(--bad-soft);color:var(--bad)}
 .pill.warn{background:var(--warn-soft);color:var(--warn)}

@@ -68,7 +68,7 @@ th.end,td.end{text-align:right;padding-right:0}
 td:last-child,th:last-child{padding-right:0}
 td.num,th{white-space:nowrap}
 .scroll{overflow-x:auto}
-.run{display:grid;grid-template-columns:minmax(0,1fr) 118px 190px;gap:4px 20px;
+.run{display:grid;grid-template-columns:minmax(0,1fr) 134px 190px;gap:4px 20px;
 align-items:center;padding:14px 20px;border-top:1px solid var(--line);color:inherit}
 .run:hover{background:var(--sunken);text-decoration:none}
 .run .goal{font-weight:600;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
