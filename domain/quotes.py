@@ -108,6 +108,12 @@ class Offer:
         return block_at(self.vendor.blocks, self.as_of) if self.as_of else None
 
 
+def nobody_has(spec: JobSpec) -> str:
+    """Why a job cannot run anywhere: in words, where `able_vendors` finds none."""
+    without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
+    return f"no registered vendor has {spec.gpu_type}{without}"
+
+
 def able_vendors(vendors: Iterable[Vendor], spec: JobSpec) -> list[Vendor]:
     """The vendors that can run the job, and that the goal does not exclude."""
     return [

@@ -9,8 +9,8 @@ from datetime import datetime
 from domain.goals import Reading, with_budget
 from domain.jobs import JobSpec
 from domain.money import Usd
-from domain.quotes import Offer, Vendor, able_vendors
-from domain.ranking import verdict
+from domain.quotes import Offer, Vendor, able_vendors, nobody_has
+from domain.ranking import Abort, verdict
 from graph.deps import Limits
 from graph.planner import Consult, Decided, Planner, Situation
 from graph.quotes import quotes_of
@@ -62,6 +62,8 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
     """
     spec, left = resolved(plan.spec, market.vendors), plan.reading.budget
     asked = able_vendors(market.vendors, spec)
+    if not asked:
+        return replace(plan, spec=spec, decided=Decided(Abort(nobody_has(spec)), "ranking"))
     quotes, silent = await quotes_of(market.client, asked, spec, market.limits, now)
     vendors = {v.vendor_id: v for v in asked}
     offers = tuple(Offer(quote, vendors[quote.vendor_id], 0, spec.minutes, now) for quote in quotes)

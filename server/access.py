@@ -94,7 +94,7 @@ class Principal:
         if self.owner is not None and user_id != self.owner:
             raise Forbidden(
                 "userId: this API key speaks for another user",
-                f"Use userId {self.owner!r}, or a key whose owner that is",
+                f"Use userId {self.owner!r} (a command's --user), or a key whose owner that is",
             )
 
     def check_sees(self, run: Run) -> Run:

@@ -10,7 +10,7 @@ from domain.jobs import MINUTES_PER_HOUR, JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState
-from domain.quotes import able_vendors
+from domain.quotes import able_vendors, nobody_has
 from graph.deps import Desk
 from graph.ending import give_up
 from graph.findings import note_changes
@@ -41,8 +41,7 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
         )
     vendors = able_vendors(await desk.ledger.vendors.all(), spec)
     if not vendors:
-        without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
-        return await give_up(desk, f"no registered vendor has {spec.gpu_type}{without}")
+        return await give_up(desk, nobody_has(spec))
     left = left_for(run, slot)
     gpu_minutes = spec.minutes * spec.gpu_count
     cheapest = min(v.price_per_hour.scaled(gpu_minutes, MINUTES_PER_HOUR) for v in vendors)

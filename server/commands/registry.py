@@ -228,15 +228,18 @@ def _history(vendor: Vendor, now: datetime) -> list[str]:
     """What its jobs came to, faded to today's weight, and what it is blocked for."""
     from domain.reliability import TYPICAL_HOURS, block_at, chances, weight
 
+    def faded(jobs: float) -> str:
+        return f"{jobs / weight(now):.1f}".removesuffix(".0")
+
     lines = []
     for record in vendor.records:
         ahead = chances(
             vendor.reliability, vendor.records, record.gpu_type, TYPICAL_HOURS, now
         ).completes
         lines.append(
-            f"{record.gpu_type}: {record.completed / weight(now):.1f} jobs completed, "
-            f"{record.never_booted / weight(now):.1f} never booted, "
-            f"{record.lost / weight(now):.1f} lost; {ahead:.0%} expected to complete"
+            f"{record.gpu_type}: {faded(record.completed)} jobs completed, "
+            f"{faded(record.never_booted)} never booted, {faded(record.lost)} lost; "
+            f"{ahead:.0%} expected to complete"
         )
     block = block_at(vendor.blocks, now)
     return [*lines, str(block)] if block else lines

@@ -119,6 +119,15 @@ async def test_a_budget_that_holds_nothing_is_given_up(database: FreshDatabase) 
         assert {o["verdict"] for o in view["offers"]} == {"over the budget"}
 
 
+async def test_a_gpu_that_no_vendor_has_is_given_up_as_the_run_would(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        decision = plan_view(await planned(world, "Train on an H100 for 2 h, $50"), "")["decision"]
+        assert decision["action"] == "abort"
+        assert decision["reason"] == "no registered vendor has H100"
+
+
 def test_the_command_prints_the_spec_where_nothing_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

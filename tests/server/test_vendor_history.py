@@ -16,10 +16,10 @@ def test_the_record_is_told_in_todays_weight_and_the_block_until_it_ends() -> No
         blocks=(block_for(Trouble.LOST_JOB, None, NOON),),
     )
     told, block = _history(vendor, NOON)
-    assert told.startswith("A100: 3.0 jobs completed, 0.0 never booted, 1.0 lost; ")
+    assert told.startswith("A100: 3 jobs completed, 0 never booted, 1 lost; ")
     assert block == "blocked until 2026-01-01 13:00 UTC: lost a job"
     [later] = _history(vendor, NOON + timedelta(days=30))
-    assert later.startswith("A100: 1.5 jobs completed, 0.0 never booted, 0.5 lost; ")
+    assert later.startswith("A100: 1.5 jobs completed, 0 never booted, 0.5 lost; ")
 
 
 def test_a_vendor_without_jobs_has_no_history() -> None:
