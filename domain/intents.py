@@ -115,10 +115,21 @@ _RESULT: Final = re.compile(
     r"(?:model|results?|files?|artifacts?|weights|output|checkpoint)\b|\bdownload", _I,
 )  # fmt: skip
 _ASKS: Final = re.compile(
-    r"(?:and |so |but |hey,? |hi,? |ok(?:ay)?,? )?(?:how (?:much|many)\b.*|"
-    r"(?:how|what|which|why|who|where|when|do you|does|is there|are there)\b.*\?\s*)",
+    r"(?:and |so |but |hey,? |hi,? |ok(?:ay)?,? )?(?!(?:how|what) about\b)(?:how (?:much|many)\b.*|"
+    r"(?:what(?:'s| is| are)|(?:(?:can|could) you )?tell me) (?:the |your )?"
+    r"(?:hourly )?(?:prices?|costs?|rates?)\b.*|"
+    r"(?:how|what|which|why|who|where|when|do you|does|is there|are there)\b.*\?\s*|"
+    r"(?:is|are) (?:an?|the|any)\b.*\?\s*|(?:can|could) you tell me\b.*\?\s*|"
+    r"[\w ]{0,40}\b(?:prices?|costs?)\s*\?\s*)",
     _I | re.DOTALL,
 )  # fmt: skip
+_OF_A_RUN: Final = re.compile(
+    r"\b(?:did|was|were|spent|paid|why)\b|\bmy (?:\w+ ){0,2}(?:run|job|model|results?)\b", _I
+)
+_GREETS: Final = re.compile(
+    r"(?:hello|hi|hey|howdy|good (?:morning|afternoon|evening|day))(?: (?:there|all|again|agent))?",
+    _I,
+)
 _SPENT: Final = re.compile(
     r"\bspen[dt]|\bspending|\bcosts?\b|\bpaid\b|\bpay(?:ments?)?\b|\bmoney\b|\bcharge|\breceipt|"
     r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b", _I,
@@ -163,3 +174,20 @@ def read_intent(message: str) -> Intent:
 def asks(message: str) -> bool:
     """Whether a message is put as a question: "how much is an A100?" is no wish to rent one."""
     return bool(_ASKS.fullmatch(plain(message)))
+
+
+def only_asks(message: str) -> bool:
+    """Whether every sentence of it is a question, whatever else it names: "how much does training
+    on an A100 cost?"
+    """
+    return all(_ASKS.fullmatch(part) for part in re.split(r"(?<=[.!?]) ", plain(message)))
+
+
+def asks_of_a_run(message: str) -> bool:
+    """Whether a question is about a run that there was: "how much did my A100 run cost?"."""
+    return bool(_OF_A_RUN.search(plain(message)))
+
+
+def greets(message: str) -> bool:
+    """Whether a message is a greeting and nothing else."""
+    return bool(_GREETS.fullmatch(plain(message).rstrip(" .!")))

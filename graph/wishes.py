@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from domain.errors import InvalidInput
 from domain.goals import (
@@ -17,12 +18,12 @@ from domain.goals import (
     read_budget,
 )
 from domain.goals.reading import hours
-from domain.intents import asks
+from domain.intents import asks, only_asks
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.quotes import Vendor
 from graph.deps import Deps
-from graph.reader import GoalReader, Heard
+from graph.reader import GoalReader, Heard, RuleReader, read_said
 from ledger.drafts import Utterance
 from ledger.run import Run
 
@@ -68,11 +69,26 @@ def is_amount(text: str) -> bool:
 
 def says_no_job(goal: str, reading: Reading) -> str:
     """Why a goal is none that anything could be rented for; empty where it is one."""
+    return f"the goal {why}. {ASK_FOR_JOB}" if (why := _no_job(goal, reading)) else ""
+
+
+def check_says_job(reader: GoalReader, goal: str, now: datetime) -> None:
+    """Raise InvalidInput where the goal is none, as far as that is known before it is read: a model
+    may hear a job where the rules do not, so what they miss is left to the first tick then.
+    """
+    why = _no_job(goal, read_said([Utterance(goal, now)]))
+    if why and (isinstance(reader, RuleReader) or only_asks(goal)):
+        raise InvalidInput("goal", f"it {why}", ASK_FOR_JOB)
+
+
+def _no_job(goal: str, reading: Reading) -> str:
+    if only_asks(goal):
+        return "is a question"
     if reading.job_type is not None:
         return ""
     if reading.gpu_type is None and reading.minutes is None:
-        return f"the goal says neither what to run nor on what. {ASK_FOR_JOB}"
-    return f"the goal is a question. {ASK_FOR_JOB}" if asks(goal) else ""
+        return "says neither what to run nor on what"
+    return "is a question" if asks(goal) else ""
 
 
 def check_budget(goal: str, budget: Usd) -> None:

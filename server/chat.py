@@ -16,7 +16,16 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from domain.errors import InvalidInput, LeaseHeld, NotFound, RenterError
 from domain.goals import ASK_FOR_JOB, DEFAULT_JOB, LONGEST_GOAL, Reading, check_goal
-from domain.intents import QUESTIONS, Intent, Wants, asks, read_intent
+from domain.intents import (
+    QUESTIONS,
+    Intent,
+    Wants,
+    asks,
+    asks_of_a_run,
+    greets,
+    only_asks,
+    read_intent,
+)
 from graph.reader import MOST_SHOWN, read_said
 from graph.talk import HELP, reply
 from graph.transcripts import Transcripts, session_of
@@ -107,14 +116,21 @@ class Chat:
             await self._drafts.forget(user_id)
             yield Said("action", "Forgotten. Tell me a new goal whenever you like.")
             return
-        if asks(text) and not (asked := _read(utterance)).job_type:
-            if asked.gpu_type:
-                yield Said("words", await self._prices(asked.gpu_type))
+        if greets(text):
+            yield Said("words", HELP) if draft else Said("question", ASK_FOR_JOB)
+            return
+        question = only_asks(text) or (asks(text) and not _read(utterance).job_type)
+        if question:
+            gpu = _read(utterance).gpu_type
+            if gpu and not asks_of_a_run(text) and intent.wants in (Wants.SPENT, Wants.OTHER):
+                yield Said("words", await self._prices(gpu))
                 return
-            if draft:
+            if draft or intent.wants is Wants.OTHER:
                 yield Said("words", HELP)
                 return
-        if not draft and intent.wants is not Wants.OTHER and not _is_goal(intent, utterance):
+        if question or (
+            not draft and intent.wants is not Wants.OTHER and not _is_goal(intent, utterance)
+        ):
             async for said in self._about_newest(user_id, intent, message_id):
                 yield said
             return

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from domain.errors import Conflict, LeaseHeld, RenterError
 from graph.wiring import Services, new_run_id
-from graph.wishes import check_budget
+from graph.wishes import check_budget, check_says_job
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -67,6 +67,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
         who.speaks_for(request.user_id)
         check_budget(request.goal, request.budget_total)
         deps = (await keeper.services()).deps
+        check_says_job(deps.reader, request.goal, deps.now())
         run_id = marker.run_id if marker else new_run_id()
         run = await deps.ledger.runs.create(
             run_id, request.user_id, request.goal, request.budget_total, deps.now()

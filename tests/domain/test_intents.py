@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.intents import Wants, asks, read_intent
+from domain.intents import Wants, asks, greets, only_asks, read_intent
 from domain.money import Usd
 
 
@@ -63,7 +63,8 @@ def test_an_approval_may_be_named() -> None:
 @pytest.mark.parametrize(
     "message",
     ["how much is an A100?", "How much does an A100 cost", "what can you do?",
-     "so how many are there", "ok, which vendors are there?"],
+     "so how many are there", "ok, which vendors are there?", "is an A100 available?",
+     "what's the price of an A100", "A100 price?", "can you tell me the price of an H100?"],
 )  # fmt: skip
 def test_a_question_asks(message: str) -> None:
     assert asks(message)
@@ -72,7 +73,23 @@ def test_a_question_asks(message: str) -> None:
 @pytest.mark.parametrize(
     "message",
     ["Train on an A100 for 2 hours, under $5", "what I need is an A100 for 2 hours",
-     "Can you train a model on an A100 for 2 h, under $5?", "hello"],
+     "Can you train a model on an A100 for 2 h, under $5?", "hello",
+     "How about training on an A100 for 2 hours?"],
 )  # fmt: skip
 def test_a_goal_does_not(message: str) -> None:
     assert not asks(message)
+
+
+def test_a_question_before_a_goal_is_not_all_of_it() -> None:
+    assert only_asks("how much is an A100? what does $5 buy?")
+    assert only_asks("how much does training on an A100 for 1.5 hours cost?")
+    assert not only_asks("how much is an A100? Train on one for 2 hours.")
+
+
+@pytest.mark.parametrize(
+    ("message", "is_one"),
+    [("hello", True), ("Hi there!", True), ("Good morning.", True),
+     ("hi, train on an A100", False), ("hell", False)],
+)  # fmt: skip
+def test_a_greeting_is_a_greeting_and_nothing_else(message: str, is_one: bool) -> None:
+    assert greets(message) is is_one

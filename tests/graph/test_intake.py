@@ -42,7 +42,15 @@ async def test_a_gpu_that_no_vendor_has_ends_the_run_unpaid(
         assert world.transfers() == []
 
 
-@pytest.mark.parametrize("goal", ["hello", "how much is an A100?", "what can you do for $5?"])
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "hello",
+        "how much is an A100?",
+        "what can you do for $5?",
+        "how much is training on an A100?",
+    ],
+)
 async def test_what_is_no_goal_ends_the_run_unpaid(database: FreshDatabase, goal: str) -> None:
     async with World.open(database) as world:
         run = await world.start(goal)

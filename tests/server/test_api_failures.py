@@ -69,7 +69,7 @@ async def test_mongodb_down_at_start_and_then_back(
     await mongo_door.shut()
     async with through(settings, mongo_door) as api:
         refused = await api.http.post(
-            "/api/agent-start", json={"userId": "u1", "goal": "g", "budgetTotal": 5}
+            "/api/agent-start", json={"userId": "u1", "goal": "Train", "budgetTotal": 5}
         )
         assert (await api.http.get("/healthz")).status_code == 200
         assert await ready(api) == {"services": False}
@@ -308,7 +308,7 @@ async def test_no_secret_is_in_any_answer_or_log(
     ):
         async with serving(create_app(lambda asked=asked: impatient(asked))) as api:  # type: ignore[misc]
             answers += [await api.http.get("/readyz"), await api.tick("a" * 24)]
-            body = {"userId": "u1", "goal": "g", "budgetTotal": 5}
+            body = {"userId": "u1", "goal": "Train", "budgetTotal": 5}
             answers.append(await api.http.post("/api/agent-start", json=body))
             run_id = answers[-1].json().get("_id", "b" * 24)
             answers.append(await api.tick(run_id))

@@ -27,7 +27,7 @@ from server.commands.client import ServerClient
 from server.http_errors import UNEXPECTED, problem_of
 from tests.server.conftest import Api, failing, opening, serving
 
-START = b'{"userId": "u1", "goal": "g", "budgetTotal": 5}'
+START = b'{"userId": "u1", "goal": "Train", "budgetTotal": 5}'
 JSON = {"content-type": "application/json"}
 ASKED = {"200", "400", "401", "403", "421", "422", "429", "503"}
 """What any question under /api/ may be answered with."""

@@ -145,6 +145,32 @@ async def test_an_unusable_goal_is_named_with_its_remedy(
 
 
 @pytest.mark.parametrize(
+    "goal",
+    ["hello", "how much is an A100?", "what's the price of an A100", "A100 price?",
+     "how much does training on an A100 cost?", "how much is an A100? do you have it?"],
+)  # fmt: skip
+async def test_a_greeting_or_a_question_starts_nothing(api: Api, goal: str) -> None:
+    answer = await started(api, goal=goal)
+
+    assert answer.status_code == 400
+    assert re.match(
+        r"goal: it (says neither|is a question).*For example: Fine-tune a 7B model",
+        answer.json()["error"],
+    )
+    runs = await api.http.get("/api/runs", params={"userId": "u1"})
+    assert runs.json()["runs"] == []
+
+
+@pytest.mark.parametrize(
+    "goal",
+    ["Can you train a model on an A100 for 2 hours?", "How about an A100 for 2 hours?", "2 hours",
+     "How much can you do? Train on an A100 for 2 hours."],
+)  # fmt: skip
+async def test_a_goal_that_is_put_politely_starts(api: Api, goal: str) -> None:
+    assert (await started(api, goal=goal)).status_code == 200
+
+
+@pytest.mark.parametrize(
     ("goal", "status"),
     [
         ("Fine-tune on an A100, under $5", 400),
@@ -178,7 +204,7 @@ async def test_half_a_character_does_not_reach_the_ledger(api: Api) -> None:
 
 
 async def test_the_longest_goal_in_any_script_is_taken(api: Api) -> None:
-    goal = "訓" * 4000
+    goal = "Train " + "訓" * 3994
 
     assert (await api.start(goal=goal))["goal"] == goal
 
@@ -234,20 +260,20 @@ async def test_json_that_is_no_object_is_refused(bare: Api, body: bytes) -> None
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 async def test_a_body_that_does_not_say_it_is_json_is_refused(bare: Api, content_type: str) -> None:
-    answer = await sent(bare, b'{"userId": "u1", "goal": "g", "budgetTotal": 5}', content_type)
+    answer = await sent(bare, b'{"userId": "u1", "goal": "Train", "budgetTotal": 5}', content_type)
 
     assert answer.status_code == 415
     assert "application/json" in answer.json()["error"]
 
 
 async def test_a_charset_beside_the_content_type_is_fine(api: Api) -> None:
-    body = b'{"userId": "u1", "goal": "g", "budgetTotal": 5}'
+    body = b'{"userId": "u1", "goal": "Train", "budgetTotal": 5}'
 
     assert (await sent(api, body, "Application/JSON; charset=utf-8")).status_code == 200
 
 
 async def test_a_body_of_64_kib_is_read_and_a_byte_more_is_not(api: Api) -> None:
-    body = b'{"userId": "u1", "goal": "g", "budgetTotal": 5}'
+    body = b'{"userId": "u1", "goal": "Train", "budgetTotal": 5}'
 
     assert (await sent(api, body.ljust(64 * 1024))).status_code == 200
     answer = await sent(api, body.ljust(64 * 1024 + 1))

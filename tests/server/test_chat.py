@@ -82,6 +82,35 @@ async def test_a_question_gets_an_answer_and_rents_nothing(database: FreshDataba
         assert "cost" not in run.goal
 
 
+async def test_no_question_and_no_greeting_becomes_part_of_a_goal(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        assert await me.told("hello") == ASK_FOR_JOB
+        assert await me.told("what does $5 buy?") == HELP
+        prices = await me.told("how much does training on an A100 cost?")
+        assert prices.startswith("An hour of A100 costs $1.40 at FastGPU")
+        assert await me.told("Train on an A100 for 2 hours") == ASK_FOR_BUDGET
+        assert await me.told("hello") == HELP
+        assert await me.told("how much would it cost to train for longer?") == HELP
+        run = await world.ledger.runs.get(run_of(await me.hears("$5")))
+        assert run.goal == "Train on an A100 for 2 hours"
+
+
+async def test_a_question_about_a_run_is_no_goal_for_the_words_it_names(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        me, run = person(world), await world.start()
+        for message in (
+            "where is my trained model?",
+            "why did my training run fail?",
+            "how is my A100 run going?",
+            "how much did the A100 cost?",
+        ):
+            assert run_of(await me.hears(message)) == run.id, message
+        assert len(await world.ledger.runs.all()) == 1
+
+
 async def test_nearly_stop_is_asked_about_and_a_budget_is_not_lowered(
     database: FreshDatabase,
 ) -> None:
