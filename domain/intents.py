@@ -45,6 +45,7 @@ QUESTIONS: Final = (
 @dataclass(frozen=True, slots=True)
 class Intent:
     """amount: of RAISE, None where it is not clear. total: the amount is the new budget itself.
+    sure: it was said in the words that confirm a large raise.
 
     approval_id: of APPROVE and REJECT, where one was named.
     """
@@ -52,6 +53,7 @@ class Intent:
     wants: Wants
     amount: Usd | None = None
     total: bool = False
+    sure: bool = False
     approval_id: str = ""
 
 
@@ -71,7 +73,9 @@ _STOP_PERHAPS: Final = re.compile(
 )  # fmt: skip
 _LOWER: Final = re.compile(
     r"\b(?:lower|reduce|decrease|cut|shrink|halve)\b.*\b(?:budget|limit|spend(?:ing)?)\b|"
-    r"\b(?:spend|use|pay)\b.*\b(?:no more than|at most|less than|under|below)\b.*[0-9]", _I,
+    r"\b(?:spend|use|pay)\b.*\b(?:no more than|at most|less than|under|below)\b.*[0-9]|"
+    r"\b(?:don't|do not|never) (?:spend|use|pay) (?:more than|over|above)\b.*[0-9]|"
+    r"\bonly (?:spend|use|pay)\b.*[0-9]|\bmake (?:the|my|your|its) (?:budget|limit)\b.*[0-9]", _I,
 )  # fmt: skip
 _MONEY: Final = rf"(?:up to )?(?P<a>(?:us)?\$? ?(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?)?)"
 _MAY: Final = (
@@ -95,6 +99,9 @@ _RAISE_TO: Final = re.compile(
     rf"{_MAY}(?:raise|increase|set|bump) (?:the |my |your |its )?(?:budget|"
     rf"limit) to {_MONEY}{_END}",
     _I,
+)
+_IN_ALL: Final = re.compile(
+    rf"{_MAY}(?:spend|use) {_MONEY} (?:in (?:all|total)|altogether){_END}", _I
 )
 _RAISE_BY_WHAT: Final = re.compile(
     rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|(?:raise|increase) (?:the |my |"
@@ -149,17 +156,19 @@ def read_intent(message: str) -> Intent:
         return Intent(Wants(found["what"].lower()), approval_id=(found["id"] or "").lower())
     if _STOP.fullmatch(words):
         return Intent(Wants.STOP)
-    for pattern in (*_RAISES, _RAISE_TO):
+    for pattern in (*_RAISES, _RAISE_TO, _IN_ALL):
         if found := pattern.fullmatch(words):
             amount = read_answer(found["a"]).amount
-            return Intent(Wants.RAISE, amount, total=pattern is _RAISE_TO)
+            total = pattern in (_RAISE_TO, _IN_ALL)
+            return Intent(Wants.RAISE, amount, total=total, sure=pattern is _IN_ALL)
     if _RAISE_BY_WHAT.fullmatch(words):
         return Intent(Wants.RAISE)
     if _GO_ON.fullmatch(words):
         return Intent(Wants.GO_ON)
     if not asks(text):
         if _LOWER.search(text):
-            return Intent(Wants.LOWER)
+            by = re.search(r"\bby\b", text)  # "by $50" is no budget
+            return Intent(Wants.LOWER, None if by else read_answer(text).amount)
         if _STOP_PERHAPS.search(text):
             return Intent(Wants.STOP_PERHAPS)
     if _RESULT.search(text):

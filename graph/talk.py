@@ -25,6 +25,8 @@ from tools.wire.untrusted import clean_text
 LONGEST_WORDS: Final = 200
 """Characters of a vendor's own words that an answer repeats."""
 MOST_PAYMENTS: Final = 20
+MOST_TIMES: Final = 10
+"""A raise to more than this many times the budget is asked about first."""
 _NEXT: Final = {
     "intake": "its goal is read first",
     "assess_budget": "its budget is looked at next",
@@ -66,11 +68,10 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
         case Wants.RAISE:
             return await raise_budget(deps, run, intent, message_id)
         case Wants.LOWER:
-            return Reply(
-                f"I can raise a budget, not lower it. {money_of(run)} I rent nothing more once you "
-                'say "stop".'
-            )
+            return lower_budget(run, intent)
         case Wants.STOP_PERHAPS:
+            if run.status.ended:
+                return Reply(f"The run has ended already: it is {run.status.value}.")
             return Reply('Shall I end the run? Then say "stop".', "question")
         case Wants.STOP:
             return await stop(deps, run)
@@ -162,9 +163,18 @@ async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) ->
         return Reply('How much more may I spend? Say it like "you may spend $2 more".', "question")
     amount = intent.amount
     if intent.total:
+        if intent.amount < run.budget_total:
+            return lower_budget(run, intent)
         amount = intent.amount - run.budget_total
-        if amount.micros <= 0:
+        if not amount:
             return Reply(f"The budget is {run.budget_total} already. I left it as it is.")
+    total = run.budget_total + amount
+    if total.micros > MOST_TIMES * run.budget_total.micros and not intent.sure:
+        return Reply(
+            f"That makes {total}, more than {MOST_TIMES} times the budget of {run.budget_total}. "
+            f'If you mean it, say "you may spend {total} in all".',
+            "question",
+        )
     seen = run.budget_total if intent.total else None
     after = await deps.ledger.budget.raise_total(run.id, message_id, amount, deps.now(), seen=seen)
     await deps.ledger.observations.append(
@@ -186,6 +196,19 @@ async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) ->
     if cap is not None and after.budget_total > cap:
         said += f" This server lets no run spend more than {cap}, though."
     return Reply(said, "action", {"raisedBy": amount.dollars()})
+
+
+def lower_budget(run: Run, intent: Intent) -> Reply:
+    """That it stays as it is, and how a person gets what they want."""
+    if intent.amount and intent.amount > run.budget_total:
+        return Reply(
+            f"I spend no more than {run.budget_total} as it is. If you want me to spend more, say "
+            f'"you may spend {intent.amount} in all".'
+        )
+    return Reply(
+        f"I can raise a budget, not lower it. {money_of(run)} I rent nothing more once you say "
+        '"stop".'
+    )
 
 
 async def stop(deps: Deps, run: Run) -> Reply:

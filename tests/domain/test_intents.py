@@ -17,7 +17,9 @@ from domain.money import Usd
         ("stop", Wants.STOP), ("Cancel the run, please"[:14], Wants.STOP), ("STOP!", Wants.STOP),
         ("approve", Wants.APPROVE), ("I approve.", Wants.APPROVE), ("reject it", Wants.REJECT),
         ("lower the budget to $3", Wants.LOWER), ("reduce my spending limit", Wants.LOWER),
-        ("spend no more than $3", Wants.LOWER), ("can you stop?", Wants.STOP_PERHAPS),
+        ("spend no more than $3", Wants.LOWER), ("don't spend more than $3", Wants.LOWER),
+        ("only spend $3", Wants.LOWER), ("make the budget $3", Wants.LOWER),
+        ("please abort", Wants.STOP), ("can you stop?", Wants.STOP_PERHAPS),
         ("abort mission", Wants.STOP_PERHAPS), ("never mind", Wants.STOP_PERHAPS),
         ("pause it", Wants.STOP_PERHAPS), ("when will it stop?", Wants.STATUS),
         ("don't stop", Wants.OTHER), ("why did it fail?", Wants.STATUS),
@@ -47,13 +49,26 @@ def test_words_that_are_not_the_whole_message_move_nothing(message: str) -> None
     [("you may spend 2 more", 2, False), ("You may spend $2.50 more.", 2.5, False),
      ("you can spend another 5 dollars", 5, False), ("spend two more", 2, False),
      ("add $2 to the budget", 2, False), ("raise the budget by 2", 2, False),
-     ("raise the budget to $8", 8, True), ("you may spend more", None, False)],
+     ("raise the budget to $8", 8, True), ("you may spend more", None, False),
+     ("you may spend $505.00 in all", 505, True), ("spend 8 dollars in total", 8, True)],
 )  # fmt: skip
 def test_more_to_spend_names_the_amount(message: str, dollars: float | None, total: bool) -> None:
     intent = read_intent(message)
     assert intent.wants is Wants.RAISE
     assert intent.amount == (Usd.parse(dollars) if dollars else None)
     assert intent.total is total
+
+
+def test_only_the_words_that_confirm_are_sure() -> None:
+    assert read_intent("you may spend $505 in all").sure
+    for message in ("raise the budget to $505", "you may spend $500 more"):
+        assert not read_intent(message).sure
+    assert read_intent("may you spend $505 in all?").wants is not Wants.RAISE
+
+
+def test_a_lower_budget_has_its_amount_but_not_what_to_lower_it_by() -> None:
+    assert read_intent("lower the budget to $3").amount == Usd.parse(3)
+    assert read_intent("lower the budget by $3").amount is None
 
 
 def test_an_approval_may_be_named() -> None:

@@ -124,8 +124,16 @@ async def test_nearly_stop_is_asked_about_and_a_budget_is_not_lowered(
         )
         now = await world.run(run)
         assert (now.cancel_requested, now.budget_total) == ("", Usd.parse(5))
+        for message in ("set the budget to $3", "you may spend $3 in all", "only spend $3"):
+            assert (await me.told(message, run.id)).startswith("I can raise a budget, not lower it")
+        assert 'say "you may spend $20.00 in all"' in await me.told("make the budget $20", run.id)
+        assert (await world.run(run)).budget_total == Usd.parse(5)
         await me.told("Train on an A100")
         assert (await me.told("never mind")).startswith("Forgotten.")
+        await me.told("stop", run.id)
+        assert await me.told("abort mission", run.id) == (
+            "The run has ended already: it is cancelled."
+        )
 
 
 async def test_why_a_job_failed_and_where_the_result_is_are_told(database: FreshDatabase) -> None:
@@ -235,6 +243,31 @@ async def test_the_budget_is_raised_once_for_each_message(database: FreshDatabas
             "The owner raised the budget by $1.00 to $4.00": 1,
             "The owner raised the budget by $1.00 to $5.00": 1,
         }
+
+
+@pytest.mark.parametrize("message", ["you may spend $500 more", "raise the budget to $505"])
+async def test_a_raise_to_more_than_ten_times_the_budget_is_asked_about(
+    database: FreshDatabase, message: str
+) -> None:
+    async with World.open(database) as world:
+        me, run = person(world), await world.start(dollars=5)
+        [_, asked] = await me.hears(message, run.id)
+        assert (asked.kind, asked.text) == (
+            "question",
+            "That makes $505.00, more than 10 times the budget of $5.00. If you mean it, say "
+            '"you may spend $505.00 in all".',
+        )
+        assert (await world.run(run)).budget_total == Usd.parse(5)
+        said = await me.told("you may spend $505.00 in all", run.id)
+        assert said.startswith("Done: I may spend $500.00 more, $505.00 in all.")
+        check_books(await world.run(run))
+
+
+async def test_a_raise_to_ten_times_the_budget_is_done_at_once(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start(dollars=5)
+        assert (await person(world).told("add $45", run.id)).startswith("Done: ")
+        assert (await world.run(run)).budget_total == Usd.parse(50)
 
 
 async def test_a_raise_without_an_amount_is_asked_back(database: FreshDatabase) -> None:
