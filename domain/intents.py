@@ -23,6 +23,9 @@ class Wants(StrEnum):
     """What did you spend, and why?"""
     RESULT = "result"
     """Where is my model?"""
+    RUNS = "runs"
+    """List my runs."""
+    THANKS = "thanks"
     STOP = "stop"
     STOP_PERHAPS = "stop_perhaps"
     """Close to "stop", and too close to something else to be done unasked."""
@@ -37,7 +40,8 @@ class Wants(StrEnum):
 
 
 QUESTIONS: Final = (
-    Wants.STATUS, Wants.SPENT, Wants.RESULT, Wants.LOWER, Wants.STOP_PERHAPS
+    Wants.STATUS, Wants.SPENT, Wants.RESULT, Wants.RUNS, Wants.THANKS, Wants.LOWER,
+    Wants.STOP_PERHAPS,
 )  # fmt: skip
 """What is only answered: it changes nothing."""
 
@@ -133,6 +137,15 @@ _ASKS: Final = re.compile(
 _OF_A_RUN: Final = re.compile(
     r"\b(?:did|was|were|spent|paid|why)\b|\bmy (?:\w+ ){0,2}(?:run|job|model|results?)\b", _I
 )
+_RUNS: Final = re.compile(
+    r"(?:please |can you |could you )?(?:(?:(?:list|show|give)(?: me)?|what are|which are) )?"
+    r"(?:all (?:of )?)?my (?:recent |latest |last |past |old |open )?(?:runs|jobs)(?: please)?\??|"
+    r"(?:what|which) (?:runs|jobs) (?:do|did) i (?:have|start)\??|list (?:all )?(?:the )?runs", _I,
+)  # fmt: skip
+_THANKS: Final = re.compile(
+    r"(?:(?:ok(?:ay)?|great|perfect|cool|nice),? )?(?:many )?(?:thanks|thank you|thx|cheers)"
+    r"(?:,? (?:a lot|so much|very much|again|for (?:that|this|the help|your help)))*", _I,
+)  # fmt: skip
 _GREETS: Final = re.compile(
     r"(?:hello|hi|hey|howdy|good (?:morning|afternoon|evening|day))(?: (?:there|all|again|agent))?",
     _I,
@@ -165,6 +178,10 @@ def read_intent(message: str) -> Intent:
         return Intent(Wants.RAISE)
     if _GO_ON.fullmatch(words):
         return Intent(Wants.GO_ON)
+    if _RUNS.fullmatch(words):
+        return Intent(Wants.RUNS)
+    if _THANKS.fullmatch(words):
+        return Intent(Wants.THANKS)
     if not asks(text):
         if _LOWER.search(text):
             by = re.search(r"\bby\b", text)  # "by $50" is no budget

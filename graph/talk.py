@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from domain.approvals import Approval, ApprovalState
 from domain.errors import Conflict
+from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants
 from domain.jobs import JobStatus
 from domain.journal import Entry, Note
@@ -20,6 +21,7 @@ from ledger.jobs import Job
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.run import Run
+from ledger.runs import FETCH
 from tools.wire.untrusted import clean_text
 
 LONGEST_WORDS: Final = 200
@@ -37,9 +39,15 @@ _NEXT: Final = {
     "recover": "another vendor is looked for",
 }
 """A phase → what comes next, in words."""
+LONGEST_GOAL_SHOWN: Final = 80
+MOST_LISTED: Final = 10
+MOST_READ: Final = 50
+"""Runs that are looked through for them: purchases of `gpu-renter pay` are among these."""
+WELCOME: Final = "You are welcome."
 HELP: Final = (
-    'Ask me "how is it going?" or "what did you spend and why?". You can also say "stop", '
-    '"you may spend 2 more", "go on", and "approve" or "reject" when a payment waits for you.'
+    'Ask me "how is it going?", "what did you spend and why?" or "list my runs". You can also say '
+    '"stop", "you may spend 2 more", "go on", and "approve" or "reject" when a payment waits for '
+    "you."
 )
 
 
@@ -65,6 +73,10 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
             return await what_was_spent(deps, run)
         case Wants.RESULT:
             return await where_the_result_is(deps, run)
+        case Wants.RUNS:
+            return await list_runs(deps, run.user_id)
+        case Wants.THANKS:
+            return Reply(WELCOME)
         case Wants.RAISE:
             return await raise_budget(deps, run, intent, message_id)
         case Wants.LOWER:
@@ -110,6 +122,19 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
             f'you: say "approve" or "reject" ({approval.id}).'
         )
     return Reply(" ".join(said), data={"status": run.status.value})
+
+
+async def list_runs(deps: Deps, user_id: str) -> Reply:
+    """The user's newest runs, each with its id, its state and its goal."""
+    recent = await deps.ledger.runs.recent(user_id=user_id, limit=MOST_READ)
+    runs = [run for run in recent if run.phase != FETCH][:MOST_LISTED]
+    if not runs:
+        return Reply(f"You have no runs yet. {ASK_FOR_JOB}")
+    lines = [
+        f"- {run.id}, {run.status.value}: {clean_text(run.goal, LONGEST_GOAL_SHOWN)}"
+        for run in runs
+    ]
+    return Reply("\n".join(["Your newest runs:", *lines]), data={"runIds": [r.id for r in runs]})
 
 
 async def where_the_result_is(deps: Deps, run: Run) -> Reply:

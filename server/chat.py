@@ -27,7 +27,7 @@ from domain.intents import (
     read_intent,
 )
 from graph.reader import MOST_SHOWN, read_said
-from graph.talk import HELP, reply
+from graph.talk import HELP, WELCOME, list_runs, reply
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services, new_run_id
 from graph.wishes import Refusal, Wish, begin, understand, understood
@@ -115,6 +115,12 @@ class Chat:
         ):
             await self._drafts.forget(user_id)
             yield Said("action", "Forgotten. Tell me a new goal whenever you like.")
+            return
+        if intent.wants is Wants.RUNS:
+            yield Said("words", (await list_runs(self._deps, user_id)).text)
+            return
+        if intent.wants is Wants.THANKS:
+            yield Said("words", WELCOME)
             return
         if greets(text):
             yield Said("words", HELP) if draft else Said("question", ASK_FOR_JOB)

@@ -25,6 +25,9 @@ from domain.money import Usd
         ("don't stop", Wants.OTHER), ("why did it fail?", Wants.STATUS),
         ("what went wrong?", Wants.STATUS), ("where is my model?", Wants.RESULT),
         ("how do I download it?", Wants.RESULT), ("where are the results", Wants.RESULT),
+        ("list my runs", Wants.RUNS), ("my runs?", Wants.RUNS), ("show me my jobs", Wants.RUNS),
+        ("what runs do I have?", Wants.RUNS), ("thanks", Wants.THANKS),
+        ("OK, thank you very much!", Wants.THANKS), ("no thanks to you it failed", Wants.OTHER),
         ("go on", Wants.GO_ON), ("continue", Wants.GO_ON), ("tell me a joke", Wants.OTHER),
     ],
 )  # fmt: skip

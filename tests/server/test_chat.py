@@ -17,7 +17,8 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.tokens import ModelUse
 from graph.reader import Asked, RuleReader
-from graph.talk import HELP
+from graph.talk import HELP, WELCOME
+from ledger.runs import FETCH
 from tests.support.builders import check_books
 from tests.support.chatting import Person, person, run_of
 from tests.support.stack import FreshDatabase
@@ -151,6 +152,43 @@ async def test_why_a_job_failed_and_where_the_result_is_are_told(database: Fresh
         where = await me.told("where is my model?", run.id)
         assert str(done.artifact_path) in where
         assert str(done.artifact_sha256) in where
+
+
+async def test_a_users_own_runs_are_listed_the_newest_first(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me, now = person(world), world.clock.now()
+        assert await me.told("list my runs") == f"You have no runs yet. {ASK_FOR_JOB}"
+        runs = world.ledger.runs
+        await runs.create("bought", "user_1", "GET", Usd.parse(1), now, phase=FETCH)
+        await runs.create("hers", "user_2", "Render", Usd.parse(1), now)
+        first = await world.start("Train on an A100")
+        await me.told("stop", first.id)
+        world.clock.advance(1)
+        second = await world.start("Fine-tune on an A100 " + "for a long while " * 10)
+        assert await me.told("Train on an A100") == ASK_FOR_BUDGET
+        for run_id in (None, second.id):
+            listed = await me.told("list my runs", run_id)
+            head, newest, oldest = listed.split("\n")
+            assert head == "Your newest runs:"
+            assert newest.startswith(f"- {second.id}, running: Fine-tune on an A100 for a long")
+            assert len(newest) < 150
+            assert oldest == f"- {first.id}, cancelled: Train on an A100"
+            assert await me.told("thanks!", run_id) == WELCOME
+        run = await runs.get(run_of(await me.hears("$5")))
+        assert run.goal == "Train on an A100"
+
+
+async def test_the_failure_of_the_last_job_and_of_the_run_are_told(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        me, run = person(world), await world.start("Fine-tune on an A100, no ReliableGPU", 2)
+        await world.tick_until(run, "Run failed")
+        why = await me.told("why did it fail?")
+        assert why.startswith("Your run is failed (")
+        assert "The job at gpu_vendor_1 is failed" in why
+        assert 'It ended with "GPU node lost after epoch' in why
+        chosen = await me.told("why did you choose that vendor?")
+        assert "to gpu_vendor_1 for 60 minutes of A100" in chosen
+        assert "Why: " in chosen
 
 
 async def test_a_half_said_goal_outlives_the_process(database: FreshDatabase) -> None:
