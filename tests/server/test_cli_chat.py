@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import pty
 import signal
 import sys
+import termios
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -105,6 +108,34 @@ async def test_ctrl_c_leaves_at_once_while_nothing_is_typed() -> None:
         with suppress(ProcessLookupError):
             talking.kill()
         await talking.wait()
+
+
+async def test_ctrl_c_leaves_at_once_in_the_middle_of_a_piped_line() -> None:
+    theirs, ours = os.pipe()
+    talking = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server.cli", "chat", "--url", "http://127.0.0.1:1"),
+        stdin=theirs,
+        cwd=ROOT,
+    )
+    try:
+        os.write(ours, b"hel")
+        await asyncio.to_thread(_until_read, theirs)
+        talking.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(talking.wait(), 20) == 130
+    finally:
+        os.close(ours)
+        os.close(theirs)
+        with suppress(ProcessLookupError):
+            talking.kill()
+        await talking.wait()
+
+
+def _until_read(pipe: int) -> None:
+    """Wait until nothing is left in it: who reads it has taken that, and waits for more."""
+    deadline = time.monotonic() + 20
+    while any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("ends", ["", "\n"])
