@@ -68,7 +68,7 @@ def now() -> datetime:
 
 
 def new_run_id() -> str:
-    """24 hex digits, as the seed's ids, but not to be guessed."""
+    """24 hex digits, as MongoDB's own ids, but not to be guessed."""
     return secrets.token_hex(12)
 
 
