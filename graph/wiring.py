@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -59,6 +59,9 @@ class Services:
     deps: Deps
     checkpoints: Checkpoints
     graph: Graph
+
+
+OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 
 
 def now() -> datetime:

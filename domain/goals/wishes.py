@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from domain.goals.gpus import GPU_TYPES, canonical
 from domain.jobs import Preference
 
-_I: Final = re.IGNORECASE
-JOB_TYPES: Final = ("fine-tune", "training", "inference", "evaluation", "rendering")
+JobType = Literal["fine-tune", "training", "inference", "evaluation", "rendering"]
 
-_JOBS: Final = (
+_I: Final = re.IGNORECASE
+_JOBS: Final[tuple[tuple[JobType, str], ...]] = (
     ("fine-tune", r"(?<!my )(?<!our )(?<!a )fine[\s-]?tun(?:e|ing)\b|fine[\s-]?tun(?:e|ing)|"
                   r"q?lora\b|sft\b"),
     ("inference", r"inferenc|\bserv(?:e|ing)\b|\bgenerat(?:e|ing)\b|\btranscri|"
@@ -57,7 +57,7 @@ _NO_NAMES: Final = frozenset(
 )  # fmt: skip
 
 
-def read_job_type(text: str) -> str | None:
+def read_job_type(text: str) -> JobType | None:
     """The kind of job that is named first."""
     found = [
         (match.start(), order, kind)

@@ -129,9 +129,6 @@ class VendorClient(Protocol):
     async def quote(self, vendor: Vendor, spec: JobSpec, minutes: int) -> Quote:
         """The vendor's binding price for `minutes` of `spec.gpu_type`. Idempotent."""
 
-    def request_body(self, order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
-        """The exact body `submit_job` sends for these arguments: the same on every call."""
-
     async def submit_job(
         self,
         vendor: Vendor,
