@@ -32,7 +32,7 @@ from domain.slices import SliceRule
 SLICES: Final = SliceRule(first_minutes=60, exposure=Usd(2_000_000))
 """The product's defaults."""
 SEED_VENDORS: Final = 2
-"""The seed document knows vendor 1 and vendor 2."""
+"""The policy "seed" knows vendor 1 and vendor 2 alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,9 +67,8 @@ _ANSWER: Final = re.compile(
     r"(?:,? (?P<id>apr_[0-9a-f]{8,64}))?", _I,
 )  # fmt: skip
 _STOP: Final = re.compile(
-    r"(?:please )?(?:stop|cancel|abort|end)(?: (?:it|this|that|everything|now|please|(?:the |"
-    r"this |my )?"
-    r"(?:run|job)))*", _I,
+    r"(?:please )?(?:stop|cancel|abort|end)"
+    r"(?: (?:it|this|that|everything|now|please|(?:the |this |my )?(?:run|job)))*", _I,
 )  # fmt: skip
 _STOP_PERHAPS: Final = re.compile(
     r"(?<!don't )(?<!not )(?<!never )\b(?:stop|cancel|abort|kill|quit|pause|halt)\b|"
@@ -86,47 +85,43 @@ _MAY: Final = (
     r"(?:ok(?:ay)?,? )?(?:you (?:may|can)(?: now| also)?|please|go ahead and|feel free to)? ?"
 )
 _END: Final = r"(?: (?:on it|on this|for it|for this|if you need it|if needed|please))?"
+_THE_BUDGET: Final = r"(?:the |my |your |its )?(?:budget|limit)"
 _RAISES: Final = tuple(
     re.compile(pattern, _I)
     for pattern in (
-        rf"{_MAY}(?:spend|use|take|have) (?:another|an? (?:extra|"
-        rf"additional)) {_MONEY}(?: more)?{_END}",
-        rf"{_MAY}(?:spend|use|take|have) {_MONEY} (?:more|extra|on top|in addition)(?: usdc?|"
-        rf" dollars?|"
-        rf" bucks?)?{_END}",
+        rf"{_MAY}(?:spend|use|take|have) "
+        rf"(?:another|an? (?:extra|additional)) {_MONEY}(?: more)?{_END}",
+        rf"{_MAY}(?:spend|use|take|have) {_MONEY} "
+        rf"(?:more|extra|on top|in addition)(?: usdc?| dollars?| bucks?)?{_END}",
         rf"{_MAY}add (?:another )?{_MONEY}(?: (?:to (?:the|my|your|its) budget|more))?{_END}",
-        rf"{_MAY}(?:raise|increase|extend|bump) (?:the |my |your |its )?(?:budget|"
-        rf"limit) by {_MONEY}{_END}",
+        rf"{_MAY}(?:raise|increase|extend|bump) {_THE_BUDGET} by {_MONEY}{_END}",
     )
 )
 _RAISE_TO: Final = re.compile(
-    rf"{_MAY}(?:raise|increase|set|bump) (?:the |my |your |its )?(?:budget|"
-    rf"limit) to {_MONEY}{_END}",
-    _I,
+    rf"{_MAY}(?:raise|increase|set|bump) {_THE_BUDGET} to {_MONEY}{_END}", _I
 )
 _IN_ALL: Final = re.compile(
     rf"{_MAY}(?:spend|use) {_MONEY} (?:in (?:all|total)|altogether){_END}", _I
 )
 _RAISE_BY_WHAT: Final = re.compile(
-    rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|(?:raise|increase) (?:the |my |"
-    rf"your )?"
-    r"(?:budget|limit))(?: money)?", _I,
+    rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|"
+    r"(?:raise|increase) (?:the |my |your )?(?:budget|limit))(?: money)?", _I,
 )  # fmt: skip
 _GO_ON: Final = re.compile(
     r"(?:please )?(?:go(?: on| ahead)?|continue|carry on|keep going|proceed|next|tick|"
-    r"start(?: it)?|"
-    r"run it)(?: please)?", _I,
+    r"start(?: it)?|run it)(?: please)?", _I,
 )  # fmt: skip
 _FAILED: Final = re.compile(
-    r"\b(?:why|what|how)\b.*\b(?:fail(?:ed|s|ing|ure)?|broke|crash(?:ed)?|wrong|die|died|error|"
-    r"lost)\b", _I,
+    r"\b(?:why|what|how)\b.*"
+    r"\b(?:fail(?:ed|s|ing|ure)?|broke|crash(?:ed)?|wrong|die|died|error|lost)\b", _I,
 )  # fmt: skip
 _RESULT: Final = re.compile(
     r"\b(?:where|how)\b.*\b(?:my |the )(?:trained |finished |fine-?tuned )?"
     r"(?:model|results?|files?|artifacts?|weights|output|checkpoint)\b|\bdownload", _I,
 )  # fmt: skip
 _ASKS: Final = re.compile(
-    r"(?:and |so |but |hey,? |hi,? |ok(?:ay)?,? )?(?!(?:how|what) about\b)(?:how (?:much|many)\b.*|"
+    r"(?:and |so |but |hey,? |hi,? |ok(?:ay)?,? )?(?!(?:how|what) about\b)"
+    r"(?:how (?:much|many)\b.*|"
     r"(?:what(?:'s| is| are)|(?:(?:can|could) you )?tell me) (?:the |your )?"
     r"(?:hourly )?(?:prices?|costs?|rates?)\b.*|"
     r"(?:how|what|which|why|who|where|when|do you|does|is there|are there)\b.*\?\s*|"
@@ -156,8 +151,8 @@ _SPENT: Final = re.compile(
 )  # fmt: skip
 _STATUS: Final = re.compile(
     r"\bhow(?:'s| is| are| far| long)\b|\bstatus\b|\bprogress\b|\bupdate\b|\bdone\b|\bfinished\b|"
-    r"\bready\b|\bhappening\b|\brunning\b|\beta\b|\bwhen\b|\bwhere\b|\bwhat(?:'s| is) (?:up|new|"
-    r"going)", _I,
+    r"\bready\b|\bhappening\b|\brunning\b|\beta\b|\bwhen\b|\bwhere\b|"
+    r"\bwhat(?:'s| is) (?:up|new|going)", _I,
 )  # fmt: skip
 
 

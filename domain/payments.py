@@ -47,7 +47,7 @@ class PaymentState(StrEnum):
 
     @property
     def status(self) -> str:
-        """The seed document's word for this state: pending, completed or failed."""
+        """This state in one of three words: pending, completed or failed."""
         return _STATUS[self]
 
 

@@ -31,6 +31,7 @@ from domain.goals import (
 from domain.goals.durations import LONGEST_SPAN
 from domain.goals.gpus import canonical
 from domain.goals.reading import budget_question
+from domain.goals.wishes import JobType
 from domain.intents import Wants, read_intent
 from domain.jobs import Preference
 from domain.money import Usd
@@ -121,7 +122,7 @@ class SaidGoal(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    jobType: Literal["fine-tune", "training", "inference", "evaluation", "rendering"] | None = None
+    jobType: JobType | None = None
     gpuType: Annotated[str, Field(max_length=32)] | None = None
     gpuCount: Annotated[int, Field(ge=1, le=999)] | None = None
     maxHours: (

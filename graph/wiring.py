@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -61,6 +61,9 @@ class Services:
     graph: Graph
 
 
+OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
+
+
 def now() -> datetime:
     """The time, in whole milliseconds: what MongoDB keeps."""
     moment = datetime.now(UTC)
@@ -68,7 +71,7 @@ def now() -> datetime:
 
 
 def new_run_id() -> str:
-    """24 hex digits, as the seed's ids, but not to be guessed."""
+    """24 hex digits, as MongoDB's own ids, but not to be guessed."""
     return secrets.token_hex(12)
 
 

@@ -196,7 +196,7 @@ _FIELDS: Final = {
     "refund_tx": "refundTx",
     "refunded": "refunded",
 }
-"""Names here → names in the document (the seed's where it has one)."""
+"""Names here → names in the document."""
 
 
 def _document(payment: Payment) -> Document:

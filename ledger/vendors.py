@@ -1,8 +1,8 @@
 """The vendor registry: who may be dealt with, where, at which address they are paid, and what
 their jobs came to.
 
-Documents have the seed's shape, so that they can be inserted by hand; `basePricePerHour` is in
-dollars there, a list price to compare by and never an amount to pay.
+Documents have the seed's shape (CONTRIBUTING.md), so that they can be inserted by hand;
+`basePricePerHour` is in dollars there, a list price to compare by and never an amount to pay.
 
 What jobs came to is kept beside it, and survives runs and registering again: `record`, plain
 counts; `outcomes<half-life>d`, faded sums by GPU type; `blocks`, by kind of trouble; `booked`, the

@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from graph.settings import Settings
-from graph.wiring import Services, now, open_services
+from graph.wiring import OpenServices, Services, now, open_services
 from server.access import check_exposure, keys_required
 from server.bodies import Bodies
 from server.callbacks import callback_routes
@@ -24,16 +24,15 @@ from server.events import Streams, event_routes
 from server.guard import Guard
 from server.http_errors import add_error_handlers
 from server.idempotency import Idempotent
-from server.keeper import Keeper, OpenServices
+from server.keeper import Keeper
 from server.local import LocalStack, attach
 from server.routes import api_routes, health_routes
 from server.seed import seed_local
+from server.telemetry.logs import TOO_TALKATIVE
 from server.telemetry.routes import metrics_routes
 from server.telemetry.watch import Telemetry
 
 LOG: Final = logging.getLogger(__name__)
-TOO_TALKATIVE: Final = ("httpx", "httpcore", "pymongo")
-"""Their logs have whole addresses and documents, and with them RPC keys and signed payments."""
 
 DESCRIPTION: Final = """\
 An agent that rents GPUs and pays for them in USDC over x402, within a budget.

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from domain.errors import DependencyDown, RenterError
-from graph.wiring import Services
+from graph.wiring import OpenServices, Services
 from server.books import reconciled
 from server.webhooks import delivering
 
 LOG: Final = logging.getLogger(__name__)
 PATIENCE_S: Final = 10.0
 """How long a request waits for the services to be opened."""
-
-OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 
 
 class Keeper:

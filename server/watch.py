@@ -13,9 +13,9 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from domain.errors import DependencyDown, LeaseHeld
-from server.run_picture import ENTRY_STYLES, Json, money_of, picture, run_list
+from server.run_picture import ENTRY_STYLES, Json, picture, run_list
 
-__all__ = ["follow", "money_of", "picture", "run_list"]
+__all__ = ["follow", "picture", "run_list"]
 
 BUSY_WAIT_S: Final = 0.5
 """Between two tries while another tick works on the run."""

@@ -1,7 +1,8 @@
 """A goal in plain words, read without a model.
 
 text       the words: what is usable, and numbers in digits or words
-amounts    money: a limit, a rate, something past, or unclear
+currency   money as it is written, in dollars
+amounts    what an amount is: a limit, a rate, something past, or unclear
 gpus       which, and how many
 durations  how long, and "within 6 hours"
 deadlines  by when

@@ -11,8 +11,8 @@ from typing import Final
 
 from domain.errors import InvalidInput
 from domain.goals.text import DIGITS, IN_WORDS, number
+from domain.jobs import MINUTES_PER_HOUR
 
-MINUTES_PER_HOUR: Final = 60
 LONGEST_JOB_HOURS: Final = 24 * 30
 LONGEST_SPAN: Final = timedelta(days=366)
 

@@ -31,6 +31,11 @@ IN_WORDS: Final = (
 NUMBER: Final = rf"(?:{DIGITS}|{IN_WORDS})"
 
 
+def one_of(*alternatives: str) -> str:
+    """A regular expression for any of these, tried in this order."""
+    return f"(?:{'|'.join(alternatives)})"
+
+
 def check_goal(goal: object) -> str:
     """The goal, stripped of space and control characters. Raises InvalidInput."""
     if not isinstance(goal, str):

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from domain.goals.gpus import GPU_TYPES, canonical
 from domain.jobs import Preference
 
-_I: Final = re.IGNORECASE
-JOB_TYPES: Final = ("fine-tune", "training", "inference", "evaluation", "rendering")
+JobType = Literal["fine-tune", "training", "inference", "evaluation", "rendering"]
 
-_JOBS: Final = (
+_I: Final = re.IGNORECASE
+_JOBS: Final[tuple[tuple[JobType, str], ...]] = (
     ("fine-tune", r"(?<!my )(?<!our )(?<!a )fine[\s-]?tun(?:e|ing)\b|fine[\s-]?tun(?:e|ing)|"
                   r"q?lora\b|sft\b"),
-    ("inference", r"inferenc|\bserv(?:e|ing)\b|\bgenerat(?:e|ing)\b|\btranscri|\bembed(?:s|"
-                  r"ding)?\b|"
-                  r"\bhost(?:ing)?\b"),
+    ("inference", r"inferenc|\bserv(?:e|ing)\b|\bgenerat(?:e|ing)\b|\btranscri|"
+                  r"\bembed(?:s|ding)?\b|\bhost(?:ing)?\b"),
     ("evaluation", r"\bevaluat|\beval\b|\bbenchmark"),
     ("rendering", r"\brender"),
     ("training", r"\btrain(?:s|ed|ing)?\b|\bpre-?train"),
 )  # fmt: skip
 _PREFERENCES: Final = (
-    (Preference.CHEAPEST, r"\bcheap(?:est|er|ly)?\b|lowest (?:price|cost)|low[\s-]cost|save money|"
-                          r"\binexpensive|\beconomical|least expensive|best price|"
+    (Preference.CHEAPEST, r"\bcheap(?:est|er|ly)?\b|lowest (?:price|cost)|low[\s-]cost|"
+                          r"save money|\binexpensive|\beconomical|least expensive|best price|"
                           r"as little as possible"),
     (Preference.RELIABLE, r"\breliab(?:le|ly|ility)\b|\bsafest\b|most stable|\bdependable|"
-                          r"trustworth|"
-                          r"(?:must not|can't|cannot|may not) fail|rock[\s-]solid"),
+                          r"trustworth|(?:must not|can't|cannot|may not) fail|rock[\s-]solid"),
     (Preference.FASTEST, r"\bfastest\b|as fast as|\basap\b|as (?:soon|quickly) as possible|"
-                         r"\bquickest\b|"
-                         r"\burgent|\bhurry\b|sooner the better|soonest"),
+                         r"\bquickest\b|\burgent|\bhurry\b|sooner the better|soonest"),
 )  # fmt: skip
 _DENIED: Final = re.compile(
     r"(?:\b(?:not|no|never|without|don't care about|doesn't (?:have to|need to) be|than))\s+"
@@ -60,7 +57,7 @@ _NO_NAMES: Final = frozenset(
 )  # fmt: skip
 
 
-def read_job_type(text: str) -> str | None:
+def read_job_type(text: str) -> JobType | None:
     """The kind of job that is named first."""
     found = [
         (match.start(), order, kind)

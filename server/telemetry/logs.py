@@ -20,7 +20,7 @@ from tools.wire.observer import Step, at_hand
 
 IDS: Final = ("run", "tick", "payment", "vendor")
 TOO_TALKATIVE: Final = ("httpx", "httpcore", "pymongo", "urllib3")
-"""Their logs have whole addresses and documents, and with them keys and signed payments."""
+"""Their logs have whole addresses and documents, and with them RPC keys and signed payments."""
 
 
 def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-)
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 from domain.errors import ConfigError
 from graph.settings import Settings
-from graph.wiring import Services
+from graph.wiring import OpenServices, Services
 from ledger.ledger import Ledger
 from server.telemetry.books import Books
 from server.telemetry.metrics import Metrics
 from tools.wire.observer import Listener
 
 LOG: Final = logging.getLogger(__name__)
-
-OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 
 
 class Telemetry:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,12 +261,9 @@ async def test_what_a_command_leaves_behind_is_killed_with_it(tmp_path: Path) ->
 
 async def test_a_full_pipe_of_output_does_not_block_the_command(tmp_path: Path) -> None:
     loud = "print('x' * 300_000)\n" + SERVICE
-    started = time.monotonic()
 
     async with a_child(tmp_path, loud) as child:
         await child.start_service(deadline_s=10)
-
-    assert time.monotonic() - started < 10
 
 
 async def test_its_handle_belongs_to_no_event_loop(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,7 +22,7 @@ from domain.money import Usd
 from graph.build import build_graph
 from graph.checkpoints import Checkpoints, RunSaver
 from graph.settings import Settings
-from graph.wiring import Services, now, open_deps, open_services, tick_desk
+from graph.wiring import OpenServices, Services, now, open_deps, open_services, tick_desk
 from ledger.ledger import Ledger
 from ledger.store import Store
 from server.app import create_app
@@ -34,7 +34,6 @@ MOST_TICKS: Final = 30
 GOAL: Final = "Fine-tune a 7B model on an A100"
 
 Json = dict[str, Any]
-OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,7 +324,7 @@ async def test_no_secret_is_in_any_answer_or_log(
 async def test_with_nothing_configured_the_app_starts_all_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And the seed's failing-vendor walk-through, from the first vendor's death to recovery."""
+    """And it walks past a failing vendor, from the first vendor's death to recovery."""
     local = {"CHAIN_PORT": "0", "VENDOR_PORT": "0", "FAIL_RATE": "0"}
     for name, value in {**local, "FAIL_VENDOR_ID": "gpu_vendor_1"}.items():
         monkeypatch.setenv(name, value)

@@ -19,7 +19,8 @@ from server import cli
 from server.commands.bars import budget_line, losses
 from server.commands.output import Exit, exit_for
 from server.commands.vendor_entry import vendor_entry
-from server.watch import follow, picture
+from server.run_picture import picture
+from server.watch import follow
 from tests.support.served import free_ports, gpu_renter
 
 COMMANDS = ("demo", "serve", "doctor", "start", "tick", "status", "watch", "vendor", "chain")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from server import cli
 from server.commands.output import Exit, working
-from server.watch import picture, run_list
+from server.run_picture import picture, run_list
 from tests.conftest import ROOT
 from tests.support.served import COMMAND, free_ports
 

@@ -18,7 +18,7 @@ class Collector:
     url: str
     paths: set[str] = field(default_factory=set)
     spans: list[Span] = field(default_factory=list)
-    raw: bytes = b""
+    posts: list[bytes] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
 
     def named(self, name: str) -> list[Span]:
@@ -35,7 +35,7 @@ class Collector:
 
     def take(self, path: str, body: bytes) -> None:
         self.paths.add(path)
-        self.raw += body
+        self.posts.append(body)
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
             self.services |= {
@@ -52,12 +52,14 @@ def attributes(span: Span) -> dict[str, Any]:
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
+def collector(status: int = 200) -> Iterator[Collector]:
+    """status: of every answer."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             size = int(self.headers["content-length"])
             kept.take(self.path, self.rfile.read(size))
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("content-length", "0")
             self.end_headers()
 

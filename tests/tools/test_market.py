@@ -3,88 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
-
-import httpx
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from domain.errors import InvalidInput, VendorRefused, VendorUnauthorized
 from domain.jobs import JobSpec
 from domain.quotes import Quote, Vendor
-from graph.deps import Limits
 from tests.support.builders import NOON, a_quote, a_vendor
 from tools.market import NoQuote, ask_for_quotes
 from tools.vendors.base import VendorClient
-from tools.vendors.http import HttpVendorClient
 
 SPEC = JobSpec("training", "A100", 60)
-VENDORS = 20
-HANGING = "vendor_7"
-HANGS_S = 60.0
-
-
-@dataclass(slots=True)
-class Market:
-    """Vendors behind one port, each under a path of its own; one hangs before it answers."""
-
-    url: str = ""
-    asked: list[str] = field(default_factory=list)
-    answered: list[str] = field(default_factory=list)
-
-    async def quote(self, request: Request) -> JSONResponse:
-        vendor = str(request.path_params["vendor"])
-        self.asked.append(vendor)
-        if vendor == HANGING:
-            await asyncio.sleep(HANGS_S)
-        self.answered.append(vendor)
-        return JSONResponse(
-            {
-                "vendorJobTemplateId": f"quote_of_{vendor}",
-                "priceEstimate": 1.4,
-                "currency": "USD",
-                "etaMinutes": 60,
-            }
-        )
-
-
-@asynccontextmanager
-async def open_market() -> AsyncIterator[Market]:
-    market = Market()
-    app = Starlette(routes=[Route("/{vendor}/quote", market.quote, methods=["POST"])])
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        market.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield market
-        finally:
-            server.should_exit = server.force_exit = True
-            await serving
-
-
-async def test_of_twenty_vendors_one_that_hangs_for_a_minute_delays_nobody() -> None:
-    async with open_market() as market, httpx.AsyncClient() as http:
-        wanted = {
-            a_vendor(f"vendor_{n}", endpoint=f"{market.url}/vendor_{n}"): 60 for n in range(VENDORS)
-        }
-        client = HttpVendorClient(http, "secret")
-        quotes, without = await ask_for_quotes(client, wanted, SPEC, Limits().quote_deadline_s)
-
-        others = [vendor.vendor_id for vendor in wanted if vendor.vendor_id != HANGING]
-        assert [quote.vendor_id for quote in quotes] == others
-        assert without == [NoQuote(HANGING, "no quote within 3 s")]
-        assert sorted(market.asked) == sorted(v.vendor_id for v in wanted), "each was asked once"
-        assert HANGING not in market.answered, "it hangs still, and nobody waited for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +34,25 @@ async def ask(
     client = cast(VendorClient, Fake(answer))
     wanted = {a_vendor(vendor): 60 for vendor in ids}
     return await ask_for_quotes(client, wanted, SPEC, deadline_s, **more)
+
+
+async def test_of_twenty_vendors_one_that_hangs_delays_nobody() -> None:
+    vendors, hanging = [f"vendor_{n}" for n in range(20)], "vendor_7"
+    others = [vendor for vendor in vendors if vendor != hanging]
+    together = asyncio.Barrier(len(others))
+    asked = []
+
+    async def answer(vendor: Vendor) -> Quote:
+        asked.append(vendor.vendor_id)
+        if vendor.vendor_id == hanging:
+            await asyncio.Event().wait()
+        await together.wait()
+        return a_quote(vendor.vendor_id)
+
+    quotes, without = await ask(answer, *vendors, deadline_s=0.5)
+    assert [quote.vendor_id for quote in quotes] == others
+    assert without == [NoQuote(hanging, "no quote within 0.5 s")]
+    assert sorted(asked) == sorted(vendors), "each was asked once"
 
 
 async def test_all_are_asked_before_the_first_has_answered() -> None:

@@ -41,7 +41,7 @@ from tools.vendors.base import (
     PaymentHeader,
     PaymentRequired402,
 )
-from tools.vendors.http import HttpVendorClient
+from tools.vendors.http import HttpVendorClient, request_body
 
 ORDER = JobOrder("tpl_1", {"epochs": 3, "a": {"z": 1, "b": "é"}}, "http://agent.test/cb")
 PAYMENT = PaymentHeader("PAYMENT-SIGNATURE", "c2lnbmVk")
@@ -148,7 +148,7 @@ async def test_a_malformed_receipt_claims_nothing(claim: str) -> None:
 async def test_the_same_order_is_the_same_bytes_however_it_is_built() -> None:
     vendor = Recorder(ok(ACCEPTED))
     shuffled = JobOrder("tpl_1", {"a": {"b": "é", "z": 1}, "epochs": 3}, "http://agent.test/cb")
-    body = client(vendor).request_body(ORDER)
+    body = request_body(ORDER)
     for order in (ORDER, shuffled):
         await client(vendor).submit_job(VENDOR, order, payment=PAYMENT)
     assert [request.content for request in vendor.requests] == [body, body]
@@ -159,14 +159,14 @@ async def test_the_same_order_is_the_same_bytes_however_it_is_built() -> None:
 
 
 def test_a_legacy_id_goes_into_the_body() -> None:
-    body = client(Recorder()).request_body(JobOrder("t", {}), legacy_tx_id="local_tx_1")
+    body = request_body(JobOrder("t", {}), legacy_tx_id="local_tx_1")
     assert json.loads(body)["x402TxId"] == "local_tx_1"
 
 
 @pytest.mark.parametrize("params", [{"x": float("nan")}, {"x": object()}, {"x": {1, 2}}])
 def test_parameters_that_are_no_json_are_refused(params: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="job parameters"):
-        client(Recorder()).request_body(JobOrder("t", params))
+        request_body(JobOrder("t", params))
 
 
 @pytest.mark.parametrize("call", ["submit-job", "extend-job"])

@@ -4,8 +4,8 @@
     deliver     send the persisted bytes, then ask the chain                (any number of times)
 
 Each step finds what an earlier, interrupted one left in the ledger and goes on from there. The
-rules are those of the design's payments page: one nonce per slot, persist before sending, resend
-the same bytes, and only the chain (judge.py) says paid or not paid.
+rules are those of CONTRIBUTING.md, "What must never break": one nonce per slot, persist before
+sending, resend the same bytes, and only the chain (judge.py) says paid or not paid.
 """
 
 from __future__ import annotations

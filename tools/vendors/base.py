@@ -1,6 +1,6 @@
 """What the agent can ask of a vendor, and what it hears back.
 
-Source: the vendor protocol (docs: VENDOR_API). Every text field is a vendor's word: bounded,
+The protocol is what `mock_vendor/app.py` serves. Every text field is a vendor's word: bounded,
 stripped of control characters, to be stored and shown but never followed. Amounts and
 transaction hashes in answers are claims until the chain confirms them.
 """
@@ -128,9 +128,6 @@ class VendorClient(Protocol):
 
     async def quote(self, vendor: Vendor, spec: JobSpec, minutes: int) -> Quote:
         """The vendor's binding price for `minutes` of `spec.gpu_type`. Idempotent."""
-
-    def request_body(self, order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
-        """The exact body `submit_job` sends for these arguments: the same on every call."""
 
     async def submit_job(
         self,

@@ -106,21 +106,6 @@ class HttpVendorClient:
 
         return await _retried(ask)
 
-    def request_body(self, order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
-        """The exact body `submit_job` sends: canonical JSON, the same on every call and machine.
-
-        Raises InvalidInput when the job's parameters are not JSON.
-        """
-        body: dict[str, object] = {
-            "vendorJobTemplateId": order.template_id,
-            "jobParams": dict(order.job_params),
-        }
-        if legacy_tx_id is not None:
-            body["x402TxId"] = legacy_tx_id
-        if order.callback_url is not None:
-            body["callbackUrl"] = order.callback_url
-        return canonical_json(body)
-
     async def submit_job(
         self,
         vendor: Vendor,
@@ -130,7 +115,7 @@ class HttpVendorClient:
         legacy_tx_id: str | None = None,
     ) -> Accepted | PaymentRequired402:
         """Submit once. See `VendorClient.submit_job`."""
-        body = self.request_body(order, legacy_tx_id=legacy_tx_id)
+        body = request_body(order, legacy_tx_id=legacy_tx_id)
         answer = await self._call(vendor, "submit-job", "POST", content=body, payment=payment)
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             return self._payment_required(vendor, "submit-job", answer)
@@ -286,6 +271,22 @@ class HttpVendorClient:
             return self._fields(answer).text("error", LONGEST_REASON) or ""
         except Unreadable:
             return ""
+
+
+def request_body(order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
+    """The exact body `submit_job` sends: canonical JSON, the same on every call and machine.
+
+    Raises InvalidInput when the job's parameters are not JSON.
+    """
+    body: dict[str, object] = {
+        "vendorJobTemplateId": order.template_id,
+        "jobParams": dict(order.job_params),
+    }
+    if legacy_tx_id is not None:
+        body["x402TxId"] = legacy_tx_id
+    if order.callback_url is not None:
+        body["callbackUrl"] = order.callback_url
+    return canonical_json(body)
 
 
 def _payment_response(answer: Answer) -> str | None:

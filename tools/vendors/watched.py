@@ -32,9 +32,6 @@ class WatchedVendors:
         with self._step("quote", vendor):
             return await self._vendors.quote(vendor, spec, minutes)
 
-    def request_body(self, order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
-        return self._vendors.request_body(order, legacy_tx_id=legacy_tx_id)
-
     async def submit_job(
         self,
         vendor: Vendor,
