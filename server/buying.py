@@ -232,7 +232,9 @@ class Buyer:
             await self._ledger.runs.end(lease, status, reason[:500], self._now())
 
     def _check_same(self, wish: Wish, payment: Payment) -> None:
-        """Raise Conflict unless the id was used for this request, network and payee before."""
+        """Raise Conflict unless the id was used for this request, network and payee before, and
+        for no more money than may be paid now.
+        """
         order = wish.request.order(self._network)
         if payment.kind is not PurchaseKind.FETCH or dict(payment.order) != dict(order):
             raise Conflict(
@@ -244,6 +246,13 @@ class Buyer:
             raise Conflict(
                 f"Under this --id, {payment.pay_to} was authorized already, not {wish.pay_to}",
                 "Repeat it without --pay-to to see what became of it",
+            )
+        if payment.state is PaymentState.AUTHORIZED and payment.amount > wish.most:
+            raise Conflict(
+                f"Under this --id, {payment.amount} was authorized already, more than the "
+                f"{wish.most} that may be paid now",
+                f"Repeat it with --max-usd {str(payment.amount).lstrip('$')} to see what became of it, or "
+                "take another --id",
             )
 
     def _purchase(self, wish: Wish) -> Purchase:

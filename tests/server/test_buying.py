@@ -18,6 +18,7 @@ from domain.errors import (
     SlotClosed,
     VendorGarbage,
     VendorUnreachable,
+    WalletDown,
     WalletEmpty,
 )
 from domain.jobs import RunStatus
@@ -368,6 +369,38 @@ async def test_a_larger_maximum_later_does_not_stretch_the_first(till: Till) -> 
     with pytest.raises(BudgetExceeded):
         await till.buy(dollars=1)
     assert till.shop.asked == []
+
+
+async def test_a_smaller_maximum_later_is_what_binds(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till.shop.price = 900_000
+    with monkeypatch.context() as broken:
+        broken.setattr(LocalWallet, "sign_typed_data", _away)
+        with pytest.raises(WalletDown):
+            await till.buy(dollars=1)
+    with pytest.raises(PolicyRefused, match="0.90"):
+        await till.buy(dollars="0.30")
+    assert till.shop.payments == []
+    await till.check(0)
+
+
+async def test_what_was_authorized_is_not_sent_for_less(till: Till) -> None:
+    till.shop.price = 900_000
+    till.wire.crash = "before_send"
+    with pytest.raises(Crash):
+        await till.buy(dollars=1)
+    till.clock.advance(61)
+    till.wire.crash = ""
+    with pytest.raises(Conflict, match=r"\$0.90 was authorized already.*\$0.30.*--max-usd 0.90"):
+        await till.buy(dollars="0.30")
+    await till.buy(dollars="0.90")
+    await till.check(900_000)
+    assert (await till.buy(dollars="0.30")).outcome is Outcome.PAID  # it is paid: the goods again
+
+
+async def _away(*_: object) -> None:
+    raise WalletDown("The wallet is away", "Try again")
 
 
 async def test_a_slot_closed_by_another_hand_is_never_opened_again(till: Till) -> None:

@@ -104,7 +104,9 @@ class Cashier:
                         "it answered 402 without an x402 challenge or an x402-tx-id",
                     )
                 return Delivery(await self._book(payment, held, answer.legacy_tx_id, observe), None)
-            terms = self._admit(answer.challenge, purchase, payment.amount)
+            # What was reserved may be more than this buyer wants to pay by now.
+            most = min(payment.amount, purchase.quoted)
+            terms = self._admit(answer.challenge, purchase, most)
             payment = await self._sign(payment, answer.challenge, terms)
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
