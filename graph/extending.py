@@ -33,6 +33,9 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
     if job is None:
         return go(Phase.ASSESS_BUDGET, payment_id=None)
     look_before_it_lapses(desk, job)
+    if not payment.on_chain and payment.state is PaymentState.SETTLED:
+        # It was booked because the vendor gave the time: asked again, it would give it again.
+        return await _extended(desk, job, payment)
     try:
         delivery = await deliver(desk, payment)
     except ChainDown as away:  # the job is followed all the same
@@ -40,17 +43,23 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
         return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
     open_still = delivery.payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED)
     if open_still and delivery.goods is not None:
-        await desk.ledger.jobs.extend(job, payment.id, payment.minutes, desk.deps.now())
-        desk.note(
-            "job_extended",
-            f"{payment.vendor_id} gives the job {payment.minutes} more minutes",
-            key=f"{payment.id}:extended",
-        )
-    elif open_still:
+        return await _extended(desk, job, payment)
+    if open_still:
         desk.note("extension_unanswered", f"{payment.vendor_id}: {delivery.problem}")
     else:
         await desk.ledger.jobs.set_extension(job.id, None)
         desk.note("extension_not_made", delivery.payment.reason)
+    return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
+
+
+async def _extended(desk: Desk, job: Job, payment: Payment) -> Command[str]:
+    """Book the time that the payment bought."""
+    await desk.ledger.jobs.extend(job, payment.id, payment.minutes, desk.deps.now())
+    desk.note(
+        "job_extended",
+        f"{payment.vendor_id} gives the job {payment.minutes} more minutes",
+        key=f"{payment.id}:extended",
+    )
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from domain.errors import PolicyRefused, SlotClosed, VendorError, VendorGarbage, WalletEmpty
 from domain.journal import Note
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, PaymentTerms, payment_id, slot_nonce
+from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
 from ledger.allowances import Charge, allowance_id
@@ -97,13 +97,8 @@ class Cashier:
             if not isinstance(answer, PaymentRequired402):
                 return Delivery(await self._book(payment, held, None, observe), answer)
             if answer.challenge is None:
-                if answer.legacy_tx_id is None:
-                    raise VendorGarbage(
-                        purchase.vendor.vendor_id,
-                        purchase.kind.value,
-                        "it answered 402 without an x402 challenge or an x402-tx-id",
-                    )
-                return Delivery(await self._book(payment, held, answer.legacy_tx_id, observe), None)
+                tx_id = _billed_by(answer, purchase)
+                return Delivery(await self._book(payment, held, tx_id, observe), None)
             # What was reserved may be more than this buyer wants to pay by now.
             most = min(payment.amount, purchase.quoted)
             terms = self._admit(answer.challenge, purchase, most)
@@ -315,6 +310,20 @@ class Cashier:
         """Give up a payment that was not signed, and its money unless a rival still needs it."""
         if await self.judge.release(payment, why, observe):
             await self.judge.free(payment.run_id, held)
+
+
+def _billed_by(answer: PaymentRequired402, purchase: Purchase) -> str:
+    """The id under which a vendor without x402 bills a job; more time is not sold so. Raises
+    VendorGarbage.
+    """
+    if purchase.kind is not PurchaseKind.LAUNCH or answer.legacy_tx_id is None:
+        raise VendorGarbage(
+            purchase.vendor.vendor_id,
+            purchase.kind.value,
+            "it answered 402 without an x402 challenge"
+            + (" or an x402-tx-id" if purchase.kind is PurchaseKind.LAUNCH else ""),
+        )
+    return answer.legacy_tx_id
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:
