@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from domain.errors import VendorError
-from domain.jobs import JobStatus
+from domain.errors import VendorError, VendorRefused
+from domain.jobs import JobStatus, RunStatus
 from domain.payments import PaymentState
+from graph.artifacts import fetch_later
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
+from graph.ending import last_note
+from graph.routing import Phase
 from graph.work import close_slots, stop_job, without_job
 from ledger.jobs import Job
 from ledger.payments import Payment
@@ -17,6 +20,8 @@ from tools.vendors.base import Accepted
 
 PATIENCE: Final = timedelta(days=1)
 """For how long a vendor is asked about a job that nobody wants any more."""
+GONE: Final = (404, 410)
+"""A vendor's answers about a job that it does not have: then nothing of it runs there."""
 
 
 async def close_books(desk: Desk) -> bool:
@@ -24,18 +29,34 @@ async def close_books(desk: Desk) -> bool:
 
     Raises ChainDown.
     """
+    if desk.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
+        await _tell_the_end(desk)
     if desk.run.reservations:
         await close_slots(desk)
         await desk.reread()
-    stopped = await _stop_what_runs(desk)
-    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-    await desk.flush()
-    return stopped and refunded and not desk.run.reservations
-
-
-async def _stop_what_runs(desk: Desk) -> bool:
-    """Stop jobs that run on; True when none may. One is unseen where its payment settled late."""
     jobs = await desk.ledger.jobs.of_run(desk.run)
+    stopped = await _stop_what_runs(desk, jobs)
+    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+    fetched = [await fetch_later(desk, job) for job in jobs if job.id == desk.run.job_id]
+    await desk.flush()
+    return stopped and refunded and all(fetched) and not desk.run.reservations
+
+
+async def _tell_the_end(desk: Desk) -> None:
+    """The journal's last note, which is there once however often it is told."""
+    run, what = desk.run, desk.run.reason
+    if run.status is RunStatus.COMPLETED:
+        job = await desk.ledger.jobs.current(run)
+        what = job.vendor_id if job else ""
+    desk.observe(last_note(run.status, what))
+    await desk.flush()
+
+
+async def _stop_what_runs(desk: Desk, jobs: list[Job]) -> bool:
+    """Stop jobs that run on; True when none may. One is unseen where its payment settled late.
+
+    jobs: the run's; the unseen are put to them.
+    """
     done = True
     for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
         if payment.state is PaymentState.SETTLED:
@@ -44,7 +65,7 @@ async def _stop_what_runs(desk: Desk) -> bool:
             else:
                 done = False
     for job in jobs:
-        if not job.status.ended:
+        if job.unstopped or not job.status.ended:
             done = await _stopped(desk, job) and done
     return done
 
@@ -60,15 +81,19 @@ async def _ask_for(desk: Desk, payment: Payment) -> Job | None:
 
 
 async def _stopped(desk: Desk, job: Job) -> bool:
+    """Stop one; False while its vendor is to be asked again."""
     status, why, now = JobStatus.CANCELLED, "the run had ended", desk.deps.now()
     try:
         if (await stop_job(desk, job)).status is JobStatus.COMPLETED:
             status = JobStatus.COMPLETED
     except VendorError as error:
-        if now - job.created_at < PATIENCE:
+        gone = isinstance(error, VendorRefused) and error.status_code in GONE
+        if not gone and now - (job.unstopped or now) < PATIENCE:
+            await desk.ledger.jobs.unstopped(job.id, job.unstopped or now)
             return False
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
     await desk.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
+    await desk.ledger.jobs.unstopped(job.id, None)
     desk.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
               key=f"{job.id}:stopped")  # fmt: skip
     return True

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from langgraph.types import Command
 
 from domain.jobs import RunStatus
+from domain.journal import Note
 from domain.money import Usd
 from graph.deps import Desk
 from graph.routing import Phase, rest
 from graph.state import FORGET
 
-_KEY = "run_ended"
-"""A run ends once, however often the step that ends it is repeated."""
+_SAID: Final = {
+    RunStatus.COMPLETED: "The job completed at {}",
+    RunStatus.CANCELLED: "The run was cancelled: {}",
+    RunStatus.FAILED: "The run failed: {}",
+}
+
+
+def last_note(status: RunStatus, what: str) -> Note:
+    """The journal's last note of a run. what: the vendor where it completed, else the reason.
+
+    A run ends once, however often the step that ends it is repeated.
+    """
+    return Note(f"run_{status}", _SAID[status].format(what), key="run_ended")
 
 
 async def complete(desk: Desk, vendor_id: str) -> Command[str]:
     """End the run as completed, at this vendor."""
-    await desk.ledger.runs.end(desk.lease, RunStatus.COMPLETED, "", desk.deps.now())
-    desk.note("run_completed", f"The job completed at {vendor_id}", key=_KEY)
+    await _end(desk, RunStatus.COMPLETED, "")
+    desk.observe(last_note(RunStatus.COMPLETED, vendor_id))
     return rest(Phase.ENDED, "Job completed")
 
 
 async def call_off(desk: Desk, why: str, **update: Any) -> Command[str]:
     """End the run as cancelled."""
-    await desk.ledger.runs.end(desk.lease, RunStatus.CANCELLED, why, desk.deps.now())
-    desk.note("run_cancelled", f"The run was cancelled: {why}", key=_KEY)
+    await _end(desk, RunStatus.CANCELLED, why)
+    desk.observe(last_note(RunStatus.CANCELLED, why))
     return rest(Phase.ENDED, "Run cancelled", **update)
 
 
@@ -35,12 +47,16 @@ async def give_up(desk: Desk, reason: str, total: Usd | None = None) -> Command[
 
     total: the budget that the reason was reckoned from; with another by now, it is reckoned anew.
     """
-    if not await desk.ledger.runs.end(
-        desk.lease, RunStatus.FAILED, reason, desk.deps.now(), total=total
-    ):
+    if not await _end(desk, RunStatus.FAILED, reason, total):
         return rest(
             Phase.ASSESS_BUDGET, "The budget was raised meanwhile, looking again", waits=0,
             planning=[FORGET],
         )  # fmt: skip
-    desk.note("run_failed", f"The run failed: {reason}", key=_KEY)
+    desk.observe(last_note(RunStatus.FAILED, reason))
     return rest(Phase.ENDED, f"Run failed: {reason}")
+
+
+async def _end(desk: Desk, status: RunStatus, reason: str, total: Usd | None = None) -> bool:
+    """What led to the end is told before it: the graph is not stepped again after it."""
+    await desk.flush()
+    return await desk.ledger.runs.end(desk.lease, status, reason, desk.deps.now(), total=total)

@@ -41,10 +41,12 @@ class Job:
     created_at: datetime
     updated_at: datetime
     progress_at: datetime
-    """See Sighting, as for the next three."""
+    """See Sighting, as for the next five."""
     progress: float = 0.0
     lines: int = 0
     poll_failures: int = 0
+    failing_since: datetime | None = None
+    seen_in: int = 0
     slices: int = 1
     """Purchases of time, the launch included."""
     last_slice: int = 0
@@ -58,6 +60,8 @@ class Job:
     artifact_sha256: str | None = None
     artifact_path: str | None = None
     error_message: str | None = None
+    unstopped: datetime | None = None
+    """Since when it is given up though its vendor has not said that it stopped."""
 
 
 def job_id(payment_id: str) -> str:
@@ -123,6 +127,10 @@ class Jobs:
         """Note which payment for more time is under way."""
         await self.documents.change(job_id, {}, {"$set": {"extensionId": payment_id}})
 
+    async def unstopped(self, job_id: str, since: datetime | None) -> None:
+        """Note since when the job is to be stopped; None when nothing of it is left to stop."""
+        await self.documents.change(job_id, {}, {"$set": {"unstopped": since}})
+
     async def set_artifact(self, job_id: str, sha256: str, path: str) -> None:
         """Note the downloaded artifact."""
         await self.documents.change(
@@ -149,7 +157,9 @@ class Jobs:
         )
 
 
-_SEEN: Final = ("progress", "progress_at", "lines", "poll_failures")
+_SEEN: Final = (
+    "progress", "progress_at", "lines", "poll_failures", "failing_since", "seen_in",
+)  # fmt: skip
 
 _FIELDS: Final = {
     "id": "_id",
@@ -172,16 +182,19 @@ _FIELDS: Final = {
     "progress": "progress",
     "lines": "logLines",
     "poll_failures": "pollFailures",
+    "failing_since": "failingSince",
+    "seen_in": "seenIn",
     "metrics": "finalMetrics",
     "artifact_url": "artifactUrl",
     "artifact_sha256": "artifactSha256",
     "artifact_path": "artifactPath",
     "error_message": "errorMessage",
+    "unstopped": "unstopped",
 }
 
 
 def _job(document: Document) -> Job:
-    values = {name: document[stored] for name, stored in _FIELDS.items()}
+    values = {name: document[stored] for name, stored in _FIELDS.items() if stored in document}
     return Job(
         **values
         | {"status": JobStatus(document["status"]), "extensions": tuple(document["extensions"])}
@@ -200,7 +213,7 @@ def _seen_fields(job: Job) -> Document:
 
 def _seen(job: Job, last: Sighting | None) -> Job:
     """The job with what was seen of it since its document was written."""
-    if last is None or last.job_id != job.id or job.status.ended or last.at < job.updated_at:
+    if last is None or last.job_id != job.id or job.status.ended or last.seen_in < job.seen_in:
         return job
     seen = {name: getattr(last, name) for name in _SEEN}
     return replace(job, updated_at=last.at, **seen)

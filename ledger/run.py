@@ -71,6 +71,12 @@ class Sighting:
     """The vendor's log lines that are in the journal already."""
     poll_failures: int
     """Polls in a row that got no usable answer."""
+    failing_since: datetime | None = None
+    """When the first of them was."""
+    seen_in: int = 0
+    """The tick that saw it, by its lease's fence. Not the clock, which may be set back, says what
+    is newer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,8 @@ _SIGHTING: Final = {
     "progress_at": "progressAt",
     "lines": "logLines",
     "poll_failures": "pollFailures",
+    "failing_since": "failingSince",
+    "seen_in": "seenIn",
 }
 
 
@@ -144,7 +152,9 @@ def sighting_document(seen: Sighting) -> Document:
 def sighting_of(run: Document) -> Sighting | None:
     """run: its document, or the field `sighting` of it."""
     seen = run.get("sighting")
-    return Sighting(**{name: seen[stored] for name, stored in _SIGHTING.items()}) if seen else None
+    if not seen:
+        return None
+    return Sighting(**{name: seen[stored] for name, stored in _SIGHTING.items() if stored in seen})
 
 
 def spec_document(spec: JobSpec) -> Document:

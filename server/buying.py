@@ -248,11 +248,12 @@ class Buyer:
                 "Repeat it without --pay-to to see what became of it",
             )
         if payment.state is PaymentState.AUTHORIZED and payment.amount > wish.most:
+            dollars = str(payment.amount).lstrip("$")
             raise Conflict(
                 f"Under this --id, {payment.amount} was authorized already, more than the "
                 f"{wish.most} that may be paid now",
-                f"Repeat it with --max-usd {str(payment.amount).lstrip('$')} to see what became of it, or "
-                "take another --id",
+                f"Repeat it with --max-usd {dollars} to see what became of it, or take another "
+                "--id",
             )
 
     def _purchase(self, wish: Wish) -> Purchase:

@@ -85,6 +85,7 @@ class Ticker:
         try:
             if run.status.ended:
                 ahead = Came.OVER if await close_books(desk) else Came.CLOSING
+                phase = Phase.ENDED.value
                 return Ticked(f"Run already {run.status}", run.status)
             state = await self._step(desk, control)
             phase, ahead, until = state["phase"], came(run.phase, state, desk.noted), expiry(state)

@@ -10,6 +10,7 @@ from domain.payments import PaymentState
 from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.ending import call_off
+from graph.reports import write_down
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import chain_permitting, close_slots, stop_job, without_job
@@ -17,12 +18,14 @@ from ledger.jobs import Job
 from tools.vendors.base import Accepted
 
 MOST_TRIES = 5
-"""Ticks that try to stop a job at a vendor that does not answer, before the run ends anyway."""
+"""Ticks that try to stop a job at a vendor that does not answer, before the run ends anyway; the
+closing of its books goes on trying.
+"""
 
 
 async def cancel(state: AgentState, desk: Desk) -> Command[str]:
     job = await _job(desk)
-    why, ended = desk.run.cancel_requested, None
+    why, ended, unstopped = desk.run.cancel_requested, None, None
     if job:
         tries = (state.get("stops") or 0) + 1
         try:
@@ -33,13 +36,16 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
                 phase = Phase(state.get("phase") or Phase.MONITOR)
                 return rest(phase, f"Cancelling: {error}", stops=tries)
             why += f"; {job.vendor_id} did not confirm that its job stopped"
+            unstopped = desk.deps.now()
         if ended and ended.status is JobStatus.COMPLETED:
+            await write_down(desk, job, ended)
             desk.note("cancel_too_late", "The job had completed before it could be cancelled")
             return go(Phase.MONITOR, cancel=False)
         await desk.ledger.jobs.update(
             job,
             status=JobStatus.CANCELLED.value,
             error_message=why,
+            unstopped=unstopped,
             updated_at=desk.deps.now(),
         )
     with chain_permitting(desk):  # what the chain does not tell now is closed later

@@ -10,10 +10,11 @@ from langgraph.types import Command
 from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus
-from domain.reliability import Trouble
+from graph.artifacts import fetch_artifact
 from graph.deps import Desk
 from graph.ending import complete
 from graph.extending import next_slice
+from graph.reports import write_down
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import book_outcome, chain_permitting, stop_job
@@ -37,7 +38,7 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:
     if report.status.ended and report.refund:
         # Before the job is written down as ended: it is not polled again after that.
         await desk.deps.refunds.claim(job, report.refund, desk.observe)
-    seen = await _write_down(desk, job, report)
+    seen = await write_down(desk, job, report)
     match report.status:
         case JobStatus.COMPLETED:
             return await _complete(desk, job)
@@ -56,32 +57,6 @@ async def _judge_open_payments(desk: Desk) -> None:
     await desk.reread()
 
 
-async def _write_down(desk: Desk, job: Job, report: JobReport) -> Job:
-    """Into the journal and the ledger what is new; the job as it is seen now."""
-    for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
-        desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
-    await desk.flush()
-    now = desk.deps.now()
-    seen = replace(
-        job,
-        progress=report.progress,
-        lines=max(job.lines, len(report.logs)),
-        poll_failures=0,
-        progress_at=now if report.progress > job.progress else job.progress_at,
-        updated_at=now,
-    )
-    desk.saw(seen)
-    told = {
-        "status": report.status.value,
-        "metrics": dict(report.final_metrics),
-        "artifact_url": report.artifact_url,
-        "error_message": report.error_message,
-    }
-    if any(getattr(job, name) != value for name, value in told.items()):
-        await desk.ledger.jobs.update(seen, **told, updated_at=now)
-    return seen
-
-
 async def _still_running(
     state: AgentState, desk: Desk, job: Job, report: JobReport
 ) -> Command[str]:
@@ -94,12 +69,23 @@ async def _still_running(
 
 
 async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
-    failures, limit = job.poll_failures + 1, desk.deps.limits.poll_failure_limit
-    desk.note("poll_failed", f"{error} ({failures} of {limit})", vendorId=job.vendor_id)
-    seen = replace(job, poll_failures=failures, updated_at=desk.deps.now())
+    """Give the job up when its vendor has been silent for long, and often: a vendor that starts
+    anew is away for a minute, and has a paid job afterwards.
+    """
+    failures, now, limits = job.poll_failures + 1, desk.deps.now(), desk.deps.limits
+    since = job.failing_since or now
+    desk.note("poll_failed", f"{error} ({failures} in a row)", vendorId=job.vendor_id)
+    seen = replace(
+        job,
+        poll_failures=failures,
+        failing_since=since,
+        seen_in=desk.lease.fence,
+        updated_at=now,
+    )
     desk.saw(seen)
     desk.turned = failures == 1
-    if failures >= limit:
+    minutes = (now - since) / timedelta(minutes=1)
+    if failures >= limits.poll_failure_limit and minutes >= limits.poll_failure_minutes:
         return await _lost(desk, seen, f"{failures} polls in a row failed: {error}")
     return rest(Phase.MONITOR, "Job still running")
 
@@ -107,51 +93,35 @@ async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
 async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
     """Give a job up that does not end by itself, after telling its vendor to stop it.
 
-    It may have completed unseen: then it is taken as it is.
+    It may have completed unseen: then it is taken as it is. One that its vendor does not stop now
+    is stopped when the run has ended.
     """
+    now, unstopped = desk.deps.now(), None
     try:
         report = await stop_job(desk, job)
     except VendorError as error:
         desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
+        unstopped = now
     else:
         if report.status is JobStatus.COMPLETED:
-            await _write_down(desk, job, report)
+            await write_down(desk, job, report)
             return await _complete(desk, job)
     await desk.ledger.jobs.update(
-        job, status=JobStatus.FAILED.value, error_message=why, updated_at=desk.deps.now()
+        job,
+        status=JobStatus.FAILED.value,
+        error_message=why,
+        unstopped=unstopped,
+        updated_at=now,
     )
     return _failed(desk, job, why)
 
 
 async def _complete(desk: Desk, job: Job) -> Command[str]:
-    await book_outcome(desk, job, await _fetch_artifact(desk, job))
-    return await complete(desk, job.vendor_id)
-
-
-async def _fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
-    """Download the artifact. Without it the run is complete all the same; the journal says why.
-
-    The trouble is a file that does not have the sha256 in the vendor's own final metrics.
-    """
+    """job: as it was seen last, before its end."""
     done = await desk.ledger.jobs.find(job.id)
-    if done is None or not done.artifact_url:
-        return None
-    try:
-        artifact = await desk.deps.vendors.download(
-            job, done.artifact_url, job.vendor_job_id, desk.deps.artifacts / desk.run.id
-        )
-    except (VendorError, OSError) as error:
-        desk.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact")
-        return None
-    await desk.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
-    desk.note(
-        "artifact",
-        f"Downloaded {artifact.path.name}, {artifact.size:,} bytes",
-        key=f"{job.id}:artifact",
-        sha256=artifact.sha256,
-    )
-    said = str(done.metrics.get("artifactSha256") or artifact.sha256)
-    return None if said.lower() == artifact.sha256.lower() else Trouble.DISHONEST
+    trouble = await fetch_artifact(desk, done) if done else None
+    await book_outcome(desk, job, trouble)
+    return await complete(desk, job.vendor_id)
 
 
 def _failed(desk: Desk, job: Job, why: str) -> Command[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from domain.jobs import JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState
+from ledger.jobs import Job
+from ledger.run import Run
+from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
-from tests.support.world import AGENT, World
+from tests.support.world import AGENT, World, Wraps
 
 WHY = "the user asked for it"
 
@@ -73,6 +78,100 @@ async def test_a_vendor_that_does_not_answer_is_asked_again_and_then_given_up(
         assert said[0].startswith("Cancelling: gpu_vendor_1")
         assert said[-1] == "Run cancelled"
         assert "did not confirm" in (await world.run(run)).reason
+
+
+async def test_a_vendor_that_is_away_for_the_cancel_is_made_to_stop_and_pay_back_later(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=50) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job started")
+        await away(world)
+        await world.ledger.runs.request_cancel(run.id, WHY, world.clock.now())
+        assert (await world.ticks(run))[-1] == "Run cancelled"
+        world.clock.advance(minutes=30)
+        await world.tick(run)
+        world.clear_faults()
+        await world.tick(run)
+        after = await world.run(run)
+        assert at_the_vendor(world, await world.job(run)) == "cancelled"
+        assert await world.payment_states(run) == [("gpu_vendor_1", PaymentState.REFUNDED)]
+        assert after.spent < Usd.parse(1.4)
+        assert (await world.process.deps.reconciler.reconcile()).ok
+        assert await closed(world, run)
+
+
+async def test_a_job_that_was_given_up_runs_on_no_longer_than_its_run(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=50) as world:
+        run = await world.start(dollars=20)
+        await world.tick_until(run, "Job started")
+        lost = await world.job(run)
+        await away(world)
+        await world.tick_until(run, "Job started", minutes=2.5)
+        world.clear_faults()
+        await world.ticks(run, most=60)
+        assert at_the_vendor(world, lost) == "running"
+        await world.tick(run)
+        assert at_the_vendor(world, lost) == "cancelled"
+        assert (await world.payments(run))[0].state is PaymentState.REFUNDED
+
+
+async def test_a_vendor_that_never_answers_again_is_asked_for_a_day(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=50) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job started")
+        world.clock.advance(minutes=60 * 30)
+        await away(world)
+        await world.ledger.runs.request_cancel(run.id, WHY, world.clock.now())
+        await world.ticks(run)
+        for hours, over in ((0, False), (23, False), (1, True)):
+            world.clock.advance(minutes=60 * hours)
+            await world.tick(run)
+            assert await closed(world, run) is over
+        [stopped] = await world.told(run, "job_stopped")
+        assert "did not say that it stopped" in stopped
+
+
+async def test_a_job_that_completed_before_the_cancel_is_taken_at_its_vendors_first_word(
+    database: FreshDatabase,
+) -> None:
+    asked = [0]
+
+    def fickle(path: str, answer: dict[str, Any]) -> dict[str, Any] | None:
+        asked[0] += path == "/job-status"
+        if path == "/cancel-job" or (path == "/job-status" and asked[0] % 2 == 0):
+            return {**answer, "status": "completed", "progress": 1.0}
+        return None
+
+    wrap = Wraps(http=lambda inner: Rewritten(inner, fickle))
+    async with World.open(database, wrap=wrap, epochs=1000) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job started")
+        await world.tick(run)
+        await world.ledger.runs.request_cancel(run.id, WHY, world.clock.now())
+        assert await world.tick(run) == "Job completed"
+        assert await world.status(run) == "completed"
+
+
+async def away(world: World) -> None:
+    """FastGPU does not answer from now on."""
+    for call in ("cancel-job", "job-status", "quote"):
+        world.vendor_fault("gpu_vendor_1", call, "error_before_settling")
+
+
+def at_the_vendor(world: World, job: Job) -> str:
+    there = world.vendor._store.job(job.vendor_job_id)
+    assert there is not None
+    return there.status
+
+
+async def closed(world: World, run: Run) -> bool:
+    """Whether nothing is left to do for an ended run."""
+    return (await world.run(run)).due_at is None
 
 
 async def test_a_crash_while_cancelling_books_the_refund_once(database: FreshDatabase) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from domain.errors import StoreDown
 from domain.jobs import JobStatus
 from graph.deps import Limits
+from ledger.observations import Observations
+from ledger.runs import Runs
+from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import World, Wraps
+from tools.vendors.answers import MOST_LOG_LINES
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
 
@@ -73,8 +79,7 @@ async def test_what_was_written_into_the_jobs_document_since_is_newer(
         await world.tick(run)
         job = await world.job(run)
         assert job.poll_failures == 2
-        world.clock.advance(1)
-        written = {"poll_failures": 0, "progress": 0.5, "updated_at": world.clock.now()}
+        written = {"poll_failures": 0, "progress": 0.5, "seen_in": job.seen_in + 1}
         await world.ledger.jobs.update(job, **written)
         seen = await world.job(run)
         assert (seen.poll_failures, seen.progress, seen.lines) == (0, 0.5, job.lines)
@@ -87,10 +92,8 @@ async def test_a_job_is_given_up_with_what_was_last_seen_of_it(database: FreshDa
             await world.tick(run)
         seen = await world.job(run)
         assert seen.progress > 0
-        world.vendor_fault(FAST, "job-status", "error_before_settling", times=3)
-        world.vendor_fault(FAST, "cancel-job", "error_before_settling", times=3)
-        for _ in range(3):
-            await world.tick(run)
+        world.vendor_fault(FAST, "job-status", "error_before_settling")
+        await world.tick_until(run, "Job failed", minutes=2.5)
         lost = await world.ledger.jobs.documents.get(seen.id)
         assert lost is not None
         assert JobStatus(lost["status"]) is JobStatus.FAILED
@@ -125,6 +128,68 @@ async def test_a_completed_job_without_its_artifact_is_completed_all_the_same(
         assert len(await world.told(run, "artifact_failed")) == 1
 
 
+async def test_an_artifact_that_could_not_be_had_is_fetched_later(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "artifacts", "error_before_settling")
+        run = await world.start()
+        assert (await world.ticks(run))[-1] == "Job completed"
+        await world.tick(run)
+        assert (await world.run(run)).due_at is not None
+        assert (await world.job(run)).artifact_path is None
+        world.clear_faults()
+        await world.tick(run)
+        job = await world.job(run)
+        assert job.artifact_path is not None
+        assert (await world.run(run)).due_at is None
+
+
+async def test_an_artifact_is_asked_for_a_day_and_one_that_is_false_not_again(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "artifacts", "error_before_settling")
+        run, other = await world.start(), await world.start()
+        for each in (run, other):
+            await world.ticks(each)
+        world.clock.advance(minutes=24 * 60)
+        await world.tick(run)
+        assert (await world.run(run)).due_at is None
+        world.clear_faults()
+        forged = (await world.job(other)).artifact_url
+        await world.ledger.jobs.documents.change(
+            (await world.job(other)).id, {}, {"$set": {"artifactUrl": f"{forged}.elsewhere"}}
+        )
+        await world.tick(other)
+        assert (await world.run(other)).due_at is None
+
+
+async def test_the_end_is_told_though_the_tick_that_ended_the_run_got_no_further(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dead(*_: object, **__: object) -> None:
+        raise StoreDown("MongoDB is away", "Start it")
+
+    async def end_and_die(self: Runs, *args: Any, **more: Any) -> bool:
+        ended = await end(self, *args, **more)
+        broken.setattr(Observations, "append", dead)
+        broken.setattr(Runs, "release", dead)
+        return ended
+
+    end = Runs.end
+    async with World.open(database) as world:
+        run = await world.start()
+        with monkeypatch.context() as broken:
+            broken.setattr(Runs, "end", end_and_die)
+            with pytest.raises(StoreDown):
+                await world.ticks(run)
+        assert await world.status(run) == "completed"
+        world.clock.advance(61)
+        for _ in range(2):
+            await world.tick(run)
+        assert await world.told(run, "run_completed") == [f"The job completed at {FAST}"]
+        assert len(await world.told(run, "artifact")) == 1
+
+
 async def test_an_ended_run_is_left_as_it_is(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         run = await world.start()
@@ -146,15 +211,60 @@ async def test_a_job_that_dies_is_noticed_with_its_last_words(database: FreshDat
 async def test_a_vendor_that_stops_answering_is_given_up_after_some_polls(
     database: FreshDatabase,
 ) -> None:
-    async with World.open(database, limits=Limits(poll_failure_limit=3)) as world:
+    limits = Limits(poll_failure_limit=3, poll_failure_minutes=5)
+    async with World.open(database, limits=limits) as world:
         run = await world.start()
         await world.tick(run)
         world.vendor_fault(FAST, "job-status", "hang")
-        messages = [await world.tick(run) for _ in range(3)]
+        messages = []
+        for minutes in (0, 5, 0):
+            world.clock.advance(minutes=minutes)
+            messages.append(await world.tick(run))
         assert messages == ["Job still running", "Job still running", "Job failed"]
         assert len(await world.told(run, "poll_failed")) == 3
         assert await world.tick(run) == "Job started"
         assert (await world.job(run)).vendor_id == RELIABLE
+
+
+async def test_a_vendor_that_was_away_for_a_few_minutes_keeps_its_job(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=8) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.clock.advance(minutes=60)  # nobody ticked: that is not the vendor's silence
+        world.vendor_fault(FAST, "job-status", "hang")
+        for _ in range(9):
+            assert await world.tick(run) == "Job still running"
+            world.clock.advance(30)
+        world.clear_faults()
+        assert (await world.ticks(run))[-1] == "Job completed"
+        assert len(world.transfers()) == 1
+
+
+async def test_a_job_that_writes_a_long_log_is_followed(database: FreshDatabase) -> None:
+    lines = [f"epoch {n:06d} " + "x" * 150 for n in range(9_000)]
+
+    def talkative(path: str, answer: dict[str, Any]) -> dict[str, Any] | None:
+        return {**answer, "logs": lines} if path == "/job-status" else None
+
+    wrap = Wraps(http=lambda inner: Rewritten(inner, talkative))
+    async with World.open(database, wrap=wrap, epochs=3) as world:
+        run = await world.start()
+        assert (await world.ticks(run))[-1] == "Job completed"
+        assert await world.told(run, "poll_failed") == []
+        assert len(await world.told(run, "job_log")) == MOST_LOG_LINES
+
+
+async def test_a_clock_that_was_set_back_hides_nothing_that_was_seen(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=8) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.clock.advance(minutes=-30)
+        await world.tick(run)
+        assert (await world.job(run)).progress == 0.125
 
 
 async def test_one_failed_poll_is_forgotten_when_the_next_succeeds(database: FreshDatabase) -> None:
@@ -195,6 +305,12 @@ async def test_a_job_that_its_vendor_does_not_know_any_more_is_moved(
     async with World.open(database) as world:
         world.vendor_fault(FAST, "submit-job", "ghost_job_404")
         run = await world.start()
+        await world.tick_until(run, "Job failed", minutes=2.5)
         await world.ticks(run)
+        [lost, _] = await world.ledger.jobs.of_run(await world.run(run))
+        assert lost.unstopped is not None
+        await world.tick(run)
+        [lost, _] = await world.ledger.jobs.of_run(await world.run(run))
+        assert lost.unstopped is None, "its vendor does not know it: nothing runs there"
         assert [vendor for vendor, _ in await world.jobs(run)] == [FAST, RELIABLE]
         assert await world.status(run) == "completed"

@@ -136,5 +136,5 @@ async def test_an_extension_left_open_by_a_dead_job_keeps_nobody_from_renting_el
         while len(await world.payments(run)) < 2:
             await world.tick(run)
         world.vendor_fault(FAST, "job-status", "hang")
-        await world.tick_until(run, "Job failed")
+        await world.tick_until(run, "Job failed", minutes=2)
         await world.tick_until(run, "Job started", most=3)

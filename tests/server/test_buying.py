@@ -379,7 +379,7 @@ async def test_a_smaller_maximum_later_is_what_binds(
         broken.setattr(LocalWallet, "sign_typed_data", _away)
         with pytest.raises(WalletDown):
             await till.buy(dollars=1)
-    with pytest.raises(PolicyRefused, match="0.90"):
+    with pytest.raises(PolicyRefused, match=r"\$0\.90"):
         await till.buy(dollars="0.30")
     assert till.shop.payments == []
     await till.check(0)

@@ -355,12 +355,15 @@ class World:
                 return messages
         raise AssertionError(f"the run has not ended in {most} ticks: {messages}")
 
-    async def tick_until(self, run: Run, message: str, most: int = 10) -> None:
-        """Ticks until one answers with `message` at its beginning."""
+    async def tick_until(
+        self, run: Run, message: str, most: int = 10, *, minutes: float = 0
+    ) -> None:
+        """Ticks until one answers with `message` at its beginning, `minutes` apart."""
         said = [""]
         while not said[-1].startswith(message):
             assert len(said) <= most, f"nothing in {most} ticks said {message!r}: {said}"
             said.append(await self.tick(run))
+            self.clock.advance(minutes=minutes)
 
     def vendor_fault(
         self, vendor_id: str, call: str, fault: str, times: int | None = None, when: str = "any"

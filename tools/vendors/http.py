@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -70,9 +70,12 @@ class HttpVendorClient:
         secret: SecretStr | str,
         timeouts: VendorTimeouts | None = None,
         max_body_bytes: int = _MEBIBYTE,
+        max_report_bytes: int = 16 * _MEBIBYTE,
         max_artifact_bytes: int = 1024 * _MEBIBYTE,
     ) -> None:
-        """Raises ConfigError, naming GPU_VENDOR_SECRET, for a secret no header can carry."""
+        """max_report_bytes: of a job's status, which has its whole log each time.
+
+        Raises ConfigError, naming GPU_VENDOR_SECRET, for a secret no header can carry."""
         text = secret if isinstance(secret, str) else secret.get_secret_value()
         if not _HEADER_TEXT.fullmatch(text):
             raise ConfigError(
@@ -82,6 +85,7 @@ class HttpVendorClient:
         self._http = http
         self._secret = SecretStr(text)
         self._limits = Limits(waits.connect_s, waits.read_s, waits.total_s, max_body_bytes)
+        self._report_limits = replace(self._limits, body_bytes=max_report_bytes)
         self._artifact_limits = Limits(
             waits.connect_s, waits.read_s, waits.download_s, max_artifact_bytes
         )
@@ -207,7 +211,7 @@ class HttpVendorClient:
                 self._http,
                 method,
                 f"{vendor.endpoint.rstrip('/')}/{call}",
-                limits=self._limits,
+                limits=self._report_limits if call == "job-status" else self._limits,
                 headers=headers,
                 params=params,
                 content=content,

@@ -1,0 +1,58 @@
+"""The file that a job leaves: downloaded once it has completed, and again where that failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from domain.errors import VendorBroken, VendorError, VendorUnreachable
+from domain.jobs import JobStatus
+from domain.reliability import Trouble
+from graph.deps import Desk
+from ledger.jobs import Job
+
+PATIENCE: Final = timedelta(days=1)
+"""For how long after its end a job's file is asked for, while its vendor is in trouble."""
+
+
+async def fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
+    """Download the artifact. Without it the run is complete all the same; the journal says why.
+
+    The trouble is a file that does not have the sha256 in the vendor's own final metrics.
+    """
+    if not job.artifact_url:
+        return None
+    try:
+        return await _download(desk, job, job.artifact_url)
+    except (VendorError, OSError) as error:
+        desk.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact_failed")
+        return None
+
+
+async def fetch_later(desk: Desk, job: Job) -> bool:
+    """Download what could not be had when the job completed; False while it may still be had."""
+    if job.status is not JobStatus.COMPLETED or not job.artifact_url or job.artifact_path:
+        return True
+    try:
+        await _download(desk, job, job.artifact_url)
+    except (VendorUnreachable, VendorBroken, OSError):
+        return desk.deps.now() - job.updated_at >= PATIENCE
+    except VendorError:
+        return True  # it is there, and of no use
+    return True
+
+
+async def _download(desk: Desk, job: Job, url: str) -> Trouble | None:
+    """Raises VendorError and OSError."""
+    artifact = await desk.deps.vendors.download(
+        job, url, job.vendor_job_id, desk.deps.artifacts / desk.run.id
+    )
+    await desk.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
+    desk.note(
+        "artifact",
+        f"Downloaded {artifact.path.name}, {artifact.size:,} bytes",
+        key=f"{job.id}:artifact",
+        sha256=artifact.sha256,
+    )
+    said = str(job.metrics.get("artifactSha256") or artifact.sha256)
+    return None if said.lower() == artifact.sha256.lower() else Trouble.DISHONEST

@@ -1,0 +1,40 @@
+"""A vendor's report of a job, into the journal and the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from graph.deps import Desk
+from ledger.jobs import Job
+from tools.vendors.base import JobReport
+
+
+async def write_down(desk: Desk, job: Job, report: JobReport) -> Job:
+    """Keep what is new in a report; the job as it is seen now.
+
+    A job whose status it changes is written at once: it may not be told again.
+    """
+    for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
+        desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
+    await desk.flush()
+    now = desk.deps.now()
+    seen = replace(
+        job,
+        progress=report.progress,
+        lines=max(job.lines, len(report.logs)),
+        poll_failures=0,
+        failing_since=None,
+        seen_in=desk.lease.fence,
+        progress_at=now if report.progress > job.progress else job.progress_at,
+        updated_at=now,
+    )
+    desk.saw(seen)
+    told = {
+        "status": report.status.value,
+        "metrics": dict(report.final_metrics),
+        "artifact_url": report.artifact_url,
+        "error_message": report.error_message,
+    }
+    if any(getattr(job, name) != value for name, value in told.items()):
+        await desk.ledger.jobs.update(seen, **told, updated_at=now)
+    return seen
