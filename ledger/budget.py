@@ -160,14 +160,14 @@ class Budget:
         """Close a slot that can never settle: all of it is free again. False as for `post`."""
         return await self.post(run_id, held, ZERO)
 
-    async def refund(self, run_id: str, tx_hash: str, amount: Usd) -> bool:
-        """Put a refund that is on the chain back into the budget, once per transaction."""
+    async def refund(self, run_id: str, refund: str, amount: Usd) -> bool:
+        """Put a refund that is on the chain back into the budget, once (Payment.refund)."""
         return await self._documents.change(
             run_id,
-            {"refunds": {"$ne": tx_hash}, "spent": {"$gte": amount.micros}},
+            {"refunds": {"$ne": refund}, "spent": {"$gte": amount.micros}},
             {
                 "$inc": {"budgetRemaining": amount.micros, "spent": -amount.micros},
-                "$push": {"refunds": tx_hash},
+                "$push": {"refunds": refund},
             },
         )
 

@@ -61,6 +61,11 @@ class Payment:
     def on_chain(self) -> bool:
         return self.rail is Rail.X402
 
+    @property
+    def refund(self) -> str:
+        """What its run's budget knows its refund by: who sent it, in which transaction."""
+        return f"{self.refund_tx}:{self.pay_to.lower()}"
+
 
 _OPEN: Final = {"$in": [state.value for state in PaymentState if state.open]}
 _PAID: Final = {"$in": [state.value for state in PaymentState if state.paid]}
@@ -75,9 +80,10 @@ class Payments:
             [
                 IndexModel([("runId", ASCENDING), ("slot", ASCENDING)]),
                 IndexModel([("state", ASCENDING)]),
-                # One refund transaction pays back one payment.
+                # One refund transaction pays back one payment of a payee. Another payee, who can
+                # see it on the chain, may claim it too, and keeps nobody from his own.
                 IndexModel(
-                    [("refundTx", ASCENDING)],
+                    [("refundTx", ASCENDING), ("payTo", ASCENDING)],
                     unique=True,
                     partialFilterExpression={"refundTx": {"$type": "string"}},
                 ),
@@ -124,7 +130,9 @@ class Payments:
         return [_payment(document) for document in found]
 
     async def claim_refund(self, payment: Payment, tx_hash: str) -> bool:
-        """Note a claimed refund; False when one is confirmed, or another payment has this one."""
+        """Note a claimed refund; False when one is confirmed, or another payment to the same payee
+        has this one.
+        """
         try:
             return await self.documents.change(
                 payment.id,

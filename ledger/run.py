@@ -114,7 +114,7 @@ class Run:
     cancel_requested: str = ""
     """Why the run is to be cancelled; empty when it is not."""
     refunds: tuple[str, ...] = field(default=())
-    """Transactions whose refund is in the budget already."""
+    """The refunds that are in the budget already (Payment.refund)."""
     due_at: datetime | None = None
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
     quiet_ticks: int = 0

@@ -150,14 +150,15 @@ class Reconciler:
         mine = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
         if not mine:
             return {}, []
-        known = {p.refund_tx for p in mine}
+        known = {(p.refund_tx, p.pay_to.lower()) for p in mine}
         payees = {p.pay_to.lower() for p in mine}
         start = await self._window(mine)
         incoming = await self._chain.transfers(sender=None, recipient=self._payer, from_block=start)
         returned: dict[str, Returned] = {}
         unclaimed = []
         for transfer in incoming:
-            if transfer.tx_hash.lower() in known or transfer.sender.lower() not in payees:
+            sender = transfer.sender.lower()
+            if (transfer.tx_hash.lower(), sender) in known or sender not in payees:
                 continue
             job = await self._lost_job(transfer, mine)
             if job is None:

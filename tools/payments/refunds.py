@@ -13,6 +13,7 @@ from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.ledger import Ledger
 from ledger.payments import Payment
+from ledger.run import Run
 from tools.payments.chain import Chain
 from tools.payments.judge import Observe, facts
 from tools.vendors.base import ClaimedRefund
@@ -39,11 +40,8 @@ class Refunds:
         A later claim takes the place of an earlier one that the chain has not confirmed.
         """
         run = await self._ledger.runs.get(job.run_id)
-        for payment_id in (*reversed(job.extensions), job.payment_id):
-            payment = await self._ledger.payments.find(payment_id)
-            if payment is None or not payment.on_chain or payment.state not in _REFUNDABLE:
-                continue
-            if payment.refund_tx in run.refunds:
+        for payment in await self._refundable(job):
+            if _booked(payment, run):
                 continue
             # In one spelling, so that one transaction cannot be claimed twice.
             if await self._ledger.payments.claim_refund(payment, claim.tx_hash.lower()):
@@ -60,6 +58,17 @@ class Refunds:
                 )
             return
 
+    async def _refundable(self, job: Job) -> list[Payment]:
+        """The job's payments that may be paid back, the newest first: of those that are known to
+        have settled, and then of the others.
+        """
+        found = [
+            await self._ledger.payments.find(payment_id)
+            for payment_id in (*reversed(job.extensions), job.payment_id)
+        ]
+        payments = [p for p in found if p and p.on_chain and p.state in _REFUNDABLE]
+        return sorted(payments, key=lambda p: p.state is not PaymentState.SETTLED)
+
     async def confirm(self, run_id: str, observe: Observe) -> bool:
         """Book the run's claimed refunds that the chain shows by now; True when none is left open.
 
@@ -72,9 +81,8 @@ class Refunds:
         run = await self._ledger.runs.get(run_id)
         payments = await self._ledger.payments.of_run(run_id)
         for payment in payments:
-            booked = payment.refund_tx is None or payment.refund_tx in run.refunds
-            if payment.state is PaymentState.REFUNDED and not booked:
-                await self._ledger.budget.refund(run_id, str(payment.refund_tx), payment.refunded)
+            if payment.state is PaymentState.REFUNDED and not _booked(payment, run):
+                await self._ledger.budget.refund(run_id, payment.refund, payment.refunded)
         return not any(p.refund_tx and p.state is PaymentState.SETTLED for p in payments)
 
     async def _confirm(self, payment: Payment, observe: Observe) -> None:
@@ -91,9 +99,9 @@ class Refunds:
         )
         amount = min(transfer.amount, paid)
         # The budget first: an open claim is what brings everyone back here after a crash.
-        if not await self._ledger.budget.refund(payment.run_id, str(payment.refund_tx), amount):
+        if not await self._ledger.budget.refund(payment.run_id, payment.refund, amount):
             run = await self._ledger.runs.get(payment.run_id)
-            if payment.refund_tx not in run.refunds:
+            if not _booked(payment, run):
                 return  # the payment's slot is not closed yet
         refunded = await self._ledger.payments.close(
             payment, PaymentState.REFUNDED, now=self._now(), refunded=amount
@@ -111,3 +119,8 @@ class Refunds:
         """The run's settled payments to the vendor: no refund is larger than their sum."""
         payments = await self._ledger.payments.of_run(payment.run_id)
         return [p for p in payments if p.vendor_id == payment.vendor_id and p.state.paid]
+
+
+def _booked(payment: Payment, run: Run) -> bool:
+    """Whether the payment's refund is in the run's budget; earlier versions kept the bare hash."""
+    return payment.refund in run.refunds or payment.refund_tx in run.refunds

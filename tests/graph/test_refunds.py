@@ -1,0 +1,119 @@
+"""Refunds that others lay claim to, or that come while their payments are unknown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+from domain.money import Usd
+from domain.payments import PaymentState
+from domain.slices import SliceRule
+from graph.deps import Limits
+from ledger.run import Run
+from tests.support.builders import check_books
+from tests.support.rewritten import Rewritten
+from tests.support.stack import FreshDatabase
+from tests.support.world import AGENT, World, Wraps
+
+FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
+Answers = Callable[[httpx.Request, dict[str, Any]], Awaitable[dict[str, Any] | None]]
+"""(request, the vendor's answer) → another answer, or None to leave it."""
+
+
+class Altered(httpx.AsyncBaseTransport):
+    """HTTP whose vendor says what `answers` makes of its words."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, answers: Answers) -> None:
+        self._inner = inner
+        self._answers = answers
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._inner.handle_async_request(request)
+        if request.url.host != "vendor.test" or answer.status_code != httpx.codes.OK:
+            return answer
+        body = await answer.aread()
+        changed = await self._answers(request, json.loads(body))
+        kept = {k: v for k, v in answer.headers.items() if k != "content-length"}
+        if changed is None:
+            return httpx.Response(200, headers=kept, content=body, request=request)
+        return httpx.Response(200, headers=kept, json=changed, request=request)
+
+
+async def test_another_vendors_claim_to_a_refund_keeps_nobody_from_it(
+    database: FreshDatabase,
+) -> None:
+    refund: dict[str, Any] = {}
+    lying = [False]
+
+    async def answers(request: httpx.Request, answer: dict[str, Any]) -> dict[str, Any] | None:
+        if request.url.path != "/job-status":
+            return None
+        if request.headers["x-vendor-id"] == RELIABLE:
+            lie = {"status": "failed", "progress": 0.3, "logs": [], "refund": refund}
+            return lie if lying[0] else None
+        if answer.get("refund") and not refund:  # held back: it can be seen on the chain by all
+            refund.update(answer["refund"])
+            return {"status": "running", "progress": 0.3, "logs": []}
+        return None
+
+    wrap = Wraps(http=lambda inner: Altered(inner, answers))
+    async with World.open(database, wrap=wrap, failing=FAST, refund_on_failure=True) as world:
+        run, other = await world.start(), await world.start("Fine-tune on an A100, no FastGPU")
+        while not refund:
+            await world.tick(run)
+        await world.tick_until(other, "Job started")
+        lying[0] = True
+        assert await world.tick(other) == "Job failed"
+        lying[0] = False
+        assert await world.tick(run) == "Job failed"
+        assert (await world.run(run)).spent == Usd.parse(1.4) - Usd.parse(str(refund["amount"]))
+        assert (await world.run(other)).spent == (await world.payments(other))[0].amount
+        await books_agree(world, run, other)
+
+
+async def test_a_refund_is_not_lost_with_the_payment_that_never_settled(
+    database: FreshDatabase,
+) -> None:
+    """A vendor gives more time, never settles what pays for it, and pays a part back."""
+    given, paid_back = [False], [""]
+
+    def cancelled(path: str, _: dict[str, Any]) -> dict[str, Any] | None:
+        refund = {"amount": 0.3, "txHash": paid_back[0]}
+        return {"status": "cancelled", "refund": refund} if path == "/cancel-job" else None
+
+    class Generous(Rewritten):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path != "/extend-job" or "payment-signature" not in request.headers:
+                return await super().handle_async_request(request)
+            given[0] = True
+            more = {"vendorJobId": json.loads(request.content)["vendorJobId"]}
+            return httpx.Response(200, json=more, request=request)
+
+    wrap = Wraps(http=lambda inner: Generous(inner, cancelled))
+    limits = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with World.open(database, wrap=wrap, epochs=12, limits=limits) as world:
+        run = await world.start("Fine-tune on an A100 for 4 hours", 20)
+        while not given[0]:
+            await world.tick(run)
+        payee = (await world.payments(run))[0].pay_to
+        paid_back[0] = world.chain.transfer(payee, AGENT, 300_000)
+        await world.ledger.runs.request_cancel(run.id, "stop", world.clock.now())
+        await world.ticks(run)
+        world.clock.advance(minutes=60)
+        world.chain.mint(AGENT, 1)
+        await world.tick(run)
+        launch, extension = await world.payments(run)
+        assert (launch.state, launch.refunded) == (PaymentState.REFUNDED, Usd(300_000))
+        assert not extension.state.paid
+        await books_agree(world, run)
+
+
+async def books_agree(world: World, *runs: Run) -> None:
+    for run in runs:
+        check_books(await world.run(run))
+    report = await world.process.deps.reconciler.reconcile()
+    assert report.ok
+    assert report.unclaimed == ()
