@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -36,7 +36,7 @@ from tests.support.paid_shop import GOODS, HEADERS, SHOP, PaidShop
 from tests.support.stack import FreshDatabase
 from tests.support.world import Clock
 from tools.payments.cashier import Cashier
-from tools.payments.chain import Chain, ChainReader
+from tools.payments.chain import Block, Chain, ChainReader
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest, fetch_request
 from tools.payments.wallets import LocalWallet
 from tools.vendors.http import HttpVendorClient
@@ -422,6 +422,23 @@ async def test_without_the_chain_nothing_is_signed_and_the_id_goes_on_later(till
     till.wire.dead = ""
     assert (await till.buy()).outcome is Outcome.PAID
     await till.check(250_000)
+
+
+@pytest.mark.parametrize("ahead_s", [301, -301])
+async def test_nothing_is_signed_by_a_clock_that_the_chain_contradicts(
+    till: Till, ahead_s: int
+) -> None:
+    class Elsewhen(ChainReader):
+        async def head(self) -> Block:
+            head = await super().head()
+            return Block(head.number, int(till.clock.seconds()) - ahead_s)
+
+    public = replace(LOCAL, is_local=False)
+    till.policy = SpendingPolicy(public, Usd.parse(100))
+    with pytest.raises(ChainDown, match="301 s apart"):
+        await till.buy(chain=Elsewhen(public, "http://127.0.0.1/rpc/", till.http, retry_wait_s=0))
+    assert till.shop.payments == []
+    assert (await till.buy()).outcome is Outcome.PAID, "and the id goes on when the clock is right"
 
 
 async def test_goods_are_handed_over_before_the_chain_is_asked(till: Till) -> None:

@@ -15,7 +15,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import PolicyRefused, SlotClosed, VendorError, VendorGarbage, WalletEmpty
+from domain.errors import (
+    ChainDown,
+    PolicyRefused,
+    SlotClosed,
+    VendorError,
+    VendorGarbage,
+    WalletEmpty,
+)
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
@@ -26,7 +33,7 @@ from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
 from tools.payments.authorization import sign_payment
-from tools.payments.chain import Chain
+from tools.payments.chain import Block, Chain
 from tools.payments.challenge import Challenge
 from tools.payments.fetch import Fetched, Fetcher
 from tools.payments.judge import Judge, Observe, facts
@@ -37,6 +44,8 @@ from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
 from tools.wire.observer import note
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
+MOST_APART_S: Final = 300
+"""How far our clock and a public chain's newest block may be apart when something is signed."""
 FREE: Final = "no payment was asked"
 """Why the payment for a URL was released that gave its goods for nothing."""
 
@@ -253,8 +262,22 @@ class Cashier:
                 f"Send USDC on {self.policy.network.name} to it",
             )
 
+    def _check_clock(self, head: Block) -> None:
+        """Raise ChainDown where our clock and the chain's are far apart: what is signed by a clock
+        that is ahead may settle for longer than anybody reckons with.
+        """
+        apart_s = abs(int(self._now().timestamp()) - head.timestamp_s)
+        network = self.policy.network
+        if network.is_local or not head.timestamp_s or apart_s <= MOST_APART_S:
+            return  # a local chain's newest block may be old, and an unknown one has no time
+        raise ChainDown(
+            f"This machine's clock and the newest block of {network.name} are {apart_s:,} s apart",
+            "Set the clock; if it is right, the node at RPC_URL is behind: take another",
+        )
+
     async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
         head = await self._chain.head()
+        self._check_clock(head)
         now_s = max(int(self._now().timestamp()), head.timestamp_s)
         signed = await sign_payment(
             self._wallet,
