@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from langgraph.types import Command
@@ -15,6 +16,8 @@ from graph.work import book_outcome, chain_permitting, spec_of
 from ledger.jobs import Job
 from ledger.vendors import End
 
+_NEARLY: Final = 0.95
+"""Of the paid time: progress is told in steps."""
 TERMS: Final = frozenset({"scheme", "network", "asset", "payee", "amount", "quote", "validity"})
 """The spending rules that a challenge breaks by asking for something else than was agreed."""
 
@@ -44,7 +47,8 @@ async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
     """The failure into the vendor's record, and the vendor behind the others for a while."""
     vendor, job_id = failure.get("vendor_id"), failure.get("job_id")
     if job_id:
-        if job := await desk.ledger.jobs.find(job_id):
+        job = await desk.ledger.jobs.find(job_id)
+        if job and not _ran_out(desk, job):
             await book_outcome(desk, job, _trouble(job))
     elif vendor:
         # A purchase takes a slot, so the next failure to buy from the same vendor is another one.
@@ -52,6 +56,17 @@ async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
         trouble = Trouble.OTHER_TERMS if failure.get("rule") in TERMS else Trouble.REFUSED
         end = End(key, spec_of(desk.run).gpu_type, trouble)
         await desk.ledger.vendors.record(vendor, end, desk.deps.now())
+
+
+def _ran_out(desk: Desk, job: Job) -> bool:
+    """Whether the job ended with the time that was paid for it, all of it worked: its vendor owed
+    no more.
+    """
+    worked = job.progress * job.needed_minutes
+    passed = (job.updated_at - job.created_at) / timedelta(minutes=1)
+    if desk.deps.limits.vendors_clock:
+        passed = worked
+    return job.minutes < job.needed_minutes and min(worked, passed) >= _NEARLY * job.minutes
 
 
 def _trouble(job: Job) -> Trouble:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from domain.money import Usd
 from domain.reliability import Trouble
+from domain.slices import SliceRule
+from graph.deps import Limits
+from mock_vendor.accounts import dev_address
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import AGENT, World
 
 FAST = "gpu_vendor_1"
 
@@ -113,6 +116,21 @@ async def test_a_job_that_never_boots_blocks_its_vendor_for_that(database: Fresh
         assert [block.trouble for block in known.blocks] == [Trouble.NEVER_BOOTED]
         await world.ticks(run)
         assert [vendor for vendor, _ in await world.jobs(run)] == [FAST, "gpu_vendor_2"]
+
+
+async def test_a_job_that_ends_with_its_paid_time_is_not_held_against_its_vendor(
+    database: FreshDatabase,
+) -> None:
+    limits = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with World.open(database, epochs=12, limits=limits) as world:
+        run = await world.start("Fine-tune on an A100 for 4 hours", 20)
+        await world.tick_until(run, "Job started")
+        world.chain.transfer(AGENT, dev_address("gpu_vendor_2"), 10**9 - 1_400_000)
+        await world.tick_until(run, "Job failed", most=60, minutes=5)
+        assert "holds $0.00" in (await world.told(run, "extension_not_made"))[0]
+        known = await world.ledger.vendors.get(FAST)
+        assert known.blocks == ()
+        assert known.records == ()
 
 
 async def test_a_vendor_that_asks_for_more_than_it_quoted_is_blocked_and_no_job_counted(
