@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -15,11 +16,12 @@ from graph.ending import last_note
 from graph.routing import Phase
 from graph.work import close_slots, stop_job, without_job
 from ledger.jobs import Job
-from ledger.payments import Payment
 from tools.vendors.base import Accepted
 
 PATIENCE: Final = timedelta(days=1)
-"""For how long a vendor is asked about a job that nobody wants any more."""
+"""For how long a vendor is asked about a job that nobody wants any more, and its word that it
+paid back is looked for on the chain.
+"""
 GONE: Final = (404, 410)
 """A vendor's answers about a job that it does not have: then nothing of it runs there."""
 
@@ -36,10 +38,16 @@ async def close_books(desk: Desk) -> bool:
         await desk.reread()
     jobs = await desk.ledger.jobs.of_run(desk.run)
     stopped = await _stop_what_runs(desk, jobs)
-    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe) or _long_over(desk)
     fetched = [await fetch_later(desk, job) for job in jobs if job.id == desk.run.job_id]
     await desk.flush()
     return stopped and refunded and all(fetched) and not desk.run.reservations
+
+
+def _long_over(desk: Desk) -> bool:
+    """Whether a refund that was claimed is waited for no more; reconcile books one that comes."""
+    ended_at = desk.run.ended_at
+    return ended_at is not None and desk.deps.now() - ended_at >= PATIENCE
 
 
 async def _tell_the_end(desk: Desk) -> None:
@@ -60,36 +68,25 @@ async def _stop_what_runs(desk: Desk, jobs: list[Job]) -> bool:
     done = True
     for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
         if payment.state is PaymentState.SETTLED:
-            if job := await _ask_for(desk, payment):
-                jobs.append(job)
-            else:
-                done = False
+            jobs.append(await open_job(desk, payment, "", current=False))
     for job in jobs:
         if job.unstopped or not job.status.ended:
             done = await _stopped(desk, job) and done
     return done
 
 
-async def _ask_for(desk: Desk, payment: Payment) -> Job | None:
-    """The job that was paid for; None while its vendor does not say which it is."""
-    delivery = await deliver(desk, payment)
-    if isinstance(delivery.goods, Accepted):
-        return await open_job(desk, payment, delivery.goods.vendor_job_id, current=False)
-    if desk.deps.now() - payment.created_at < PATIENCE:
-        return None
-    return await open_job(desk, payment, "", error="it was paid and gives no job", current=False)
-
-
 async def _stopped(desk: Desk, job: Job) -> bool:
     """Stop one; False while its vendor is to be asked again."""
     status, why, now = JobStatus.CANCELLED, "the run had ended", desk.deps.now()
+    since = job.unstopped or now
     try:
+        job = await _named(desk, job)
         if (await stop_job(desk, job)).status is JobStatus.COMPLETED:
             status = JobStatus.COMPLETED
     except VendorError as error:
         gone = isinstance(error, VendorRefused) and error.status_code in GONE
-        if not gone and now - (job.unstopped or now) < PATIENCE:
-            await desk.ledger.jobs.unstopped(job.id, job.unstopped or now)
+        if not gone and now - since < PATIENCE:
+            await desk.ledger.jobs.unstopped(job.id, since)
             return False
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
     await desk.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
@@ -97,3 +94,16 @@ async def _stopped(desk: Desk, job: Job) -> bool:
     desk.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
               key=f"{job.id}:stopped")  # fmt: skip
     return True
+
+
+async def _named(desk: Desk, job: Job) -> Job:
+    """The job with the id that its vendor knows it by, asked for where it never came. Raises
+    VendorError while it does not come.
+    """
+    if job.vendor_job_id:
+        return job
+    delivery = await deliver(desk, await desk.ledger.payments.get(job.payment_id))
+    if not isinstance(delivery.goods, Accepted):
+        raise VendorError(job.vendor_id, "submit-job", delivery.problem, "It is tried again")
+    await desk.ledger.jobs.name(job.id, delivery.goods.vendor_job_id)
+    return replace(job, vendor_job_id=delivery.goods.vendor_job_id)

@@ -31,9 +31,10 @@ async def open_job(
     *,
     current: bool = True,
 ) -> Job:
-    """The job that a payment bought; with `error`, one that was paid for and never ran.
+    """The job that a payment bought; with `error`, one that was paid for and given up.
 
-    current: whether it is the one that the run looks after from now on.
+    current: whether it is the one that the run looks after from now on. Without a vendor's id for
+    it, it may run all the same: whoever closes the run's books asks again.
     """
     now, endpoint = desk.deps.now(), ""
     with suppress(NotFound):
@@ -54,6 +55,7 @@ async def open_job(
         updated_at=now,
         progress_at=now,
         error_message=error,
+        unstopped=None if vendor_job_id else now,
     )
     await desk.ledger.jobs.open(job)
     if current:

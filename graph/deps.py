@@ -43,8 +43,8 @@ class Limits:
     """Purchases that came to nothing before a run is given up."""
     poll_failure_limit: int = 3
     """Polls in a row without an answer before a job counts as lost."""
-    poll_failure_minutes: float = 5.0
-    """And for how long they fail before it does."""
+    silent_minutes: float = 5.0
+    """For how long, too, a vendor that was paid is silent before its job counts as lost."""
     stall_minutes: float = 30.0
     """Without progress for so long, a job counts as hung."""
     slices: SliceRule = DEFAULT_SLICES

@@ -84,8 +84,8 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
     poll_failure_limit: int = Field(
         default=3, ge=1, le=100, description="failed polls in a row, 1 to 100"
     )
-    poll_failure_minutes: float = Field(
-        default=5.0, ge=0, le=1_440, description="minutes of failed polls, up to 1440"
+    silent_minutes: float = Field(
+        default=5.0, ge=0, le=1_440, description="minutes without an answer, up to 1440"
     )
 
     # Server and local services

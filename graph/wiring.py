@@ -154,7 +154,7 @@ def limits_of(settings: Settings) -> Limits:
         quote_fresh_minutes=settings.quote_fresh_minutes,
         max_attempts=settings.max_attempts,
         poll_failure_limit=settings.poll_failure_limit,
-        poll_failure_minutes=settings.poll_failure_minutes,
+        silent_minutes=settings.silent_minutes,
         stall_minutes=settings.stall_minutes,
         approval_minutes=settings.approval_minutes,
         pace=Pace(

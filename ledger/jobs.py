@@ -127,6 +127,10 @@ class Jobs:
         """Note which payment for more time is under way."""
         await self.documents.change(job_id, {}, {"$set": {"extensionId": payment_id}})
 
+    async def name(self, job_id: str, vendor_job_id: str) -> None:
+        """Note the id that its vendor knows the job by, where that came late."""
+        await self.documents.change(job_id, {}, {"$set": {"vendorJobId": vendor_job_id}})
+
     async def unstopped(self, job_id: str, since: datetime | None) -> None:
         """Note since when the job is to be stopped; None when nothing of it is left to stop."""
         await self.documents.change(job_id, {}, {"$set": {"unstopped": since}})

@@ -115,6 +115,7 @@ class Run:
     """Why the run is to be cancelled; empty when it is not."""
     refunds: tuple[str, ...] = field(default=())
     """The refunds that are in the budget already (Payment.refund)."""
+    ended_at: datetime | None = None
     due_at: datetime | None = None
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
     quiet_ticks: int = 0
@@ -258,6 +259,7 @@ def run_of(document: Document) -> Run:
         no_quotes=tuple(Silence(s["vendorId"], s["why"]) for s in document.get("noQuotes", ())),
         model=_model(document.get("model") or {}),
         cancel_requested=document["cancelRequested"],
+        ended_at=document.get("endedAt"),
         refunds=tuple(document["refunds"]),
         due_at=document.get("dueAt"),
         quiet_ticks=document.get("quietTicks", 0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from langgraph.types import Command
 
 from domain.jobs import JobStatus
@@ -16,7 +18,7 @@ from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted
 
 GIVE_UP_AFTER = 3
-"""Sends to a vendor that was paid and gives no job."""
+"""Sends to a vendor that was paid and gives no job; and not before it was silent for long."""
 
 
 async def launch(state: AgentState, desk: Desk) -> Command[str]:
@@ -67,7 +69,8 @@ async def _silent(desk: Desk, payment: Payment, delivery: Delivery, sends: int) 
     """No job yet. An unsettled payment may be tried with another vendor in the same slot."""
     desk.note("launch_unanswered", f"No job from {payment.vendor_id} yet: {delivery.problem}")
     if payment.state is PaymentState.SETTLED:
-        if sends >= GIVE_UP_AFTER:
+        silent = desk.deps.now() - payment.created_at
+        if sends >= GIVE_UP_AFTER and silent >= timedelta(minutes=desk.deps.limits.silent_minutes):
             why = f"it was paid and gives no job: {delivery.problem}"
             job = await open_job(desk, payment, "", error=why)
             return _failed(payment, why, job.id)

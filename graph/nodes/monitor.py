@@ -85,7 +85,7 @@ async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
     desk.saw(seen)
     desk.turned = failures == 1
     minutes = (now - since) / timedelta(minutes=1)
-    if failures >= limits.poll_failure_limit and minutes >= limits.poll_failure_minutes:
+    if failures >= limits.poll_failure_limit and minutes >= limits.silent_minutes:
         return await _lost(desk, seen, f"{failures} polls in a row failed: {error}")
     return rest(Phase.MONITOR, "Job still running")
 

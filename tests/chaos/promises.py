@@ -264,6 +264,15 @@ def _one_job_a_payment(evidence: Evidence) -> Iterable[str]:
             yield f"P1: job {job['job_id']} counts {job['paid_amount']} as paid, not {paid}"
 
 
+def nothing_runs_on(evidence: Evidence) -> list[str]:
+    """Once the books of all runs are closed: no vendor has a job that still runs for them."""
+    return [
+        f"job {job['job_id']} still runs at {job['vendor_id']}, for nobody"
+        for job in evidence.vendor.rows("jobs")
+        if job["status"] == "running"
+    ]
+
+
 def _job_paid(payment: dict[str, Any], job: dict[str, Any]) -> bool:
     if payment["kind"] == "extend":
         return bool(json.loads(payment["body"]).get("vendorJobId") == job["job_id"])

@@ -15,7 +15,7 @@ from ledger.ledger import Ledger
 from tests.chaos.case import Case, CrashAt, Do, NetFault, PauseAt, VendorFault
 from tests.chaos.effects import Crash, Hook, Life, Meddle, Moment
 from tests.chaos.evm import on_evm
-from tests.chaos.promises import Evidence, VendorBooks, check_end, check_now
+from tests.chaos.promises import Evidence, VendorBooks, check_end, check_now, nothing_runs_on
 from tests.chaos.record import Record
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.wire import FAULTS, LATE_S, Wire
@@ -25,6 +25,9 @@ from tests.support.world import AGENT, Process, World
 
 RUN_ID: Final = "run_of_this_case"
 MOST_TICKS: Final = 60
+MOST_CLOSINGS: Final = 6
+CLOSING_S: Final = 6 * 3600
+"""Together more than a day, which is how long the agent waits for what may never come."""
 TICK_S: Final = 20
 LEASE_S: Final = 61
 
@@ -273,10 +276,26 @@ class Play:
         second = await process.deps.reconciler.reconcile()
         if not (first.ok and second.ok) or second.still_open or second.busy:
             self.broken.append(f"P3: reconcile reports {first}, then {second}")
+        await self._close_books(process)
         if self.scenario.pays and self._only_crashes():
             paid = tuple(t.recipient for t in self.evidence.out())
             if paid != self.scenario.pays:
                 self.broken.append(f"P1: crashes alone changed who was paid: {paid}")
+
+    async def _close_books(self, process: Process) -> None:
+        """With nothing in its way any more, an ended run is ticked until it is never due again."""
+        self.world.clear_faults()
+        for _ in range(MOST_CLOSINGS):
+            run = await self.stage.ledger.runs.get(RUN_ID)
+            if not run.status.ended or run.due_at is None:
+                break
+            await process.tick(RUN_ID)
+            self.world.clock.advance(CLOSING_S)
+        else:
+            self.broken.append(f"its books are not closed in {MOST_CLOSINGS} ticks")
+        if run.status.ended:
+            self.broken += nothing_runs_on(self.evidence)
+            self.broken += await check_end(self.evidence)
 
     def _only_crashes(self) -> bool:
         return all(isinstance(event, CrashAt) for event in self.case.events)

@@ -213,9 +213,41 @@ async def test_a_vendor_that_is_paid_and_gives_no_job_is_left_for_another(
     async with World.open(database) as world:
         world.vendor_fault(FAST, "submit-job", "silent_after_settling", when="payment")
         run = await world.start()
-        messages = await world.ticks(run)
-        assert "Job failed" in messages
-        assert messages[-1] == "Job completed"
+        await world.tick_until(run, "Job failed", minutes=2.5)
+        assert (await world.ticks(run))[-1] == "Job completed"
         assert await world.jobs(run) == [(FAST, JobStatus.FAILED), (RELIABLE, JobStatus.COMPLETED)]
         assert paid(world) == [FAST, RELIABLE]
         await check_money(world, run.id)
+
+
+async def test_a_job_whose_vendor_never_said_which_it_is_is_stopped_when_its_run_is_over(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "silent_after_settling", when="payment")
+        run = await world.start()
+        await world.tick_until(run, "Job failed", minutes=2.5)
+        world.clear_faults()
+        await world.ticks(run)
+        query = f"select status from jobs where vendor_id = '{FAST}'"
+        assert [job["status"] for job in world.vendor._store._all(query)] == ["running"]
+        await world.tick(run)
+        assert [job["status"] for job in world.vendor._store._all(query)] == ["cancelled"]
+        [lost, _] = await world.payments(run)
+        assert lost.state is PaymentState.REFUNDED
+        assert (await world.run(run)).due_at is None
+        assert (await world.process.deps.reconciler.reconcile()).ok
+
+
+async def test_a_vendor_that_was_paid_may_be_silent_for_some_minutes(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "silent_after_settling", when="payment")
+        run = await world.start()
+        for _ in range(8):
+            assert "paid, the vendor is silent" in await world.tick(run)
+            world.clock.advance(35)
+        world.clear_faults()
+        assert await world.tick(run) == "Job started"
+        assert paid(world) == [FAST]

@@ -211,7 +211,7 @@ async def test_a_job_that_dies_is_noticed_with_its_last_words(database: FreshDat
 async def test_a_vendor_that_stops_answering_is_given_up_after_some_polls(
     database: FreshDatabase,
 ) -> None:
-    limits = Limits(poll_failure_limit=3, poll_failure_minutes=5)
+    limits = Limits(poll_failure_limit=3, silent_minutes=5)
     async with World.open(database, limits=limits) as world:
         run = await world.start()
         await world.tick(run)
