@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Final
-
 from domain.errors import VendorBroken, VendorError, VendorUnreachable
 from domain.jobs import JobStatus
 from domain.reliability import Trouble
 from graph.deps import Desk
+from graph.work import PATIENCE
 from ledger.jobs import Job
-
-PATIENCE: Final = timedelta(days=1)
-"""For how long after its end a job's file is asked for, while its vendor is in trouble."""
 
 
 async def fetch_artifact(desk: Desk, job: Job) -> Trouble | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Final
 
 from domain.errors import VendorError, VendorRefused
@@ -14,14 +13,10 @@ from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.ending import last_note
 from graph.routing import Phase
-from graph.work import close_slots, stop_job, without_job
+from graph.work import PATIENCE, close_slots, stop_job, without_job
 from ledger.jobs import Job
 from tools.vendors.base import Accepted
 
-PATIENCE: Final = timedelta(days=1)
-"""For how long a vendor is asked about a job that nobody wants any more, and its word that it
-paid back is looked for on the chain.
-"""
 GONE: Final = (404, 410)
 """A vendor's answers about a job that it does not have: then nothing of it runs there."""
 
@@ -39,9 +34,10 @@ async def close_books(desk: Desk) -> bool:
     jobs = await desk.ledger.jobs.of_run(desk.run)
     stopped = await _stop_what_runs(desk, jobs)
     refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe) or _long_over(desk)
-    fetched = [await fetch_later(desk, job) for job in jobs if job.id == desk.run.job_id]
+    current = next((job for job in jobs if job.id == desk.run.job_id), None)
+    fetched = current is None or await fetch_later(desk, current)
     await desk.flush()
-    return stopped and refunded and all(fetched) and not desk.run.reservations
+    return stopped and refunded and fetched and not desk.run.reservations
 
 
 def _long_over(desk: Desk) -> bool:

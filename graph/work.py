@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Final
 
 from domain.errors import ChainDown, Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
@@ -18,6 +19,11 @@ from ledger.payments import Payment
 from ledger.run import Run
 from ledger.vendors import End
 from tools.vendors.base import JobReport
+
+PATIENCE: Final = timedelta(days=1)
+"""For how long a vendor is asked for what it still owes an ended run: that a job has stopped, what
+it says that it paid back, the file of a job that completed.
+"""
 
 
 def spec_of(run: Run) -> JobSpec:
