@@ -105,6 +105,9 @@ def _reason(value: str) -> str:
     return value.strip()
 
 
+OWNERS: Final = f"{HELP['userId']}. An API key with an owner says it already"
+"""Of a userId in a body."""
+
 ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]
 UserId = Annotated[StrictStr, AfterValidator(_user_id)]
@@ -128,7 +131,7 @@ class StartRequest(Taken):
         }
     )
 
-    user_id: UserId = Field(description=HELP["userId"])
+    user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget = Field(description=HELP["budgetTotal"])
 

@@ -21,12 +21,19 @@ UrlOption = Annotated[
         show_default=False,
     ),
 ]
+UserOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose run it is.  \\[default: the owner of RENTER_API_KEY, else cli]",
+        show_default=False,
+    ),
+]
 
 
 def start(
     goal: Annotated[str, typer.Argument(help="What to do, in plain words.")],
     budget: Annotated[str, typer.Option(help="The most to spend, in dollars.")],
-    user: Annotated[str, typer.Option(help="Whose run it is.")] = "cli",
+    user: UserOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
