@@ -82,10 +82,7 @@ def _budget(value: object) -> Usd:
         raise InvalidInput(field, "it is above a billion dollars", remedy)
     if len(str(value)) > LONGEST_AMOUNT:
         raise InvalidInput(field, "it is too long for an amount of dollars", remedy)
-    budget = Usd.parse(value, field)
-    if not budget:
-        raise InvalidInput(field, "it must be above 0", remedy)
-    return budget
+    return Usd.parse(value, field, above_zero=True)
 
 
 _AMOUNT_SCHEMA: Final[dict[str, Any]] = {

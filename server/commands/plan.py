@@ -35,14 +35,11 @@ def plan(
 
     [dim]$[/] gpu-renter plan "Fine-tune Llama 8B on an A100 for two hours, under $5"
     """
-    from domain.errors import InvalidInput
     from domain.goals import check_goal
     from domain.money import Usd
 
     asked = check_goal(goal)
-    dollars = Usd.parse(budget, "--budget") if budget is not None else None
-    if dollars is not None and not dollars:
-        raise InvalidInput("--budget", "it must be above 0", "Give dollars, like 5")
+    dollars = None if budget is None else Usd.parse(budget, "--budget", above_zero=True)
     made, note = run(_plan(asked, dollars))
     if as_json:
         print_json(plan_view(made, note))

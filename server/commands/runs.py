@@ -44,7 +44,8 @@ def start(
     from domain.goals import check_goal
     from domain.money import Usd
 
-    asked, dollars = check_goal(goal), Usd.parse(budget, "--budget").dollars()
+    asked = check_goal(goal)
+    dollars = Usd.parse(budget, "--budget", above_zero=True).dollars()
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
