@@ -87,7 +87,7 @@ border-radius:50%;background:var(--faint);box-shadow:0 0 0 3px var(--card)}
 .timeline .what{font-weight:600;font-size:14px}
 .timeline time{font-size:12px;color:var(--faint);font-variant-numeric:tabular-nums;
 white-space:nowrap}
-.timeline .words{font-size:14px;color:var(--soft);max-height:11em;overflow:auto}
+.timeline .words{font-size:14px;color:var(--soft)}
 .scrolls{max-height:560px;overflow-y:auto;padding:2px 4px 2px 2px}
 .logs{display:flex;flex-direction:column-reverse;overflow:auto;max-height:230px;
 background:var(--sunken);border-radius:10px;padding:12px 14px}

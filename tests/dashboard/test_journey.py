@@ -9,8 +9,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from graph.wiring import now
+from domain.journal import Note
+from domain.money import Usd
+from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
+from ledger.observations import Head
 from tests.dashboard.browser import DESKTOP, PHONE, visiting
 from tests.support.served import Served
 
@@ -148,6 +151,32 @@ async def test_the_agent_answers_on_the_page_of_a_run(served: Served, browser: B
         await start_by_chat(page)
         await say(page, "How much is left?")
         await expect(page.locator(".said:not(.me)").first).to_contain_text("$")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_a_long_reason_stands_in_the_timeline_to_its_last_word(
+    served: Served, browser: Browser, ledger: Ledger, size: tuple[int, int]
+) -> None:
+    run = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), now())
+    reason = "Because the price is right. " * 60 + "\n" * 9 + "The last word."
+    note = Note("agent_reasoning", reason, {"planner": "stub", "reason": reason})
+    await ledger.observations.append(run.id, Head(), [note], now())
+    async with visiting(browser, served.url, size) as visitor:
+        page = visitor.page
+        await page.goto(f"/runs/{run.id}")
+        words = page.locator("[data-part=timeline] .words").first
+        await expect(words).to_contain_text("The last word.")
+        hidden = "(e) => e.scrollHeight - e.clientHeight"
+        assert await words.evaluate(hidden) == 0
+
+        region = page.get_by_role("region", name="Timeline, scrollable")
+        assert await region.evaluate(hidden) > 0
+        await region.focus()
+        await page.keyboard.press("End")
+        await expect(region).to_have_js_property(
+            "scrollTop", await region.evaluate(hidden), timeout=5_000
+        )
+        assert await visitor.width() <= size[0]
 
 
 async def test_vendors_are_shown_with_their_record(served: Served, browser: Browser) -> None:
