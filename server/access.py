@@ -59,6 +59,7 @@ NEEDS: Final[dict[str, frozenset[Scope]]] = {
     "/api/agent-approve": frozenset({Scope.APPROVE}),
     "/api/agent-status": frozenset({Scope.READ}),
     "/api/agent-events": frozenset({Scope.READ}),
+    "/api/agent-artifact": frozenset({Scope.READ}),
     "/api/runs": frozenset({Scope.READ}),
     "/metrics": frozenset({Scope.READ}),
 }

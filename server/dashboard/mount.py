@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import RenterError
+from server.dashboard.downloads import download_routes
 from server.dashboard.plain import missing, unavailable
 from server.dashboard.sign_in import sign_in_routes
 from server.dashboard.visitors import Visitors
@@ -103,6 +104,7 @@ def add_dashboard(app: FastAPI, keeper: Keeper) -> None:
     """Hang the dashboard into the API, beside its routes; it ends before the services do."""
     dashboard = Dashboard(keeper)
     app.include_router(sign_in_routes(dashboard.visitors))
+    app.include_router(download_routes(keeper, dashboard.visitors))
     app.router.routes.append(dashboard)
     around = app.router.lifespan_context
 

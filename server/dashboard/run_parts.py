@@ -14,6 +14,7 @@ from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import RecordedOffer, Run
+from server.dashboard.downloads import artifact_address
 from server.dashboard.kit import box, budget_bar, card, short, text, when
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, look, title
@@ -67,7 +68,10 @@ def draw_jobs(jobs: Sequence[Job], names: Mapping[str, str]) -> None:
             if job.error_message:
                 text("p", job.error_message, "bad small words")
             if job.artifact_sha256:
-                text("p", f"Result: {job.artifact_path}", "small words")
+                with box("p", "small words"):
+                    text("a", "Download the result", "strong", download="",
+                         href=artifact_address(job.run_id))  # fmt: skip
+                    text("span", f" · {job.artifact_path}")
                 text("p", f"sha256 {job.artifact_sha256}", "soft small words")
 
 

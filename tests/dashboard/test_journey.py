@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 
@@ -79,6 +80,12 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         await expect(page.locator("[data-part=logs]")).to_contain_text("Epoch 3/3 loss=")
         await expect(page.locator("[data-part=jobs] svg")).to_be_visible()
         assert status["run"]["status"] == "completed"
+
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Download the result").click()
+        file = await (await download.value).path()
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert sha256 == status["jobs"][-1]["artifactSha256"]
 
 
 async def test_a_run_that_waits_is_cancelled_after_a_second_thought(

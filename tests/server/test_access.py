@@ -120,12 +120,13 @@ async def test_anothers_run_is_as_if_it_were_not_there(services: Services) -> No
             ),
             await thief.http.get("/api/agent-status", params=body),
             await thief.http.get("/api/agent-events", params=body),
+            await thief.http.get("/api/agent-artifact", params=body),
         ]
         missing = await thief.http.get("/api/agent-status", params={"runId": "f" * 24})
         listed = await thief.http.get("/api/runs")
         asked = await thief.http.get("/api/runs", params={"userId": "u1"})
 
-    assert [answer.status_code for answer in answers] == [404] * 5
+    assert [answer.status_code for answer in answers] == [404] * 6
     said = answers[0].json()["error"].replace(run_id, "f" * 24)
     assert missing.json()["error"] == said
     assert {answer.json()["error"] for answer in answers} == {answers[0].json()["error"]}
