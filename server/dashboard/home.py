@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from starlette.requests import Request
 
 from graph.routing import Phase
+from graph.wiring import now
 from ledger.run import Run
 from server.access import Scope
 from server.dashboard.frame import page
-from server.dashboard.kit import Part, box, budget_bar, card, pill, text, when
+from server.dashboard.kit import Part, box, budget_bar, card, day, pill, text, when
 from server.dashboard.talking import Talk
 from server.dashboard.visitors import TALK
 
@@ -60,9 +62,10 @@ class Lines:
     def draw(self, runs: list[Run]) -> None:
         order = tuple(run.id for run in runs)
         self._place.show(order or "none", lambda: self._lay_out(order))
+        at = now()
         for run in runs:
-            key = (run.updated_at, run.status, run.phase, run.budget_remaining, run.spent)
-            self._lines[run.id].show(key, lambda run=run: _line(run))  # type: ignore[misc]
+            key = (day(at), run.updated_at, run.status, run.phase, run.budget_remaining, run.spent)
+            self._lines[run.id].show(key, lambda run=run: _line(run, at))  # type: ignore[misc]
 
     def _lay_out(self, order: tuple[str, ...]) -> None:
         self._lines = {run_id: Part(box("div")) for run_id in order}
@@ -70,14 +73,14 @@ class Lines:
             text("p", "No runs yet. Say above what should run.", "empty")
 
 
-def _line(run: Run) -> None:
+def _line(run: Run, at: datetime) -> None:
     with box("a", "run", href=f"/runs/{run.id}", data_run=run.id):
         with box("div"):
             text("div", run.goal, "goal")
             with box("div", "soft small"):
                 for fact in _facts(run):
                     text("span", f"{fact} · ")
-                when(run.updated_at)
+                when(run.updated_at, at)
         pill(run)
         with box("div", "spend"):
             budget_bar(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from nicegui import background_tasks
@@ -17,7 +17,7 @@ from ledger.run import Run
 from server.access import Scope
 from server.dashboard import deeds
 from server.dashboard.frame import Page, confirmed, page
-from server.dashboard.kit import Part, box, button, card, pill, short, text, when
+from server.dashboard.kit import Part, box, button, card, day, pill, short, text, when
 from server.dashboard.reading import choices, decisions, logs, losses, visits
 from server.dashboard.run_graph import draw_graph
 from server.dashboard.run_parts import (
@@ -114,7 +114,8 @@ class RunPage:
         entries = seen.entries
         marks = visits(entries)
         named = tuple(sorted(names.items()))
-        self._head.show((run.status, run.spec, run.reason), lambda: _head(run))
+        head = (run.status, run.spec, run.reason, day(seen.at))
+        self._head.show(head, lambda: _head(run, seen.at))
         overdue = run.due_at is not None and seen.at - run.due_at > LEFT_ALONE
         self._left_alone = not run.status.ended and (self._left_alone or overdue)
         controls = (run.status, bool(run.cancel_requested), self._left_alone)
@@ -122,7 +123,9 @@ class RunPage:
         waiting = [a for a in seen.approvals if a.state is ApprovalState.PENDING]
         waiting = [] if run.status.ended else waiting
         self._waits = bool(waiting)
-        self._approval.show((tuple(waiting), named), lambda: self._draw_approvals(waiting))
+        self._approval.show(
+            (tuple(waiting), named, day(seen.at)), lambda: self._draw_approvals(waiting, seen.at)
+        )
         key = (run.phase, run.status, run.cancel_requested, tuple(sorted(marks.items())))
         self._graph.show(key, lambda: draw_graph(run, marks))
         money = (run.budget_total, run.spent, run.reserved, run.budget_remaining)
@@ -136,7 +139,7 @@ class RunPage:
         found = choices(entries)
         chosen = (tuple(choice.seq for choice in found), run.offers, named)
         self._choices.show(chosen, lambda: draw_choices(found, run.offers, names))
-        self._timeline.show(decisions(entries))
+        self._timeline.show(decisions(entries), seen.at)
         self._logs.show(logs(entries))
         if self._talk is not None:
             self._talk.show("once", lambda: self._draw_talk(run))
@@ -166,7 +169,7 @@ class RunPage:
         if not run.cancel_requested:
             button("Cancel run", self._cancel, "danger")
 
-    def _draw_approvals(self, waiting: Sequence[Approval]) -> None:
+    def _draw_approvals(self, waiting: Sequence[Approval], now: datetime) -> None:
         for approval in waiting:
             name = self._names.get(approval.vendor_id, approval.vendor_id)
             with card("Waits for your approval", "approval", "approval"):
@@ -176,7 +179,7 @@ class RunPage:
                     text("span", approval.pay_to or "no address", "mono")
                 with box("p", "soft small"):
                     text("span", "The answer counts until ")
-                    when(approval.expires_at)
+                    when(approval.expires_at, now)
                     text("span", " UTC")
                 if not self._here.visitor.may(Scope.APPROVE):
                     text("p", "Your API key cannot approve payments.", "soft")
@@ -239,12 +242,12 @@ class RunPage:
             await asyncio.sleep(PACE_S)
 
 
-def _head(run: Run) -> None:
+def _head(run: Run, now: datetime) -> None:
     with box("div", "row"):
         pill(run)
         with box("span", "soft small"):
             text("span", f"Run {short(run.id)} · {run.user_id} · ", title=run.id)
-            when(run.created_at)
+            when(run.created_at, now)
             text("span", " UTC")
     text("h1", run.goal, "title").style("margin-top:8px")
     if run.spec is not None:

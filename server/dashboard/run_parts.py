@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from nicegui import ui
@@ -15,7 +16,7 @@ from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import RecordedOffer, Run
 from server.dashboard.downloads import artifact_address
-from server.dashboard.kit import box, budget_bar, card, short, text, when
+from server.dashboard.kit import box, budget_bar, card, day, short, text, when
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, look, title
 from server.views import payment_view
@@ -177,14 +178,19 @@ class Timeline:
         with box("div", "scrolls", tabindex="0", role="region", aria_label="Timeline, scrollable"):
             self._list = box("ol", "timeline")
         self._last = 0
+        self._drawn_for: object = None
 
-    def show(self, entries: Sequence[Entry]) -> None:
+    def show(self, entries: Sequence[Entry], now: datetime) -> None:
+        if day(now) != self._drawn_for:
+            self._drawn_for = day(now)
+            self._list.clear()
+            self._last = 0
         for entry in [e for e in entries if e.seq > self._last][-MOST_DECISIONS:]:
             self._last = entry.seq
             with self._list, box("li", look(entry), data_seq=str(entry.seq)) as line:
                 with box("div", "head"):
                     text("span", title(entry), "what")
-                    when(entry.created_at)
+                    when(entry.created_at, now)
                 text("p", entry.note.content, "words")
             line.move(target_index=0)
 

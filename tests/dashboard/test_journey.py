@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -184,6 +185,27 @@ async def test_a_long_reason_stands_in_the_timeline_to_its_last_word(
             "scrollTop", await region.evaluate(hidden), timeout=5_000
         )
         assert await visitor.width() <= size[0]
+
+
+async def test_what_is_not_of_today_is_shown_with_its_date(
+    served: Served, browser: Browser, ledger: Ledger
+) -> None:
+    today, before = now(), now() - timedelta(days=3)
+    old = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), before)
+    new = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), today)
+    for run, at in ((old, before), (new, today)):
+        await ledger.observations.append(run.id, Head(), [Note("job_spec", "Understood")], at)
+    shown = {old.id: f"{before:%Y-%m-%d %H:%M}", new.id: f"{today:%H:%M:%S}"}
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        for run_id, when in shown.items():
+            time = page.locator(f"[data-run='{run_id}'] time")
+            await expect(time).to_have_text(when)
+        await expect(time).to_have_attribute("title", f"{today:%Y-%m-%d %H:%M:%S} UTC")
+        for run_id, when in shown.items():
+            await page.goto(f"/runs/{run_id}")
+            await expect(page.locator("[data-part=timeline] time")).to_have_text(when)
 
 
 async def test_vendors_are_shown_with_their_record(served: Served, browser: Browser) -> None:
