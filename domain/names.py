@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from domain.quotes import Vendor
@@ -13,16 +13,23 @@ _TELLING: Final = re.compile(r"[0-9._-]")
 """What no plain word has."""
 
 
-def names_of(vendors: Iterable[Vendor]) -> dict[str, str]:
-    """A vendor's id → what people call it. Of those that share a name, the id says which."""
+class Names(dict[str, str]):
+    """A vendor's id → what people call it; one that is not registered is called by its id."""
+
+    def __missing__(self, vendor_id: str) -> str:
+        return vendor_id
+
+
+def names_of(vendors: Iterable[Vendor]) -> Names:
+    """The names of these vendors. Of those that share one, the id says which is meant."""
     known = list(vendors)
     shared = Counter(vendor.name for vendor in known)
-    return {
-        v.vendor_id: v.name if shared[v.name] == 1 else f"{v.name} ({v.vendor_id})" for v in known
-    }
+    return Names(
+        (v.vendor_id, v.name if shared[v.name] == 1 else f"{v.name} ({v.vendor_id})") for v in known
+    )
 
 
-def named(sentence: str, names: Mapping[str, str]) -> str:
+def named(sentence: str, names: Names) -> str:
     """The sentence with names for the ids in it. A part of a path or an address is none, nor is an
     id that could be a word.
     """

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from domain.goals import Reading, with_budget
 from domain.jobs import JobSpec
 from domain.money import Usd
-from domain.names import names_of
+from domain.names import Names, names_of
 from domain.quotes import Offer, Vendor, able_vendors, nobody_has
 from domain.ranking import Abort, verdict
 from graph.deps import Limits
@@ -42,8 +42,7 @@ class Plan:
     """Each with what would become of it."""
     silent: tuple[NoQuote, ...] = ()
     decided: Decided | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Of the vendors, by id."""
+    names: Names = field(default_factory=Names)
 
     @property
     def reading(self) -> Reading:

@@ -166,7 +166,7 @@ def _understood(made: Plan) -> Table:
         "Budget": reading.budget and str(reading.budget),
         "Deadline": reading.deadline and f"{reading.deadline:%Y-%m-%d %H:%M %Z}",
         "Preference": reading.preference and f"{reading.preference.value} first",
-        "Not from": ", ".join(made.names.get(v, v) for v in spec.excluded_vendors),
+        "Not from": ", ".join(made.names[v] for v in spec.excluded_vendors),
     }
     assumed = {
         "Job": spec.job_type,
@@ -203,11 +203,11 @@ def _offers(made: Plan) -> Table:
     for offer, verdict in made.offers:
         quote = offer.quote
         table.add_row(
-            Text(made.names.get(quote.vendor_id, quote.vendor_id)), Text(quote.gpu_type),
+            Text(made.names[quote.vendor_id]), Text(quote.gpu_type),
             f"{quote.price} for {hours(quote.minutes)}", str(offer.projected), Text(verdict),
         )  # fmt: skip
     for silence in made.silent:
-        name = made.names.get(silence.vendor_id, silence.vendor_id)
+        name = made.names[silence.vendor_id]
         table.add_row(Text(name), "", "", "", Text(silence.problem))
     return table
 

@@ -59,7 +59,7 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         approval = page.locator("[data-part=approval]")
         await approval.get_by_role("button", name="Approve $1.40").click()
         timeline = page.locator("[data-part=timeline]")
-        await expect(timeline).to_contain_text("gpu_vendor_1 failed: GPU node lost")
+        await expect(timeline).to_contain_text("FastGPU failed: GPU node lost")
         await expect(page.locator("[data-node=recover]")).to_have_text("Recover, 1×")
         await expect(approval).to_contain_text("$1.80")
         await expect(page.locator("[data-node=approve]")).to_have_attribute("aria-current", "step")
@@ -74,6 +74,8 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         await expect(page.locator("[data-part=choices]")).to_contain_text("ReliableGPU at $1.80")
         await expect(page.locator("[data-part=choices] tr.taken").first).to_contain_text("$1.80")
         payments = page.locator("[data-payment]")
+        for part in ("jobs", "choices", "payments", "timeline"):
+            await expect(page.locator(f"[data-part={part}]")).not_to_contain_text("gpu_vendor_")
         status = served.call("GET", "/api/agent-status", params={"runId": run_id}).json()
         assert await payments.count() == len(status["payments"])
         tx = status["payments"][-1]["x402TxId"]
@@ -87,6 +89,11 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         file = await (await download.value).path()
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         assert sha256 == status["jobs"][-1]["artifactSha256"]
+
+        await page.goto("/")
+        line = page.locator(f"[data-run='{run_id}']")
+        await expect(line).to_contain_text("ReliableGPU")
+        await expect(line).not_to_contain_text("gpu_vendor_")
 
 
 async def test_a_run_that_waits_is_cancelled_after_a_second_thought(

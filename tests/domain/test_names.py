@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from domain.names import named, names_of
+from domain.names import Names, named, names_of
 from tests.support.builders import a_vendor
 
-NAMES = {"gpu_vendor_1": "FastGPU", "gpu_vendor_10": "TenGPU", "to": "Trick"}
+NAMES = Names({"gpu_vendor_1": "FastGPU", "gpu_vendor_10": "TenGPU", "to": "Trick"})
 
 
 def test_vendors_that_share_a_name_are_told_apart_by_their_ids() -> None:
     vendors = [a_vendor("a", name="One"), a_vendor("b", name="Same"), a_vendor("c", name="Same")]
-    assert names_of(vendors) == {"a": "One", "b": "Same (b)", "c": "Same (c)"}
+    names = names_of(vendors)
+    assert names == {"a": "One", "b": "Same (b)", "c": "Same (c)"}
+    assert names["struck_off"] == "struck_off"
 
 
 @pytest.mark.parametrize(
@@ -28,4 +30,4 @@ def test_vendors_that_share_a_name_are_told_apart_by_their_ids() -> None:
 )
 def test_an_id_is_read_as_a_name_where_it_stands_alone(sentence: str, read: str) -> None:
     assert named(sentence, NAMES) == read
-    assert named(sentence, {}) == sentence
+    assert named(sentence, Names()) == sentence
