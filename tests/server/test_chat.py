@@ -232,6 +232,14 @@ async def test_what_cannot_be_used_is_said_and_forgotten(database: FreshDatabase
         assert await me.told("hello") == ASK_FOR_JOB
 
 
+async def test_a_greeting_is_no_part_of_the_goal(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        assert await me.told("Hi there! Train on an A100") == ASK_FOR_BUDGET
+        run = await world.ledger.runs.get(run_of(await me.hears("$5")))
+        assert run.goal == "Train on an A100"
+
+
 async def test_the_ledger_answers_for_a_run(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         me, run = person(world), await world.start()
