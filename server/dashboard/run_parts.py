@@ -74,7 +74,7 @@ def draw_jobs(jobs: Sequence[Job], names: Names) -> None:
                 with box("p", "small words"):
                     text("a", "Download the result", "strong", download="",
                          href=artifact_address(job.run_id))  # fmt: skip
-                    text("span", f" · {job.artifact_path}")
+                text("p", str(job.artifact_path), "soft small words")
                 text("p", f"sha256 {job.artifact_sha256}", "soft small words")
 
 
