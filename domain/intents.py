@@ -145,6 +145,9 @@ _GREETS: Final = re.compile(
     r"(?:hello|hi|hey|howdy|good (?:morning|afternoon|evening|day))(?: (?:there|all|again|agent))?",
     _I,
 )
+_GREETING_FIRST: Final = re.compile(
+    rf"{_GREETS.pattern}(?:[!.,]{{1,3}}\s|\s{{0,3}}\n|\s[–—-]\s)", _I
+)
 _SPENT: Final = re.compile(
     r"\bspen[dt]|\bspending|\bcosts?\b|\bpaid\b|\bpay(?:ments?)?\b|\bmoney\b|\bcharge|\breceipt|"
     r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b", _I,
@@ -212,3 +215,11 @@ def asks_of_a_run(message: str) -> bool:
 def greets(message: str) -> bool:
     """Whether a message is a greeting and nothing else."""
     return bool(_GREETS.fullmatch(plain(message).rstrip(" .!")))
+
+
+def without_greeting(message: str) -> str:
+    """A message less the greeting that it begins with: "Hi there! Train a model" is a goal."""
+    rest = message.strip()
+    while found := _GREETING_FIRST.match(rest):
+        rest = rest[found.end() :].lstrip()
+    return rest

@@ -33,23 +33,26 @@ class Usd:
             raise TypeError(f"Usd holds whole micro-dollars, not {type(self.micros).__name__}")
 
     @classmethod
-    def parse(cls, amount: object, field: str = "amount") -> Usd:
+    def parse(cls, amount: object, field: str = "amount", *, above_zero: bool = False) -> Usd:
         """Read "5", "$5.00", "1.4 USDC", 1.4 or Decimal("1.4") as a non-negative amount.
 
-        Raises InvalidInput, naming `field`, for text that is no amount, NaN, infinities,
-        negatives, more than 6 decimals, and more than a billion dollars.
+        above_zero: refuse 0 too. Raises InvalidInput, naming `field`, for text that is no amount,
+        NaN, infinities, negatives, more than 6 decimals, and more than a billion dollars.
         """
         value = _as_decimal(amount, field)
         if not value.is_finite():
             raise InvalidInput(field, f"{amount!r} is not a finite number", "Give dollars, like 5")
         if value < 0:
-            raise InvalidInput(field, f"{amount} is negative", "Give an amount of 0 or more")
+            least = "above 0" if above_zero else "of 0 or more"
+            raise InvalidInput(field, f"{amount} is negative", f"Give dollars {least}, like 5")
         if value and value.adjusted() >= _LARGEST_DIGITS:
             raise InvalidInput(field, "it is above a billion dollars", "Give a smaller amount")
         if _decimals(value) > DECIMALS:
             raise InvalidInput(
                 field, f"{amount} has more than 6 decimals", "Round it to micro-dollars"
             )
+        if above_zero and not value:
+            raise InvalidInput(field, "it must be above 0", "Give dollars above 0, like 5")
         micros = int(value.scaleb(DECIMALS))
         if micros > LARGEST:
             raise InvalidInput(field, "it is above a billion dollars", "Give a smaller amount")

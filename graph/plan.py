@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from domain.goals import Reading, with_budget
 from domain.jobs import JobSpec
 from domain.money import Usd
+from domain.names import Names, names_of
 from domain.quotes import Offer, Vendor, able_vendors, nobody_has
 from domain.ranking import Abort, verdict
 from graph.deps import Limits
@@ -41,6 +42,7 @@ class Plan:
     """Each with what would become of it."""
     silent: tuple[NoQuote, ...] = ()
     decided: Decided | None = None
+    names: Names = field(default_factory=Names)
 
     @property
     def reading(self) -> Reading:
@@ -60,6 +62,7 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
 
     The vendors are asked for quotes, which binds nobody; nothing is written anywhere.
     """
+    plan = replace(plan, names=names_of(market.vendors))
     spec, left = resolved(plan.spec, market.vendors), plan.reading.budget
     asked = able_vendors(market.vendors, spec)
     if not asked:

@@ -15,6 +15,7 @@ from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants
 from domain.jobs import JobStatus
 from domain.journal import Entry, Note
+from domain.names import Names, named, names_of
 from domain.payments import PurchaseKind
 from graph.deps import Deps
 from ledger.jobs import Job
@@ -95,8 +96,9 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
 
 async def how_it_goes(deps: Deps, run: Run) -> Reply:
     """Status, the jobs' progress, the money, and what waits for a person."""
-    jobs = await deps.ledger.jobs.of_run(run)
-    said = [f"Your run is {run.status.value}{f' ({_clean(run.reason)})' if run.reason else ''}."]
+    jobs, names = await deps.ledger.jobs.of_run(run), await vendor_names(deps)
+    why = f" ({named(_clean(run.reason), names)})" if run.reason else ""
+    said = [f"Your run is {run.status.value}{why}."]
     if not run.status.ended:
         if run.cancel_requested:
             said.append("It is being cancelled.")
@@ -105,12 +107,12 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
     if jobs:
         job = jobs[-1]
         said += [
-            f"Before, it failed at {j.vendor_id}{_because(j)}."
+            f"Before, it failed at {names[j.vendor_id]}{_because(j)}."
             for j in jobs[:-1]
             if j.status is not JobStatus.COMPLETED
         ]
         said.append(
-            f"The job at {job.vendor_id} is {job.status.value}, {job.progress:.0%} done "
+            f"The job at {names[job.vendor_id]} is {job.status.value}, {job.progress:.0%} done "
             f"({job.minutes} minutes of {job.gpu_type} paid for)."
         )
         if job.error_message:
@@ -118,8 +120,8 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
     said.append(money_of(run))
     for approval in await waiting(deps, run):
         said.append(
-            f"A payment of {approval.amount} to {approval.vendor_id} ({approval.pay_to}) waits for "
-            f'you: say "approve" or "reject" ({approval.id}).'
+            f"A payment of {approval.amount} to {names[approval.vendor_id]} ({approval.pay_to}) "
+            f'waits for you: say "approve" or "reject" ({approval.id}).'
         )
     return Reply(" ".join(said), data={"status": run.status.value})
 
@@ -159,10 +161,11 @@ async def what_was_spent(deps: Deps, run: Run) -> Reply:
     if not payments:
         return Reply(f"Nothing so far. {money_of(run)}")
     reasons = await deps.ledger.observations.of_run(run.id, types=["agent_reasoning"])
+    names = await vendor_names(deps)
     lines = [money_of(run)]
     if len(payments) > MOST_PAYMENTS:
         lines.append(f"The last {MOST_PAYMENTS} of {len(payments)} payments:")
-    lines += [f"- {_payment_line(p, reasons)}" for p in payments[-MOST_PAYMENTS:]]
+    lines += [f"- {_payment_line(p, reasons, names)}" for p in payments[-MOST_PAYMENTS:]]
     return Reply("\n".join(lines))
 
 
@@ -171,6 +174,10 @@ def money_of(run: Run) -> str:
     return (
         f"Of {run.budget_total} I have spent {run.spent}{reserved}; {run.budget_remaining} is left."
     )
+
+
+async def vendor_names(deps: Deps) -> Names:
+    return names_of(await deps.ledger.vendors.all())
 
 
 async def waiting(deps: Deps, run: Run) -> list[Approval]:
@@ -250,32 +257,33 @@ async def decide(deps: Deps, run: Run, intent: Intent) -> Reply:
         approvals = [a for a in approvals if a.id == intent.approval_id]
     if not approvals:
         return Reply("No payment waits for your answer.")
+    names = await vendor_names(deps)
     if len(approvals) > 1:
-        ids = ", ".join(f"{a.id} ({a.amount} to {a.vendor_id})" for a in approvals)
+        ids = ", ".join(f"{a.id} ({a.amount} to {names[a.vendor_id]})" for a in approvals)
         return Reply(f"More than one payment waits. Name the one you mean: {ids}", "question")
     [approval] = approvals
     yes = intent.wants is Wants.APPROVE
     decided = await deps.ledger.approvals.decide(run.id, approval.id, yes, deps.now())
     return Reply(
-        f"{decided.state.value.capitalize()}: {decided.amount} to {decided.vendor_id}.",
+        f"{decided.state.value.capitalize()}: {decided.amount} to {names[decided.vendor_id]}.",
         "action",
         {"approvalId": decided.id},
     )
 
 
-def _payment_line(payment: Payment, reasons: Sequence[Entry]) -> str:
+def _payment_line(payment: Payment, reasons: Sequence[Entry], names: Names) -> str:
     bought = f"{payment.minutes} minutes of {payment.gpu_type}"
     if payment.kind is PurchaseKind.EXTEND:
         bought = f"{payment.minutes} more minutes"
-    line = f"{payment.amount} to {payment.vendor_id} for {bought}: {_state(payment)}"
+    line = f"{payment.amount} to {names[payment.vendor_id]} for {bought}: {_state(payment)}"
     if payment.refunded:
         line += f", {payment.refunded} came back"
     if payment.reason:
-        line += f' ("{_clean(payment.reason)}")'
+        line += f' ("{named(_clean(payment.reason), names)}")'
     if payment.tx_id:
         line += f" [{payment.tx_id}]"
     if payment.kind is PurchaseKind.LAUNCH:
-        line += f". Why: {_why(payment, reasons)}"
+        line += f". Why: {named(_why(payment, reasons), names)}"
     return line
 
 

@@ -18,7 +18,7 @@ from domain.goals import (
     read_budget,
 )
 from domain.goals.reading import hours
-from domain.intents import asks, only_asks
+from domain.intents import asks, only_asks, without_greeting
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.quotes import Vendor
@@ -54,8 +54,8 @@ async def understand(reader: GoalReader, said: Sequence[Utterance]) -> Wish | st
 
 
 def goal_of(said: Sequence[Utterance]) -> str:
-    """The goal's own words: what was said, less what only answers "How much?"."""
-    words = [u.text for u in said if not (is_amount(u.text) and len(said) > 1)]
+    """The goal's own words: what was said, less greetings and what only answers "How much?"."""
+    words = [without_greeting(u.text) for u in said if not (is_amount(u.text) and len(said) > 1)]
     return " ".join(words)[:LONGEST_GOAL]
 
 

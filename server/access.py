@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 from fastapi import Depends
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection
 
 from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
@@ -58,6 +59,7 @@ NEEDS: Final[dict[str, frozenset[Scope]]] = {
     "/api/agent-approve": frozenset({Scope.APPROVE}),
     "/api/agent-status": frozenset({Scope.READ}),
     "/api/agent-events": frozenset({Scope.READ}),
+    "/api/agent-artifact": frozenset({Scope.READ}),
     "/api/runs": frozenset({Scope.READ}),
     "/metrics": frozenset({Scope.READ}),
 }
@@ -94,8 +96,21 @@ class Principal:
         if self.owner is not None and user_id != self.owner:
             raise Forbidden(
                 "userId: this API key speaks for another user",
-                f"Use userId {self.owner!r} (a command's --user), or a key whose owner that is",
+                f"Leave it out (a command's --user), which means {self.owner!r}, or use a key "
+                "whose owner that is",
             )
+
+    def acts_as(self, user_id: str) -> str:
+        """Whose request it is: the user's that a body names, the owner's where that is "".
+
+        Raises Forbidden for another's, RequestValidationError where nobody is named at all.
+        """
+        if not user_id and self.owner is not None:
+            return self.owner
+        if not user_id:
+            raise RequestValidationError([{"type": "missing", "loc": ("body", "userId")}])
+        self.speaks_for(user_id)
+        return user_id
 
     def check_sees(self, run: Run) -> Run:
         """The run, if it is this principal's; else NotFound, as if it were not there."""

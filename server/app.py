@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from graph.settings import Settings
 from graph.wiring import OpenServices, Services, now, open_services
 from server.access import check_exposure, keys_required
+from server.artifacts import artifact_routes
 from server.bodies import Bodies
 from server.callbacks import callback_routes
 from server.chat_routes import chat_routes
@@ -79,6 +80,7 @@ def create_app(
     )
     app.include_router(docs_routes(app))
     app.include_router(api_routes(keeper))
+    app.include_router(artifact_routes(keeper))
     app.include_router(callback_routes(keeper))
     app.include_router(chat_routes(keeper))
     app.include_router(event_routes(keeper, streams))

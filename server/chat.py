@@ -26,8 +26,9 @@ from domain.intents import (
     only_asks,
     read_intent,
 )
+from domain.names import named
 from graph.reader import MOST_SHOWN, read_said
-from graph.talk import HELP, WELCOME, list_runs, reply
+from graph.talk import HELP, WELCOME, list_runs, reply, vendor_names
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services, new_run_id
 from graph.wishes import Refusal, Wish, begin, understand, understood
@@ -177,7 +178,8 @@ class Chat:
         yield Said("run", f"Run {run.id}", {"runId": run.id})
         if run.spec is not None:
             by_memory = wish.heard.reading.by_memory
-            yield Said("words", f"Understood: {understood(run.spec, run.budget_total, by_memory)}.")
+            sentence = understood(run.spec, run.budget_total, by_memory)
+            yield Said("words", f"Understood: {named(sentence, await vendor_names(self._deps))}.")
         yield Said(
             "action",
             f"Started run {run.id} with {run.budget_total}. A worker takes it on; where none runs, "
@@ -234,7 +236,8 @@ class Chat:
             ticked = await Ticker(self._services).tick(run.id)
         except LeaseHeld:
             return Said("action", "I am at work on it already: this step does it, or the next.")
-        return Said("action", ticked.message, {"status": ticked.status.value})
+        message = named(ticked.message, await vendor_names(self._deps))
+        return Said("action", message, {"status": ticked.status.value})
 
 
 def _is_goal(intent: Intent, utterance: Utterance) -> bool:

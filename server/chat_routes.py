@@ -49,11 +49,11 @@ def chat_routes(keeper: Keeper) -> APIRouter:
         for a payment that waits. Answers as server-sent events, or with `Accept: application/json`
         as one JSON document.
         """
-        who.speaks_for(request.user_id)
+        user_id = who.acts_as(request.user_id)
         # Under an Idempotency-Key, a repetition is the same message.
         message_id = request.message_id or (marker.run_id if marker else None)
         said = Chat(await keeper.services()).say(
-            request.user_id, request.message, request.run_id, message_id
+            user_id, request.message, request.run_id, message_id
         )
         first = await anext(said)  # what cannot be answered at all is an HTTP error
         if wants_json(http.headers.get("accept", "")):

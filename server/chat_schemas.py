@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StrictStr
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL
 from server.chat import check_message
-from server.requests import HELP, RunId, Taken, UserId
+from server.requests import HELP, OWNERS, RunId, Taken, UserId
 from server.schemas import Answered
 
 LONGEST_MESSAGE_ID: Final = 64
@@ -39,7 +39,7 @@ class ChatRequest(Taken):
         }
     )
 
-    user_id: UserId = Field(description=HELP["userId"])
+    user_id: UserId = Field(default_factory=str, description=OWNERS)
     message: Message = Field(description=SAY)
     run_id: RunId | None = Field(None, description=HELP["runId"])
     message_id: MessageId | None = Field(None, description=NAME_IT)

@@ -215,6 +215,18 @@ def services_lock(settings: Settings) -> FolderLock:
     return FolderLock(settings.data_dir.absolute() / "services.lock")
 
 
+def check_not_served(settings: Settings) -> None:
+    """Raise ConfigError where another server has this DATA_DIR: it has the ports, too."""
+    owner = services_lock(settings).held_by()
+    if owner is not None and (settings.needs_mongo or settings.needs_chain):
+        raise ConfigError(
+            "DATA_DIR",
+            f"{settings.data_dir.absolute()} is in use by process {owner}, another server",
+            "Stop it; or for a second one, set DATA_DIR to another folder, and PORT, CHAIN_PORT "
+            "and VENDOR_PORT to free ports (0 takes any)",
+        )
+
+
 def write_services(folder: Path, services: list[Service]) -> None:
     """Write the file at once and whole, for its owner alone."""
     content = {

@@ -82,10 +82,7 @@ def _budget(value: object) -> Usd:
         raise InvalidInput(field, "it is above a billion dollars", remedy)
     if len(str(value)) > LONGEST_AMOUNT:
         raise InvalidInput(field, "it is too long for an amount of dollars", remedy)
-    budget = Usd.parse(value, field)
-    if not budget:
-        raise InvalidInput(field, "it must be above 0", remedy)
-    return budget
+    return Usd.parse(value, field, above_zero=True)
 
 
 _AMOUNT_SCHEMA: Final[dict[str, Any]] = {
@@ -104,6 +101,9 @@ def _reason(value: str) -> str:
         raise InvalidInput("reason", "it is empty, too long or not text", HELP["reason"])
     return value.strip()
 
+
+OWNERS: Final = f"{HELP['userId']}. An API key with an owner says it already"
+"""Of a userId in a body."""
 
 ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]
@@ -128,7 +128,7 @@ class StartRequest(Taken):
         }
     )
 
-    user_id: UserId = Field(description=HELP["userId"])
+    user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget = Field(description=HELP["budgetTotal"])
 

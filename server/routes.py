@@ -64,13 +64,13 @@ def api_routes(keeper: Keeper) -> APIRouter:
         Each call starts another run, unless an Idempotency-Key says that it is the same; a run
         that is never ticked costs nothing.
         """
-        who.speaks_for(request.user_id)
+        user_id = who.acts_as(request.user_id)
         check_budget(request.goal, request.budget_total)
         deps = (await keeper.services()).deps
         check_says_job(deps.reader, request.goal, deps.now())
         run_id = marker.run_id if marker else new_run_id()
         run = await deps.ledger.runs.create(
-            run_id, request.user_id, request.goal, request.budget_total, deps.now()
+            run_id, user_id, request.goal, request.budget_total, deps.now()
         )
         return started_view(run)
 

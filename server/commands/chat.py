@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.commands.process import run
-from server.commands.runs import UrlOption
+from server.commands.runs import UrlOption, UserOption
 
 if TYPE_CHECKING:
     from server.commands.client import ServerClient
@@ -18,7 +18,7 @@ LEAVE = ("exit", "quit", "bye")
 
 
 def chat(
-    user: Annotated[str, typer.Option(help="Who talks.")] = "cli",
+    user: UserOption = None,
     run_id: Annotated[
         str | None, typer.Option("--run", help="The run to talk about.", metavar="RUN")
     ] = None,
@@ -34,7 +34,7 @@ def chat(
     run(_talk(user, run_id, url))
 
 
-async def _talk(user: str, run_id: str | None, url: str | None) -> None:
+async def _talk(user: str | None, run_id: str | None, url: str | None) -> None:
     from domain.errors import InvalidInput, LeaseHeld
     from server.commands.client import ServerClient
 
@@ -95,7 +95,9 @@ async def _readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
-async def _say(server: ServerClient, user: str, message: str, run_id: str | None) -> str | None:
+async def _say(
+    server: ServerClient, user: str | None, message: str, run_id: str | None
+) -> str | None:
     """Send a message, print the answer as it comes; the run that is talked about now."""
     async for kind, text, data in server.chat(user, message, run_id):
         if kind == "run":

@@ -28,6 +28,12 @@ DEFAULT_URL: Final = "http://127.0.0.1:3000"
 TIMEOUT_S: Final = 120.0
 """A tick may wait for vendors, the chain and a model."""
 CONNECT_TIMEOUT_S: Final = 5.0
+SOMEBODY: Final = "cli"
+"""Whose the runs are where neither the caller nor an API key says it."""
+
+
+class Unnamed(InvalidInput):
+    """The server needs to be told whose request this is."""
 
 
 class ServerClient:
@@ -47,9 +53,13 @@ class ServerClient:
         timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         self._http = httpx.AsyncClient(timeout=timeout, trust_env=outside, headers=_key_header())
 
-    async def start(self, user_id: str, goal: str, budget_dollars: float) -> dict[str, Any]:
-        body = {"userId": user_id, "goal": goal, "budgetTotal": budget_dollars}
-        return await self._call("POST", "/api/agent-start", body)
+    async def start(self, user_id: str | None, goal: str, budget_dollars: float) -> dict[str, Any]:
+        """user_id: None for the API key's owner, or SOMEBODY where there is none."""
+        body = {"goal": goal, "budgetTotal": budget_dollars}
+        try:
+            return await self._call("POST", "/api/agent-start", self._named(user_id) | body)
+        except Unnamed:
+            return await self._call("POST", "/api/agent-start", {"userId": SOMEBODY, **body})
 
     async def tick(self, run_id: str) -> dict[str, Any]:
         return await self._call("POST", "/api/agent-tick", {"runId": run_id})
@@ -69,10 +79,21 @@ class ServerClient:
         return await self._call("POST", "/api/agent-approve", body)
 
     async def chat(
-        self, user_id: str, message: str, run_id: str | None = None
+        self, user_id: str | None, message: str, run_id: str | None = None
     ) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
-        """The agent's answer as it comes: (kind, text, data) of each piece."""
-        body = {"userId": user_id, "message": message, **({"runId": run_id} if run_id else {})}
+        """The agent's answer as it comes: (kind, text, data) of each piece.
+
+        user_id: as of `start`.
+        """
+        body = {"message": message, **({"runId": run_id} if run_id else {})}
+        try:
+            async for piece in self._chat(self._named(user_id) | body):
+                yield piece
+        except Unnamed:
+            async for piece in self._chat({"userId": SOMEBODY, **body}):
+                yield piece
+
+    async def _chat(self, body: dict[str, Any]) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
         accept = {"Accept": "text/event-stream"}
         try:
             async with self._http.stream(
@@ -119,6 +140,12 @@ class ServerClient:
             return content
         raise self._error(answer.status_code, content)
 
+    def _named(self, user_id: str | None) -> dict[str, Any]:
+        """What says whose request it is; nothing where a key may say it."""
+        if user_id is None and "Authorization" not in self._http.headers:
+            user_id = SOMEBODY
+        return {} if user_id is None else {"userId": user_id}
+
     def _no_answer(self, error: httpx.HTTPError) -> DependencyDown:
         if isinstance(error, httpx.ConnectError):
             return DependencyDown(
@@ -135,6 +162,8 @@ class ServerClient:
             f"{self.url} answered {status} without a reason. Is it a gpu-renter server?"
         )
         match status:
+            case 422 if said.startswith("userId: it is missing"):
+                return Unnamed("request", said)
             case 400 | 413 | 422:
                 return InvalidInput("request", said)
             case 401 | 403:

@@ -13,7 +13,10 @@ from server.commands.output import JsonOption, print_json
 from server.commands.process import run
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from domain.money import Usd
+    from domain.ranking import Decision
     from graph.plan import Plan
 
 NO_MARKET: Final = (
@@ -32,19 +35,16 @@ def plan(
 
     [dim]$[/] gpu-renter plan "Fine-tune Llama 8B on an A100 for two hours, under $5"
     """
-    from domain.errors import InvalidInput
     from domain.goals import check_goal
     from domain.money import Usd
 
     asked = check_goal(goal)
-    dollars = Usd.parse(budget, "--budget") if budget is not None else None
-    if dollars is not None and not dollars:
-        raise InvalidInput("--budget", "it must be above 0", "Give dollars, like 5")
+    dollars = None if budget is None else Usd.parse(budget, "--budget", above_zero=True)
     made, note = run(_plan(asked, dollars))
     if as_json:
         print_json(plan_view(made, note))
     else:
-        _show(made, note)
+        show(made, note)
 
 
 async def _plan(goal: str, budget: Usd | None) -> tuple[Plan, str]:
@@ -131,36 +131,95 @@ def _decision_view(made: Plan) -> dict[str, Any] | None:
     return view | {"reason": decision.reason, "planner": made.decided.planner}
 
 
-def _show(made: Plan, note: str) -> None:
+def show(made: Plan, note: str) -> None:
+    """Print the plan for a person."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    view, console = plan_view(made, note), Console()
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, value in view["jobSpec"].items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        guess = view["guessed"].get(name)
-        said = "-" if shown in (None, "") else f"{shown:g}" if isinstance(shown, float) else shown
-        table.add_row(name, Text(f"not said, {guess} is assumed" if guess else str(said)))
-    console.print(table)
-    offers = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("Offer", "GPU", "Minutes", "Price", "Whole job", ""):
-        offers.add_column(column)
-    for offer, verdict in made.offers:
-        quote = offer.quote
-        offers.add_row(
-            Text(offer.vendor.vendor_id), Text(quote.gpu_type), str(quote.minutes),
-            str(quote.price), str(offer.projected), Text(verdict),
-        )  # fmt: skip
-    for silence in made.silent:
-        offers.add_row(Text(silence.vendor_id), "", "", "", "", Text(silence.problem))
+    from domain.names import named
+
+    console = Console(highlight=False)
+    console.print(_understood(made))
+    offers = _offers(made)
     if offers.row_count:
         console.print("", offers, sep="\n")
     if made.decided is not None:
-        decision = view["decision"]
-        whom = f" {decision['vendorId']}" if "vendorId" in decision else ""
-        console.print(Text(f"\nIt would {decision['action']}{whom}: {decision['reason']}"))
-    for line in (view["question"], note, "Nothing was rented or paid."):
+        reason = named(made.decided.decision.reason, made.names)
+        console.print(Text(f"\n{_would(made.decided.decision)}: {reason}"))
+    for line in (made.reading.question, note, "Nothing was rented or paid."):
         if line:
-            console.print(Text(str(line)))
+            console.print(Text(line))
+
+
+def _understood(made: Plan) -> Table:
+    """The goal as it was understood; what it does not say and what was assumed for it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from domain.goals.reading import hours
+
+    reading, spec = made.reading, made.spec
+    said = {
+        "Job": reading.job_type,
+        "GPU": reading.gpu_type and f"{spec.gpu_count} × {reading.gpu_type}",
+        "Time": reading.minutes and hours(reading.minutes),
+        "Budget": reading.budget and str(reading.budget),
+        "Deadline": reading.deadline and f"{reading.deadline:%Y-%m-%d %H:%M %Z}",
+        "Preference": reading.preference and f"{reading.preference.value} first",
+        "Not from": ", ".join(made.names[v] for v in spec.excluded_vendors),
+    }
+    assumed = {
+        "Job": spec.job_type,
+        "GPU": f"{spec.gpu_count} × {spec.gpu_type}",
+        "Time": hours(spec.minutes),
+    }
+    asked = {"Job": "jobType", "GPU": "gpuType", "Budget": "budgetTotal", "Deadline": "deadline"}
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in said.items():
+        if value:
+            table.add_row(name, Text(value))
+        elif asked.get(name) in reading.missing:
+            table.add_row(name, Text("not clear yet", style="yellow"))
+        elif name in assumed:
+            table.add_row(name, Text(f"{assumed[name]} (not said, so assumed)"))
+    return table
+
+
+def _offers(made: Plan) -> Table:
+    """Who offers what, and who nothing."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from domain.goals.reading import hours
+
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Offers", overflow="fold")
+    table.add_column("GPU")
+    table.add_column("Paid first", no_wrap=True)
+    table.add_column("Whole job", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for offer, verdict in made.offers:
+        quote = offer.quote
+        table.add_row(
+            Text(made.names[quote.vendor_id]), Text(quote.gpu_type),
+            f"{quote.price} for {hours(quote.minutes)}", str(offer.projected), Text(verdict),
+        )  # fmt: skip
+    for silence in made.silent:
+        name = made.names[silence.vendor_id]
+        table.add_row(Text(name), "", "", "", Text(silence.problem))
+    return table
+
+
+def _would(decision: Decision) -> str:
+    """What it would do, in words."""
+    from domain.ranking import Rent, Wait
+
+    match decision:
+        case Rent():
+            return f"It would pay {decision.quote.price} and start"
+        case Wait():
+            return "It would wait"
+        case _:
+            return "It would rent nothing"

@@ -21,12 +21,19 @@ UrlOption = Annotated[
         show_default=False,
     ),
 ]
+UserOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose run it is.  \\[default: the owner of RENTER_API_KEY, else cli]",
+        show_default=False,
+    ),
+]
 
 
 def start(
     goal: Annotated[str, typer.Argument(help="What to do, in plain words.")],
     budget: Annotated[str, typer.Option(help="The most to spend, in dollars.")],
-    user: Annotated[str, typer.Option(help="Whose run it is.")] = "cli",
+    user: UserOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +44,8 @@ def start(
     from domain.goals import check_goal
     from domain.money import Usd
 
-    asked, dollars = check_goal(goal), Usd.parse(budget, "--budget").dollars()
+    asked = check_goal(goal)
+    dollars = Usd.parse(budget, "--budget", above_zero=True).dollars()
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:

@@ -54,8 +54,9 @@ def serve(
 
 
 async def _serve(settings: Settings, worker: bool) -> None:
-    from server.local import LocalStack
+    from server.local import LocalStack, check_not_served
 
+    check_not_served(settings)
     with _listen(settings.host, settings.port) as listener:
         for need, mode, detail in settings.modes():
             typer.echo(f"  {need:<8} {mode:<13} {detail}")

@@ -41,9 +41,7 @@ def vendor_entry(
         raise InvalidInput("--id", f"{vendor_id[:64]!r} is not 1 to 64 letters, digits, . _ or -")
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise InvalidInput("--name", f"it is not 1 to {LONGEST_NAME} printable characters")
-    price = Usd.parse(price_per_hour, "--price-per-hour")
-    if not price:
-        raise InvalidInput("--price-per-hour", "it is 0", "Give dollars an hour, like 1.20")
+    price = Usd.parse(price_per_hour, "--price-per-hour", above_zero=True)
     types = tuple(dict.fromkeys(_as_goals_name(gpu.strip()) for gpu in gpu_types))
     if not 0 < len(types) <= MOST_GPU_TYPES or not all(_GPU.fullmatch(gpu) for gpu in types):
         raise InvalidInput("--gpu", "it is not a GPU's name", "Give one like A100, once for each")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from starlette.requests import Request
 
+from domain.names import Names, named, names_of
+from domain.quotes import Vendor
 from graph.routing import Phase
+from graph.wiring import now
 from ledger.run import Run
 from server.access import Scope
 from server.dashboard.frame import page
-from server.dashboard.kit import Part, box, budget_bar, card, pill, text, when
+from server.dashboard.kit import Part, box, budget_bar, card, day, pill, text, when
 from server.dashboard.talking import Talk
 from server.dashboard.visitors import TALK
 
@@ -47,6 +51,7 @@ def home(request: Request) -> None:
             return
         runs.show("loading", lambda: text("p", "Loading …", "empty"))
         lines = Lines(runs)
+        here.follow(here.dashboard.watches.vendors(), lines.name)
         here.follow(here.dashboard.watches.runs(here.visitor.owner), lines.draw)
 
 
@@ -56,13 +61,20 @@ class Lines:
     def __init__(self, place: Part) -> None:
         self._place = place
         self._lines: dict[str, Part] = {}
+        self._names = Names()
+
+    def name(self, vendors: list[Vendor]) -> None:
+        self._names = names_of(vendors)
 
     def draw(self, runs: list[Run]) -> None:
         order = tuple(run.id for run in runs)
         self._place.show(order or "none", lambda: self._lay_out(order))
+        at = now()
         for run in runs:
-            key = (run.updated_at, run.status, run.phase, run.budget_remaining, run.spent)
-            self._lines[run.id].show(key, lambda run=run: _line(run))  # type: ignore[misc]
+            facts = _facts(run, self._names)
+            money = (run.budget_total, run.budget_remaining, run.spent)
+            key = (day(at), run.updated_at, run.status, run.phase, money, *facts)
+            self._lines[run.id].show(key, lambda r=run, f=facts: _line(r, f, at))  # type: ignore[misc]
 
     def _lay_out(self, order: tuple[str, ...]) -> None:
         self._lines = {run_id: Part(box("div")) for run_id in order}
@@ -70,22 +82,23 @@ class Lines:
             text("p", "No runs yet. Say above what should run.", "empty")
 
 
-def _line(run: Run) -> None:
+def _line(run: Run, facts: list[str], at: datetime) -> None:
     with box("a", "run", href=f"/runs/{run.id}", data_run=run.id):
         with box("div"):
             text("div", run.goal, "goal")
             with box("div", "soft small"):
-                for fact in _facts(run):
+                for fact in facts:
                     text("span", f"{fact} · ")
-                when(run.updated_at)
+                when(run.updated_at, at)
         pill(run)
         with box("div", "spend"):
             budget_bar(run)
             text("div", f"{run.spent} of {run.budget_total}", "num small soft")
 
 
-def _facts(run: Run) -> list[str]:
-    told = run.status.ended or run.phase == Phase.APPROVE.value  # by the pill
-    phase = "" if told else f"next: {run.phase.replace('_', ' ')}"
+def _facts(run: Run, names: Names) -> list[str]:
+    by_the_pill = run.status.ended or run.phase == Phase.APPROVE.value
+    phase = "" if by_the_pill else f"next: {run.phase.replace('_', ' ')}"
     vendor = next((o.quote.vendor_id for o in run.offers if o.verdict == "taken"), "")
-    return [fact for fact in (run.reason[:160] or phase, vendor) if fact]
+    told = (named(run.reason, names)[:160] or phase, names[vendor])
+    return [fact for fact in told if fact]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from nicegui import ui
@@ -62,12 +62,16 @@ def pill(run: Run) -> Element:
     return text("span", run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}")
 
 
-def when(moment: datetime) -> Element:
-    """A moment, as the time of the day in UTC."""
+def when(moment: datetime, now: datetime) -> Element:
+    """A moment in UTC: the time of the day, and before it the date where that is not today's."""
     at = moment.astimezone(UTC)
-    return text(
-        "time", f"{at:%H:%M:%S}", datetime=at.isoformat(), title=f"{at:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    shown = f"{at:%H:%M:%S}" if at.date() == day(now) else f"{at:%Y-%m-%d %H:%M}"
+    return text("time", shown, datetime=at.isoformat(), title=f"{at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def day(now: datetime) -> date:
+    """Today in UTC: what `when` shows changes with it."""
+    return now.astimezone(UTC).date()
 
 
 def share_of(part: Usd, whole: Usd) -> str:

@@ -10,16 +10,19 @@ from importlib import import_module
 from typing import Any, Final
 
 from fastapi import FastAPI
-from starlette.datastructures import URLPath
+from starlette.datastructures import Headers, URLPath
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import RenterError
-from server.dashboard.sign_in import sign_in_routes, unavailable
+from server.dashboard.downloads import download_routes
+from server.dashboard.plain import missing, unavailable
+from server.dashboard.sign_in import sign_in_routes
 from server.dashboard.visitors import Visitors
 from server.dashboard.watching import Watches
+from server.guard import is_guarded
 from server.keeper import Keeper
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
@@ -31,7 +34,8 @@ ASSET: Final = re.compile(r"/_nicegui(?:_ws)?/.*|/favicon\.ico")
 
 
 class Dashboard(BaseRoute):
-    """Serves its own addresses, and leaves every other to the API.
+    """Serves its own addresses, and leaves every other to the API; a browser that asks for a page
+    where nothing is gets one that says so.
 
     One process shows one dashboard at a time: NiceGUI is one per process.
     """
@@ -50,22 +54,26 @@ class Dashboard(BaseRoute):
             ours = ASSET.fullmatch(path) is not None
         else:
             page = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-            ours = bool(ASSET.fullmatch(path) or (page and PAGE.fullmatch(path)))
+            ours = bool(ASSET.fullmatch(path) or (page and PAGE.fullmatch(path)) or _astray(scope))
         return (Match.FULL if ours else Match.NONE), {}
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if not PAGE.fullmatch(path) and not ASSET.fullmatch(path):
+            await missing()(scope, receive, send)
+            return
         scope[SCOPE_KEY] = self
-        if PAGE.fullmatch(scope["path"]):
+        if PAGE.fullmatch(path):
             try:
                 visitor = await self.visitors.of(HTTPConnection(scope))
             except RenterError as error:
                 await unavailable(str(error))(scope, receive, send)
                 return
             if visitor is None:
-                away = RedirectResponse(f"/sign-in?next={scope['path']}", status_code=303)
+                away = RedirectResponse(f"/sign-in?next={path}", status_code=303)
                 await away(scope, receive, send)
                 return
             scope[VISITOR_KEY] = visitor
@@ -86,10 +94,17 @@ class Dashboard(BaseRoute):
         return self._app
 
 
+def _astray(scope: Scope) -> bool:
+    """Whether a browser looks for a page, and not a program for an address of the API."""
+    asks = scope["type"] == "http" and scope["method"] == "GET" and not is_guarded(scope["path"])
+    return asks and "text/html" in Headers(scope=scope).get("accept", "").lower()
+
+
 def add_dashboard(app: FastAPI, keeper: Keeper) -> None:
     """Hang the dashboard into the API, beside its routes; it ends before the services do."""
     dashboard = Dashboard(keeper)
     app.include_router(sign_in_routes(dashboard.visitors))
+    app.include_router(download_routes(keeper, dashboard.visitors))
     app.router.routes.append(dashboard)
     around = app.router.lifespan_context
 

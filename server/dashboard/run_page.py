@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from nicegui import background_tasks
@@ -13,11 +13,12 @@ from starlette.requests import Request
 
 from domain.approvals import Approval, ApprovalState
 from domain.errors import NotFound, RenterError
+from domain.names import Names, named, names_of
 from ledger.run import Run
 from server.access import Scope
 from server.dashboard import deeds
 from server.dashboard.frame import Page, confirmed, page
-from server.dashboard.kit import Part, box, button, card, pill, short, text, when
+from server.dashboard.kit import Part, box, button, card, day, pill, short, text, when
 from server.dashboard.reading import choices, decisions, logs, losses, visits
 from server.dashboard.run_graph import draw_graph
 from server.dashboard.run_parts import (
@@ -70,11 +71,12 @@ class RunPage:
         self._left_alone = False
         self._moving = moving and here.visitor.may(Scope.TICK)
         self._mover: asyncio.Task[None] | None = None
-        self._names: dict[str, str] = {}
+        self._names = Names()
         self._talk: Part | None = None
         self._lay_out()
-        here.follow(here.dashboard.watches.vendors(), lambda found: self._names.update(
-            {vendor.vendor_id: vendor.name for vendor in found}))  # fmt: skip
+        here.follow(
+            here.dashboard.watches.vendors(), lambda found: self._names.update(names_of(found))
+        )
         here.follow(here.dashboard.watches.run(run_id), self._draw)
         here.client.on_delete(self._stop_moving)
 
@@ -113,8 +115,9 @@ class RunPage:
         self._run = run
         entries = seen.entries
         marks = visits(entries)
-        named = tuple(sorted(names.items()))
-        self._head.show((run.status, run.spec, run.reason), lambda: _head(run))
+        known = tuple(sorted(names.items()))
+        head = (run.status, run.spec, run.reason, known, day(seen.at))
+        self._head.show(head, lambda: _head(run, names, seen.at))
         overdue = run.due_at is not None and seen.at - run.due_at > LEFT_ALONE
         self._left_alone = not run.status.ended and (self._left_alone or overdue)
         controls = (run.status, bool(run.cancel_requested), self._left_alone)
@@ -122,21 +125,23 @@ class RunPage:
         waiting = [a for a in seen.approvals if a.state is ApprovalState.PENDING]
         waiting = [] if run.status.ended else waiting
         self._waits = bool(waiting)
-        self._approval.show((tuple(waiting), named), lambda: self._draw_approvals(waiting))
+        self._approval.show(
+            (tuple(waiting), known, day(seen.at)), lambda: self._draw_approvals(waiting, seen.at)
+        )
         key = (run.phase, run.status, run.cancel_requested, tuple(sorted(marks.items())))
         self._graph.show(key, lambda: draw_graph(run, marks))
         money = (run.budget_total, run.spent, run.reserved, run.budget_remaining)
         self._budget.show(money, lambda: draw_budget(run))
         jobs = tuple((j.id, j.status, j.progress, j.minutes, j.artifact_sha256) for j in seen.jobs)
-        self._jobs.show((jobs, named), lambda: draw_jobs(seen.jobs, names))
-        vendor_of = {j.id: names.get(j.vendor_id, j.vendor_id) for j in seen.jobs}
+        self._jobs.show((jobs, known), lambda: draw_jobs(seen.jobs, names))
+        vendor_of = {j.id: names[j.vendor_id] for j in seen.jobs}
         self._losses.show(losses(entries), vendor_of)
         paid = tuple((p.id, p.state, p.tx_id, p.refunded) for p in seen.payments)
-        self._payments.show((paid, named), lambda: draw_payments(seen.payments, names))
+        self._payments.show((paid, known), lambda: draw_payments(seen.payments, names))
         found = choices(entries)
-        chosen = (tuple(choice.seq for choice in found), run.offers, named)
+        chosen = (tuple(choice.seq for choice in found), run.offers, known)
         self._choices.show(chosen, lambda: draw_choices(found, run.offers, names))
-        self._timeline.show(decisions(entries))
+        self._timeline.show(decisions(entries), names, seen.at)
         self._logs.show(logs(entries))
         if self._talk is not None:
             self._talk.show("once", lambda: self._draw_talk(run))
@@ -166,9 +171,9 @@ class RunPage:
         if not run.cancel_requested:
             button("Cancel run", self._cancel, "danger")
 
-    def _draw_approvals(self, waiting: Sequence[Approval]) -> None:
+    def _draw_approvals(self, waiting: Sequence[Approval], now: datetime) -> None:
         for approval in waiting:
-            name = self._names.get(approval.vendor_id, approval.vendor_id)
+            name = self._names[approval.vendor_id]
             with card("Waits for your approval", "approval", "approval"):
                 text("div", str(approval.amount), "sum num")
                 with box("p", "words"):
@@ -176,7 +181,7 @@ class RunPage:
                     text("span", approval.pay_to or "no address", "mono")
                 with box("p", "soft small"):
                     text("span", "The answer counts until ")
-                    when(approval.expires_at)
+                    when(approval.expires_at, now)
                     text("span", " UTC")
                 if not self._here.visitor.may(Scope.APPROVE):
                     text("p", "Your API key cannot approve payments.", "soft")
@@ -239,12 +244,12 @@ class RunPage:
             await asyncio.sleep(PACE_S)
 
 
-def _head(run: Run) -> None:
+def _head(run: Run, names: Names, now: datetime) -> None:
     with box("div", "row"):
         pill(run)
         with box("span", "soft small"):
             text("span", f"Run {short(run.id)} · {run.user_id} · ", title=run.id)
-            when(run.created_at)
+            when(run.created_at, now)
             text("span", " UTC")
     text("h1", run.goal, "title").style("margin-top:8px")
     if run.spec is not None:
@@ -255,4 +260,4 @@ def _head(run: Run) -> None:
             "lead",
         )
     if run.reason:
-        text("p", run.reason, "lead words")
+        text("p", named(run.reason, names), "lead words")

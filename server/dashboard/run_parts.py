@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from nicegui import ui
@@ -10,11 +11,13 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from domain.jobs import JobStatus
 from domain.journal import Entry
+from domain.names import Names, named
 from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import RecordedOffer, Run
-from server.dashboard.kit import box, budget_bar, card, short, text, when
+from server.dashboard.downloads import artifact_address
+from server.dashboard.kit import box, budget_bar, card, day, short, text, when
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, look, title
 from server.views import payment_view
@@ -50,24 +53,28 @@ def draw_budget(run: Run) -> None:
                     text("dd", str(amount))
 
 
-def draw_jobs(jobs: Sequence[Job], names: Mapping[str, str]) -> None:
+def draw_jobs(jobs: Sequence[Job], names: Names) -> None:
     if not jobs:
         text("p", "No job yet.", "soft")
     for job in jobs:
         colour = _JOB_LOOK.get(job.status, "live")
         share = min(1.0, max(0.0, job.progress))
+        name = names[job.vendor_id]
         with box("div", "job", data_job=job.id):
             with box("div", "row"):
-                text("span", names.get(job.vendor_id, job.vendor_id), "strong")
+                text("span", name, "strong")
                 text("span", f"{job.gpu_type} · {job.minutes} min paid", "soft small num")
                 text("span", f"{job.status.value} {share:.0%}", f"pill num {colour}")
-            label = f"{job.vendor_id}: {share:.0%}"
+            label = f"{name}: {share:.0%}"
             with box("div", "bar thin", role="img", aria_label=label):
                 box("i", f"done {colour}").style(f"width:{share:.0%}")
             if job.error_message:
                 text("p", job.error_message, "bad small words")
             if job.artifact_sha256:
-                text("p", f"Result: {job.artifact_path}", "small words")
+                with box("p", "small words"):
+                    text("a", "Download the result", "strong", download="",
+                         href=artifact_address(job.run_id))  # fmt: skip
+                text("p", str(job.artifact_path), "soft small words")
                 text("p", f"sha256 {job.artifact_sha256}", "soft small words")
 
 
@@ -96,7 +103,7 @@ class LossPlot:
             self._chart.update()
 
 
-def draw_payments(payments: Sequence[Payment], names: Mapping[str, str]) -> None:
+def draw_payments(payments: Sequence[Payment], names: Names) -> None:
     if not payments:
         text("p", "Nothing paid yet.", "soft")
         return
@@ -110,15 +117,16 @@ def draw_payments(payments: Sequence[Payment], names: Mapping[str, str]) -> None
                 _payment(payment, names)
 
 
-def _payment(payment: Payment, names: Mapping[str, str]) -> None:
+def _payment(payment: Payment, names: Names) -> None:
     view = payment_view(payment)
     with box("tr", data_payment=payment.id):
-        text("td", names.get(payment.vendor_id, payment.vendor_id), "strong")
+        text("td", names[payment.vendor_id], "strong")
         with box("td"):
             state = payment.state
             text(
-                "span", state.value, _PAYMENT_LOOK.get(state, "warn"), title=payment.reason or None
-            )
+                "span", state.value, _PAYMENT_LOOK.get(state, "warn"),
+                title=named(payment.reason, names) or None,
+            )  # fmt: skip
         with box("td", "mono"):
             tx = payment.tx_id or ""
             if view.explorer_url:
@@ -132,9 +140,7 @@ def _payment(payment: Payment, names: Mapping[str, str]) -> None:
                 text("div", f"{payment.refunded} back", "good small")
 
 
-def draw_choices(
-    found: Sequence[Choice], offers: Sequence[RecordedOffer], names: Mapping[str, str]
-) -> None:
+def draw_choices(found: Sequence[Choice], offers: Sequence[RecordedOffer], names: Names) -> None:
     """Each comparison of vendors, the newest first; the last one with its verdicts."""
     if not found:
         text("p", "Not chosen yet.", "soft")
@@ -144,15 +150,13 @@ def draw_choices(
         last = number == len(found)
         with box("div", "choice", data_choice=str(number)):
             text("div", f"Choice {number}", "soft small")
-            text("p", choice.reason, "why words")
+            text("p", named(choice.reason, names), "why words")
             if not choice.quotes:
                 continue
             _offered(choice, verdicts if last else {}, names)
 
 
-def _offered(
-    choice: Choice, verdicts: Mapping[str, RecordedOffer], names: Mapping[str, str]
-) -> None:
+def _offered(choice: Choice, verdicts: Mapping[str, RecordedOffer], names: Names) -> None:
     with box("table"):
         with box("thead"), box("tr"):
             for head, css in (("Vendor", ""), ("", ""), ("Price", "end")):
@@ -161,7 +165,7 @@ def _offered(
             for quoted in choice.quotes:
                 offer = verdicts.get(quoted.vendor_id)
                 with box("tr", "taken" if quoted.taken else ""):
-                    text("td", names.get(quoted.vendor_id, quoted.vendor_id))
+                    text("td", names[quoted.vendor_id])
                     text("td", offer.verdict if offer else quoted.verdict, "soft")
                     text("td", str(quoted.price or "–"), "end num")
 
@@ -173,15 +177,21 @@ class Timeline:
         with box("div", "scrolls", tabindex="0", role="region", aria_label="Timeline, scrollable"):
             self._list = box("ol", "timeline")
         self._last = 0
+        self._drawn_for: object = None
 
-    def show(self, entries: Sequence[Entry]) -> None:
+    def show(self, entries: Sequence[Entry], names: Names, now: datetime) -> None:
+        drawn_for = (day(now), tuple(sorted(names.items())))
+        if drawn_for != self._drawn_for:
+            self._drawn_for = drawn_for
+            self._list.clear()
+            self._last = 0
         for entry in [e for e in entries if e.seq > self._last][-MOST_DECISIONS:]:
             self._last = entry.seq
             with self._list, box("li", look(entry), data_seq=str(entry.seq)) as line:
                 with box("div", "head"):
                     text("span", title(entry), "what")
-                    when(entry.created_at)
-                text("p", entry.note.content, "words")
+                    when(entry.created_at, now)
+                text("p", named(entry.note.content, names), "words")
             line.move(target_index=0)
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from domain.errors import RenterError
 from server.access import Unauthorized
-from server.dashboard.theme import TOKENS
+from server.dashboard.plain import plain_page
 from server.dashboard.visitors import COOKIE, SESSION_S, Visitors
 
 LARGEST_FORM_BYTES: Final = 4096
@@ -90,50 +90,9 @@ async def _fields(request: Request) -> dict[str, str]:
 
 def _form(target: str, problem: str = "", status: int = 200) -> HTMLResponse:
     said = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
-    return _plain(_FORM.format(problem=said, target=escape(target, quote=True)), status)
+    return plain_page(_FORM.format(problem=said, target=escape(target, quote=True)), status)
 
 
-def unavailable(problem: str) -> HTMLResponse:
-    """What stands in for a page while the services are away. It tries again by itself."""
-    said = f'<p role="alert">{escape(problem)}</p><p>This page tries again by itself.</p>'
-    return _plain(said, 503, '<meta http-equiv="refresh" content="3">\n')
-
-
-def _plain(content: str, status: int, refresh: str = "") -> HTMLResponse:
-    page = _SHELL.format(tokens=TOKENS, content=content, refresh=refresh)
-    return HTMLResponse(page, status, {"Cache-Control": "no-store"})
-
-
-_SHELL: Final = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{refresh}<title>GPU Renter</title>
-<style>{tokens}
-body{{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--page);
-color:var(--ink);font:16px/1.5 var(--sans)}}
-main{{width:min(22rem,calc(100vw - 3rem))}}
-h1{{font-size:1.25rem;margin:0 0 .25rem}}
-p{{color:var(--soft);margin:0 0 1.25rem}}
-label{{display:block;font-weight:600;margin-bottom:.35rem}}
-input{{box-sizing:border-box;width:100%;padding:.6rem .75rem;font:inherit;color:inherit;
-background:var(--card);border:1px solid var(--line-strong);border-radius:8px}}
-button{{width:100%;margin-top:1rem;padding:.6rem;font:inherit;font-weight:600;border:0;
-border-radius:8px;background:var(--accent);color:var(--on-accent);cursor:pointer}}
-:focus-visible{{outline:2px solid var(--accent);outline-offset:2px}}
-.problem{{color:var(--bad)}}
-</style>
-</head>
-<body>
-<main>
-<h1>GPU Renter</h1>
-{content}
-</main>
-</body>
-</html>
-"""
 _FORM: Final = """\
 <p>This server asks for an API key. <code>gpu-renter keys create</code> makes one.</p>
 {problem}

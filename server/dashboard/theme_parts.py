@@ -87,8 +87,12 @@ border-radius:50%;background:var(--faint);box-shadow:0 0 0 3px var(--card)}
 .timeline .what{font-weight:600;font-size:14px}
 .timeline time{font-size:12px;color:var(--faint);font-variant-numeric:tabular-nums;
 white-space:nowrap}
-.timeline .words{font-size:14px;color:var(--soft);max-height:11em;overflow:auto}
-.scrolls{max-height:560px;overflow-y:auto;padding:2px 4px 2px 2px}
+.timeline .words{font-size:14px;color:var(--soft)}
+.scrolls{max-height:560px;overflow-y:auto;padding:2px 4px 2px 2px;scrollbar-width:thin;
+background:linear-gradient(var(--card) 40%,transparent) top/100% 36px no-repeat local,
+linear-gradient(transparent,var(--card) 60%) bottom/100% 36px no-repeat local,
+linear-gradient(var(--line-strong),transparent) top/100% 12px no-repeat scroll,
+linear-gradient(transparent,var(--line-strong)) bottom/100% 12px no-repeat scroll}
 .logs{display:flex;flex-direction:column-reverse;overflow:auto;max-height:230px;
 background:var(--sunken);border-radius:10px;padding:12px 14px}
 .logs pre{font:12.5px/1.6 var(--mono);white-space:pre-wrap;overflow-wrap:anywhere}
@@ -137,6 +141,7 @@ margin-top:16px}
 .facts{display:grid;grid-template-columns:auto 1fr;gap:3px 14px;font-size:14px}
 .facts dt{color:var(--soft)}.facts dd{text-align:right;overflow-wrap:anywhere}
 @media (max-width:860px){
+.scrolls{max-height:none;background:none}
 .run{grid-template-columns:minmax(0,1fr) auto;padding:14px 16px}
 .run .spend{grid-column:1/-1}.run .goal{white-space:normal}
 .hero .title{font-size:24px}.say.big input{font-size:16px;padding:0 13px}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from graph.wiring import now
+from domain.journal import Note
+from domain.money import Usd
+from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
+from ledger.observations import Head
 from tests.dashboard.browser import DESKTOP, PHONE, visiting
 from tests.support.served import Served
 
@@ -54,7 +59,7 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         approval = page.locator("[data-part=approval]")
         await approval.get_by_role("button", name="Approve $1.40").click()
         timeline = page.locator("[data-part=timeline]")
-        await expect(timeline).to_contain_text("gpu_vendor_1 failed: GPU node lost")
+        await expect(timeline).to_contain_text("FastGPU failed: GPU node lost")
         await expect(page.locator("[data-node=recover]")).to_have_text("Recover, 1×")
         await expect(approval).to_contain_text("$1.80")
         await expect(page.locator("[data-node=approve]")).to_have_attribute("aria-current", "step")
@@ -69,6 +74,8 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         await expect(page.locator("[data-part=choices]")).to_contain_text("ReliableGPU at $1.80")
         await expect(page.locator("[data-part=choices] tr.taken").first).to_contain_text("$1.80")
         payments = page.locator("[data-payment]")
+        for part in ("jobs", "choices", "payments", "timeline"):
+            await expect(page.locator(f"[data-part={part}]")).not_to_contain_text("gpu_vendor_")
         status = served.call("GET", "/api/agent-status", params={"runId": run_id}).json()
         assert await payments.count() == len(status["payments"])
         tx = status["payments"][-1]["x402TxId"]
@@ -76,6 +83,17 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         await expect(page.locator("[data-part=logs]")).to_contain_text("Epoch 3/3 loss=")
         await expect(page.locator("[data-part=jobs] svg")).to_be_visible()
         assert status["run"]["status"] == "completed"
+
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Download the result").click()
+        file = await (await download.value).path()
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert sha256 == status["jobs"][-1]["artifactSha256"]
+
+        await page.goto("/")
+        line = page.locator(f"[data-run='{run_id}']")
+        await expect(line).to_contain_text("ReliableGPU")
+        await expect(line).not_to_contain_text("gpu_vendor_")
 
 
 async def test_a_run_that_waits_is_cancelled_after_a_second_thought(
@@ -148,6 +166,52 @@ async def test_the_agent_answers_on_the_page_of_a_run(served: Served, browser: B
         await start_by_chat(page)
         await say(page, "How much is left?")
         await expect(page.locator(".said:not(.me)").first).to_contain_text("$")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_a_long_reason_stands_in_the_timeline_to_its_last_word(
+    served: Served, browser: Browser, ledger: Ledger, size: tuple[int, int]
+) -> None:
+    run = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), now())
+    reason = "Because the price is right. " * 60 + "\n" * 9 + "The last word."
+    note = Note("agent_reasoning", reason, {"planner": "stub", "reason": reason})
+    await ledger.observations.append(run.id, Head(), [note], now())
+    async with visiting(browser, served.url, size) as visitor:
+        page = visitor.page
+        await page.goto(f"/runs/{run.id}")
+        words = page.locator("[data-part=timeline] .words").first
+        await expect(words).to_contain_text("The last word.")
+        hidden = "(e) => e.scrollHeight - e.clientHeight"
+        assert await words.evaluate(hidden) == 0
+
+        region = page.get_by_role("region", name="Timeline, scrollable")
+        below = await region.evaluate(hidden)
+        assert (below > 0) == (size == DESKTOP), "a phone scrolls the page alone"
+        await region.focus()
+        await page.keyboard.press("End")
+        await expect(region).to_have_js_property("scrollTop", below)
+        assert await visitor.width() <= size[0]
+
+
+async def test_what_is_not_of_today_is_shown_with_its_date(
+    served: Served, browser: Browser, ledger: Ledger
+) -> None:
+    today, before = now(), now() - timedelta(days=3)
+    old = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), before)
+    new = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), today)
+    for run, at in ((old, before), (new, today)):
+        await ledger.observations.append(run.id, Head(), [Note("job_spec", "Understood")], at)
+    shown = {old.id: f"{before:%Y-%m-%d %H:%M}", new.id: f"{today:%H:%M:%S}"}
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        for run_id, when in shown.items():
+            time = page.locator(f"[data-run='{run_id}'] time")
+            await expect(time).to_have_text(when)
+        await expect(time).to_have_attribute("title", f"{today:%Y-%m-%d %H:%M:%S} UTC")
+        for run_id, when in shown.items():
+            await page.goto(f"/runs/{run_id}")
+            await expect(page.locator("[data-part=timeline] time")).to_have_text(when)
 
 
 async def test_vendors_are_shown_with_their_record(served: Served, browser: Browser) -> None:

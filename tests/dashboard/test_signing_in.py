@@ -109,11 +109,12 @@ async def test_a_key_that_reads_only_gets_no_button_that_does_more(
 async def test_a_stranger_gets_nothing_but_the_door(guarded: Guarded) -> None:
     async with httpx.AsyncClient(base_url=guarded.server.url, trust_env=False) as http:
         for path in ("/", "/vendors", f"/runs/{guarded.hers.id}", "/runs/none"):
-            answer = await http.get(path)
-            assert (answer.status_code, answer.headers["location"]) == (
-                303,
-                f"/sign-in?next={path}",
-            )
+            for asked in (path, f"{path}/artifact") if "/runs/" in path else (path,):
+                answer = await http.get(asked)
+                assert (answer.status_code, answer.headers["location"]) == (
+                    303,
+                    f"/sign-in?next={path}",
+                )
         wrong = await http.post("/sign-in", data={"key": "gr_wrong", "next": "/"})
         assert wrong.status_code == 401
         assert "set-cookie" not in wrong.headers
@@ -133,6 +134,8 @@ async def test_anothers_run_is_not_there(guarded: Guarded) -> None:
         theirs = await http.get(f"/runs/{guarded.his.id}")
         assert theirs.status_code == 404
         assert "Bob" not in theirs.text
+        file = await http.get(f"/runs/{guarded.his.id}/artifact")
+        assert (file.status_code, "There is no run" in file.text) == (404, True)
 
 
 async def test_a_revoked_key_opens_nothing_any_more(guarded: Guarded) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.intents import Wants, asks, greets, only_asks, read_intent
+from domain.intents import Wants, asks, greets, only_asks, read_intent, without_greeting
 from domain.money import Usd
 
 
@@ -111,3 +111,21 @@ def test_a_question_before_a_goal_is_not_all_of_it() -> None:
 )  # fmt: skip
 def test_a_greeting_is_a_greeting_and_nothing_else(message: str, is_one: bool) -> None:
     assert greets(message) is is_one
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Hi there! Train on an A100", "hello, Train on an A100", "Good morning.\nTrain on an A100",
+     "Hi! Good evening. Train on an A100", "hey agent - Train on an A100"],
+)  # fmt: skip
+def test_a_goal_is_known_without_the_greeting_before_it(message: str) -> None:
+    assert without_greeting(message) == "Train on an A100"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Train on an A100. Hi there! Be quick", "Hi-res upscaling on an A100", "hello", "Hi there!",
+     "Hi there", "History, on an A100", "Hello World, on an A100"],
+)  # fmt: skip
+def test_what_is_no_greeting_before_a_goal_stays(message: str) -> None:
+    assert without_greeting(message) == message

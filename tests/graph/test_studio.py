@@ -179,7 +179,7 @@ async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
         async with studio(tmp_path, port, env), AsyncExitStack() as opened:
             client = await opened.enter_async_context(get_client(url=f"http://127.0.0.1:{port}"))
             told = await say(client, thread, "How is it going?")
-            assert told.startswith("Your run is running. The job at gpu_vendor_1 is running, 0%")
+            assert told.startswith("Your run is running. The job at FastGPU is running, 0%")
             assert "Of $5.00 I have spent $0.93; $4.07 is left." in told
             assert "I may spend $2.00 more, $7.00 in all" in await say(
                 client, thread, "You may spend 2 more"

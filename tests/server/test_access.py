@@ -27,6 +27,7 @@ from server.access import (
     new_key,
 )
 from server.app import create_app
+from server.commands.client import ServerClient
 from server.guard import is_guarded
 from tests.server.conftest import failing, opening, serving
 from tests.server.exposed import exposed
@@ -119,12 +120,13 @@ async def test_anothers_run_is_as_if_it_were_not_there(services: Services) -> No
             ),
             await thief.http.get("/api/agent-status", params=body),
             await thief.http.get("/api/agent-events", params=body),
+            await thief.http.get("/api/agent-artifact", params=body),
         ]
         missing = await thief.http.get("/api/agent-status", params={"runId": "f" * 24})
         listed = await thief.http.get("/api/runs")
         asked = await thief.http.get("/api/runs", params={"userId": "u1"})
 
-    assert [answer.status_code for answer in answers] == [404] * 5
+    assert [answer.status_code for answer in answers] == [404] * 6
     said = answers[0].json()["error"].replace(run_id, "f" * 24)
     assert missing.json()["error"] == said
     assert {answer.json()["error"] for answer in answers} == {answers[0].json()["error"]}
@@ -142,6 +144,65 @@ async def test_a_run_cannot_be_started_in_anothers_name(services: Services) -> N
     assert answer.status_code == 403
     assert answer.json()["error"].startswith("userId: this API key speaks for another user")
     assert await services.deps.ledger.runs.recent() == []
+
+
+async def test_a_keys_owner_need_not_be_named(services: Services) -> None:
+    async with exposed(services) as server:
+        owner = server.with_key(await server.key("u1"))
+        admin = server.with_key(await server.key(None, Scope.ADMIN))
+        start = {"goal": "Train on an A100", "budgetTotal": 5}
+        talk = {"message": "list my runs"}
+        accept = {"Accept": "application/json"}
+        started = await owner.http.post("/api/agent-start", json=start)
+        said = await owner.http.post("/api/chat", json=talk, headers=accept)
+        nobodys = [
+            await admin.http.post("/api/agent-start", json=start),
+            await admin.http.post("/api/chat", json=talk),
+        ]
+        runs = await services.deps.ledger.runs.recent()
+
+    assert started.json()["userId"] == "u1"
+    assert started.json()["_id"] in said.json()["text"]
+    assert [answer.status_code for answer in nobodys] == [422, 422]
+    assert nobodys[0].json()["error"].startswith("userId: it is missing. Give text")
+    assert [run.user_id for run in runs] == ["u1"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "scope", "user", "whose"),
+    [("u1", Scope.START, None, "u1"), ("u1", Scope.START, "u1", "u1"),
+     (None, Scope.ADMIN, None, "cli"), (None, Scope.ADMIN, "u2", "u2")],
+)  # fmt: skip
+async def test_a_command_starts_the_run_of_the_keys_owner(
+    services: Services, owner: str | None, scope: Scope, user: str | None, whose: str
+) -> None:
+    async with exposed(services) as server:
+        client = ServerClient("http://api")
+        client._http = server.with_key(await server.key(owner, scope)).http
+        started = await client.start(user, "Train on an A100", 5)
+
+    assert started["userId"] == whose
+
+
+async def test_a_command_talks_as_the_keys_owner(services: Services) -> None:
+    async with exposed(services) as server:
+        client = ServerClient("http://api")
+        for owner in ("u1", None):
+            key = await server.key(owner, *([] if owner else [Scope.ADMIN]))
+            client._http = server.with_key(key).http
+            said = [kind async for kind, _, _ in client.chat(None, "Train on an A100 for $5")]
+            assert said[0] == "run"
+        runs = await services.deps.ledger.runs.recent()
+
+    assert {run.user_id for run in runs} == {"u1", "cli"}
+
+
+async def test_a_key_that_nobody_asked_for_does_not_hide_who_asks(services: Services) -> None:
+    async with serving(create_app(opening(services))) as api:
+        api.http.headers["Authorization"] = "Bearer gr_old"
+        client = ServerClient("http://api")
+        client._http = api.http
+        assert (await client.start(None, "Train on an A100", 5))["userId"] == "cli"
 
 
 async def test_an_admin_without_an_owner_reaches_all_runs(services: Services) -> None:

@@ -57,6 +57,28 @@ async def test_an_unknown_address_is_not_found(bare: Api, path: str) -> None:
     assert answer.json() == {"error": "There is nothing at this address. See /docs"}
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/vendors/", "/runs/a/b", "/.env", "/%3Cscript%3E"])
+async def test_a_browser_gets_a_page_where_nothing_is(bare: Api, path: str) -> None:
+    page = await bare.http.get(path, headers=BROWSER)
+
+    assert page.status_code == 404
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert 'There is no page at this address.</p>\n<p><a href="/">All runs</a>' in page.text
+    assert "<script" not in page.text
+    assert (await bare.http.get(path)).json()["error"].startswith("There is nothing")
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/nothing"])
+async def test_a_browser_gets_json_of_the_api_all_the_same(bare: Api, path: str) -> None:
+    answer = await bare.http.get(path, headers=BROWSER)
+
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "There is nothing at this address. See /docs"}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

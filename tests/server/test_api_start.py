@@ -100,6 +100,13 @@ async def test_an_unusable_budget_is_named_with_its_remedy(
     assert re.match(rf"budgetTotal: .*{re.escape(said)}.*\. \w", answer.json()["error"])
 
 
+@pytest.mark.parametrize("budget", [0, "0.00", -3, "-3", -0.01])
+async def test_a_budget_that_buys_nothing_is_told_what_is_taken(bare: Api, budget: Any) -> None:
+    said = (await started(bare, budgetTotal=budget)).json()["error"]
+
+    assert said.endswith(". Give dollars above 0, like 5")
+
+
 @pytest.mark.parametrize(
     "number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e999999999999", b"9" * 5000, b"05"]
 )

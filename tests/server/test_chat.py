@@ -24,6 +24,8 @@ from tests.support.chatting import Person, person, run_of
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
+NAMES = {"gpu_vendor_1": "FastGPU", "gpu_vendor_2": "ReliableGPU"}
+
 
 async def test_a_whole_goal_starts_a_run_that_rents(database: FreshDatabase) -> None:
     async with World.open(database) as world:
@@ -35,7 +37,7 @@ async def test_a_whole_goal_starts_a_run_that_rents(database: FreshDatabase) -> 
         assert [piece.kind for piece in said] == ["run", "words", "action"]
         assert said[1].text == (
             "Understood: fine-tune on 1 × A100 for 0.5 h, within $5.00, done by 2026-01-01 23:59 "
-            "UTC, cheapest first, without gpu_vendor_2."
+            "UTC, cheapest first, without ReliableGPU."
         )
         assert run.spec is not None
         assert (run.spec.preference, run.spec.minutes) == (Preference.CHEAPEST, 30)
@@ -145,7 +147,7 @@ async def test_why_a_job_failed_and_where_the_result_is_are_told(database: Fresh
         assert (await me.told("where is my model?", run.id)).startswith("There is no result yet.")
         await world.ticks(run)
         why = await me.told("why did it fail?", run.id)
-        assert 'it failed at gpu_vendor_1 with "GPU node lost after epoch' in why
+        assert 'it failed at FastGPU with "GPU node lost after epoch' in why
         [done] = [
             j for j in await world.ledger.jobs.of_run(await world.run(run)) if j.artifact_path
         ]
@@ -184,10 +186,10 @@ async def test_the_failure_of_the_last_job_and_of_the_run_are_told(database: Fre
         await world.tick_until(run, "Run failed")
         why = await me.told("why did it fail?")
         assert why.startswith("Your run is failed (")
-        assert "The job at gpu_vendor_1 is failed" in why
+        assert "The job at FastGPU is failed" in why
         assert 'It ended with "GPU node lost after epoch' in why
         chosen = await me.told("why did you choose that vendor?")
-        assert "to gpu_vendor_1 for 60 minutes of A100" in chosen
+        assert "to FastGPU for 60 minutes of A100" in chosen
         assert "Why: " in chosen
 
 
@@ -230,6 +232,14 @@ async def test_what_cannot_be_used_is_said_and_forgotten(database: FreshDatabase
         assert await me.told("hello") == ASK_FOR_JOB
 
 
+async def test_a_greeting_is_no_part_of_the_goal(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        assert await me.told("Hi there! Train on an A100") == ASK_FOR_BUDGET
+        run = await world.ledger.runs.get(run_of(await me.hears("$5")))
+        assert run.goal == "Train on an A100"
+
+
 async def test_the_ledger_answers_for_a_run(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         me, run = person(world), await world.start()
@@ -240,11 +250,14 @@ async def test_the_ledger_answers_for_a_run(database: FreshDatabase) -> None:
         await world.tick_until(run, "Job started")
         [payment] = await world.payments(run)
         going = await me.told("how is it going?", run.id)
-        assert f"The job at {payment.vendor_id} is " in going
+        assert f"The job at {NAMES[payment.vendor_id]} is " in going
         spent = await me.told("What did you spend and why?", run.id)
         left = Usd.parse(5) - payment.amount
         assert f"Of $5.00 I have spent {payment.amount}; {left} is left." in spent
-        assert f"- {payment.amount} to {payment.vendor_id} for 60 minutes of A100: paid" in spent
+        assert (
+            f"- {payment.amount} to {NAMES[payment.vendor_id]} for 60 minutes of A100: paid"
+            in spent
+        )
         assert str(payment.tx_id) in spent
         [why] = [t for t in await world.told(run, "agent_reasoning") if "Proceeding" in t]
         assert why.partition(f"{payment.vendor_id}: ")[2][:60] in spent
@@ -259,7 +272,8 @@ async def test_a_failure_and_a_recovery_are_told(database: FreshDatabase) -> Non
         assert going.startswith("Your run is completed. ")
         payments = await world.payments(run)
         spent = await me.told("what did you pay, and why?", run.id)
-        assert all(f"{p.amount} to {p.vendor_id}" in spent for p in payments)
+        assert all(f"{p.amount} to {NAMES[p.vendor_id]}" in spent for p in payments)
+        assert "gpu_vendor" not in going + spent
         assert f"I have spent {(await world.run(run)).spent}" in spent
 
 
@@ -343,7 +357,7 @@ async def test_a_payment_is_approved_by_the_owners_exact_words_alone(
         assert still.state is ApprovalState.PENDING
 
         said = await me.told(f"approve {approval.id}", run.id)
-        assert said == f"Approved: {approval.amount} to {approval.vendor_id}."
+        assert said == f"Approved: {approval.amount} to {NAMES[approval.vendor_id]}."
         assert await me.told("go on", run.id) == "Job started"
         assert await me.told("approve", run.id) == "No payment waits for your answer."
 

@@ -60,7 +60,8 @@ def test_the_help_loads_nothing_heavy() -> None:
     [
         (["start", "Train"], "--budget"),
         (["start", "Train", "--budget", "abc"], "'abc' is not an amount"),
-        (["start", "Train", "--budget", "-5"], "negative"),
+        (["start", "Train", "--budget", "-5"], "-5 is negative. Give dollars above 0"),
+        (["start", "Train", "--budget", "0"], "--budget: it must be above 0"),
         (["start", "  ", "--budget", "5"], "goal: it is empty"),
         (["start", "Train", "--budget", "5", "--url", "ftp://x"], "not an http(s) address"),
         (["nonsense"], "nonsense"),

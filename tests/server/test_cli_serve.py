@@ -161,12 +161,27 @@ def test_vendors_are_added_listed_and_removed_beside_a_running_server(ask: Ask) 
     assert len(json.loads(ask("vendors", "seed", "--json").stdout)) == 2
 
 
-def test_a_second_server_names_the_port_that_is_in_use(served: Served, ask: Ask) -> None:
+@pytest.mark.parametrize("port", [(), ("--port", "0")])
+def test_a_second_server_on_the_folder_says_so_before_any_port(
+    served: Served, ask: Ask, port: tuple[str, ...]
+) -> None:
+    done = ask("serve", *port)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    used = f"DATA_DIR: {served.folder / '.gpu-renter'} is in use by process {served.process.pid}"
+    assert used in done.stderr
+    assert "set DATA_DIR to another folder" in done.stderr
+
+
+def test_a_second_server_on_another_folder_names_the_port_that_is_in_use(
+    served: Served, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = ask("serve")
 
     assert done.returncode == 2
-    assert "PORT" in done.stderr
-    assert str(served.ports[0]) in done.stderr
+    assert f"PORT: 127.0.0.1 port {served.ports[0]} cannot be listened on" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -15,7 +15,7 @@ from graph.reader import RuleReader
 from ledger.vendors import End
 from server import cli
 from server.commands.output import Exit
-from server.commands.plan import NO_MARKET, plan_view
+from server.commands.plan import NO_MARKET, plan_view, show
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
@@ -110,6 +110,39 @@ async def test_without_a_budget_there_are_offers_and_a_question(database: FreshD
         given = plan_view(await planned(world, "Train on an A100", Usd.parse(5)), "")
         assert given["jobSpec"]["budgetTotal"] == 5
         assert given["decision"]["action"] == "rent"
+
+
+async def test_a_person_reads_the_plan_in_words_and_the_vendors_by_name(
+    database: FreshDatabase, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    async with World.open(database) as world:
+        show(await planned(world, "Train for 2 hours on an A100, by tonight, $5"), "")
+        shown = capsys.readouterr().out
+        for line in (
+            "Job       training",
+            "GPU       1 × A100",
+            "Time      2 h",
+            "Budget    $5.00",
+            "Deadline  2026-01-01 23:59 UTC",
+            "Offers ",
+            "It would pay $",
+        ):
+            assert line in shown
+        assert {"FastGPU", "ReliableGPU"} <= set(shown.split())
+
+        show(await planned(world, "Use an A100, not FastGPU, $5"), "")
+        left_out = capsys.readouterr().out
+        assert "Job       training (not said, so assumed)" in left_out
+        assert "Time      1 h (not said, so assumed)" in left_out
+        assert "Not from  FastGPU" in left_out
+
+        show(await planned(world, "Use an A100 but not FastGPU or ReliableGPU"), "")
+        nobody = capsys.readouterr().out
+        assert "Budget    not clear yet" in nobody
+        assert "It would rent nothing: no registered vendor has A100 beside FastGPU" in nobody
+        for key in ("jobType", "maxHours", "gpuCount", "excludedVendors", "missing", "gpu_vendor"):
+            assert key not in shown + left_out + nobody
 
 
 async def test_a_budget_that_holds_nothing_is_given_up(database: FreshDatabase) -> None:

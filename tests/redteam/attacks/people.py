@@ -65,11 +65,12 @@ reaches(
 )
 reaches(
     "another user's run, read",
-    tries="user 2 reads user 1's run, its events, and the list of user 1's runs",
+    tries="user 2 reads user 1's run, its events, its file, and the list of user 1's runs",
     holds="there is no such run, for user 2",
     calls=[
         ("/api/agent-status?", {"runId": "RUN"}),
         ("/api/agent-events?", {"runId": "RUN"}),
+        ("/api/agent-artifact?", {"runId": "RUN"}),
         ("/api/runs?", {"userId": "user_1"}),
     ],
 )

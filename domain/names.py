@@ -1,0 +1,40 @@
+"""Vendors in sentences for people: by the name that they are registered with, not by their id."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from domain.quotes import Vendor
+
+_TELLING: Final = re.compile(r"[0-9._-]")
+"""What no plain word has."""
+
+
+class Names(dict[str, str]):
+    """A vendor's id → what people call it; one that is not registered is called by its id."""
+
+    def __missing__(self, vendor_id: str) -> str:
+        return vendor_id
+
+
+def names_of(vendors: Iterable[Vendor]) -> Names:
+    """The names of these vendors. Of those that share one, the id says which is meant."""
+    known = list(vendors)
+    shared = Counter(vendor.name for vendor in known)
+    return Names(
+        (v.vendor_id, v.name if shared[v.name] == 1 else f"{v.name} ({v.vendor_id})") for v in known
+    )
+
+
+def named(sentence: str, names: Names) -> str:
+    """The sentence with names for the ids in it. A part of a path or an address is none, nor is an
+    id that could be a word.
+    """
+    ids = sorted(filter(_TELLING.search, names), key=len, reverse=True)
+    if not ids:
+        return sentence
+    whole = rf"(?<![\w/.@(-])(?:{'|'.join(map(re.escape, ids))})(?![\w/@-]|\.\w)"
+    return re.sub(whole, lambda found: names[found[0]], sentence)

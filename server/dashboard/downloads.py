@@ -1,0 +1,42 @@
+"""A run's artifact, for whoever is signed in: a browser sends no API key."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from domain.errors import NotFound, RenterError
+from server.access import Scope
+from server.artifacts import artifact_of
+from server.dashboard.deeds import run_of
+from server.dashboard.plain import missing, unavailable
+from server.dashboard.visitors import Visitors
+from server.keeper import Keeper
+
+
+def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/runs/{run_id}/artifact")
+    async def artifact(request: Request, run_id: str) -> Response:
+        try:
+            visitor = await visitors.of(request)
+            if visitor is None:
+                here = quote(f"/runs/{run_id}")
+                return RedirectResponse(f"/sign-in?next={here}", status_code=303)
+            services = await keeper.services()
+            run = await run_of(services, visitor, run_id, Scope.READ)
+            return await artifact_of(services.deps, run)
+        except NotFound as nothing:
+            return missing(str(nothing))
+        except RenterError as error:
+            return unavailable(str(error))
+
+    return router
+
+
+def artifact_address(run_id: str) -> str:
+    return f"/runs/{run_id}/artifact"
