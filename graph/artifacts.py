@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from domain.errors import VendorBroken, VendorError, VendorUnreachable
+from datetime import timedelta
+from typing import Final
+
+from domain.errors import VendorError, VendorGarbage, VendorRefused
 from domain.jobs import JobStatus
 from domain.reliability import Trouble
 from graph.deps import Desk
-from graph.work import PATIENCE
 from ledger.jobs import Job
+from ledger.vendors import End
+
+PATIENCE: Final = timedelta(hours=1)
+"""For how long after its end a job's file is asked for: a try may take many minutes."""
+LATER: Final = (408, 425, 429)
+"""Refusals that mean "not now"."""
 
 
 async def fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
@@ -29,11 +37,14 @@ async def fetch_later(desk: Desk, job: Job) -> bool:
     if job.status is not JobStatus.COMPLETED or not job.artifact_url or job.artifact_path:
         return True
     try:
-        await _download(desk, job, job.artifact_url)
-    except (VendorUnreachable, VendorBroken, OSError):
-        return desk.deps.now() - job.updated_at >= PATIENCE
-    except VendorError:
-        return True  # it is there, and of no use
+        trouble = await _download(desk, job, job.artifact_url)
+    except (VendorError, OSError) as error:
+        refused = isinstance(error, VendorRefused) and error.status_code not in LATER
+        lasting = refused or isinstance(error, VendorGarbage)
+        return lasting or desk.deps.now() - job.updated_at >= PATIENCE
+    if trouble:
+        end = End(f"{job.id}:artifact", job.gpu_type, trouble)
+        await desk.ledger.vendors.record(job.vendor_id, end, desk.deps.now())
     return True
 
 

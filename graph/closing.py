@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from domain.errors import VendorError, VendorRefused
@@ -18,22 +20,26 @@ from ledger.jobs import Job
 from tools.vendors.base import Accepted
 
 GONE: Final = (404, 410)
-"""A vendor's answers about a job that it does not have: then nothing of it runs there."""
+"""A vendor's answers about a job that it does not have. They may come from in front of one that
+starts anew, so they have to last.
+"""
 
 
 async def close_books(desk: Desk) -> bool:
     """What an ended run still holds, waits for or has running; True when nothing is left open.
 
-    Raises ChainDown.
+    Raises ChainDown, once all is done that needs no chain.
     """
     if desk.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
         await _tell_the_end(desk)
+    jobs = await desk.ledger.jobs.of_run(desk.run)
+    stopped = await _stop(desk, [job for job in jobs if job.unstopped or not job.status.ended])
     if desk.run.reservations:
         await close_slots(desk)
         await desk.reread()
-    jobs = await desk.ledger.jobs.of_run(desk.run)
-    stopped = await _stop_what_runs(desk, jobs)
+    stopped = await _stop(desk, await _unseen(desk, jobs)) and stopped
     refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe) or _long_over(desk)
+    await desk.flush()  # a download may take long, and be cut off
     current = next((job for job in jobs if job.id == desk.run.job_id), None)
     fetched = current is None or await fetch_later(desk, current)
     await desk.flush()
@@ -54,34 +60,34 @@ async def _tell_the_end(desk: Desk) -> None:
         what = job.vendor_id if job else ""
     desk.observe(last_note(run.status, what))
     await desk.flush()
+    desk.noted.clear()  # no news, after which it would be looked at soon again
 
 
-async def _stop_what_runs(desk: Desk, jobs: list[Job]) -> bool:
-    """Stop jobs that run on; True when none may. One is unseen where its payment settled late.
+async def _unseen(desk: Desk, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that were paid for and that nobody has seen: a payment may settle late."""
+    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    paid = [p for p in payments if p.state is PaymentState.SETTLED]
+    return [await open_job(desk, payment, "", current=False) for payment in paid]
 
-    jobs: the run's; the unseen are put to them.
-    """
-    done = True
-    for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
-        if payment.state is PaymentState.SETTLED:
-            jobs.append(await open_job(desk, payment, "", current=False))
-    for job in jobs:
-        if job.unstopped or not job.status.ended:
-            done = await _stopped(desk, job) and done
-    return done
+
+async def _stop(desk: Desk, jobs: Sequence[Job]) -> bool:
+    """Stop jobs; True when none of them may run on."""
+    stopped = [await _stopped(desk, job) for job in jobs]
+    return all(stopped)
 
 
 async def _stopped(desk: Desk, job: Job) -> bool:
     """Stop one; False while its vendor is to be asked again."""
     status, why, now = JobStatus.CANCELLED, "the run had ended", desk.deps.now()
-    since = job.unstopped or now
+    since = min(job.unstopped or now, now)
     try:
         job = await _named(desk, job)
         if (await stop_job(desk, job)).status is JobStatus.COMPLETED:
             status = JobStatus.COMPLETED
     except VendorError as error:
         gone = isinstance(error, VendorRefused) and error.status_code in GONE
-        if not gone and now - since < PATIENCE:
+        silent = timedelta(minutes=desk.deps.limits.silent_minutes)
+        if now - since < (silent if gone else PATIENCE):
             await desk.ledger.jobs.unstopped(job.id, since)
             return False
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"

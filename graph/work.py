@@ -21,8 +21,8 @@ from ledger.vendors import End
 from tools.vendors.base import JobReport
 
 PATIENCE: Final = timedelta(days=1)
-"""For how long a vendor is asked for what it still owes an ended run: that a job has stopped, what
-it says that it paid back, the file of a job that completed.
+"""For how long a vendor is asked to stop a job of an ended run, and its word that it paid back is
+looked for on the chain.
 """
 
 

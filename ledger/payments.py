@@ -76,6 +76,7 @@ class Payments:
         self.documents = store.documents(COLLECTION)
 
     async def ensure_indexes(self) -> None:
+        await self.documents.drop_index("refundTx_1")  # an earlier version's
         await self.documents.ensure_indexes(
             [
                 IndexModel([("runId", ASCENDING), ("slot", ASCENDING)]),
@@ -141,6 +142,12 @@ class Payments:
             )
         except DuplicateKey:
             return False
+
+    async def unclaim_refund(self, payment: Payment) -> None:
+        """Take back what was noted of a refund for a payment that came to nothing."""
+        await self.documents.change(
+            payment.id, {"refundTx": payment.refund_tx}, {"$set": {"refundTx": None}}
+        )
 
     async def open(self, payment: Payment) -> Payment:
         """Store a reserved payment; where its id is stored already, give that one instead."""

@@ -30,6 +30,7 @@ Query = Mapping[str, Any]
 
 SERVER_SELECTION_MS: Final = 5_000
 SOCKET_MS: Final = 20_000
+_NO_SUCH_INDEX: Final = 27
 
 
 class DuplicateKey(Exception):
@@ -115,6 +116,17 @@ class Documents:
         ):
             async for change in stream:
                 yield change["fullDocument"]
+
+    async def drop_index(self, name: str) -> None:
+        """Drop an index, where it is there."""
+        async with _translated():
+            if name not in await self._collection.index_information():
+                return
+            try:
+                await self._collection.drop_index(name)
+            except OperationFailure as error:
+                if error.code != _NO_SUCH_INDEX:  # another process was faster
+                    raise
 
     async def ensure_indexes(self, indexes: Sequence[IndexModel]) -> None:
         async with _translated():

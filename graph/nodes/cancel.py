@@ -24,7 +24,10 @@ closing of its books goes on trying.
 
 
 async def cancel(state: AgentState, desk: Desk) -> Command[str]:
-    job = await _job(desk)
+    current = await desk.ledger.jobs.current(desk.run)
+    if current and current.status is JobStatus.COMPLETED:  # written down, and then interrupted
+        return go(Phase.MONITOR, cancel=False)
+    job = await _job(desk, current)
     why, ended, unstopped = desk.run.cancel_requested, None, None
     if job:
         tries = (state.get("stops") or 0) + 1
@@ -54,11 +57,10 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
     return await call_off(desk, why, cancel=False)
 
 
-async def _job(desk: Desk) -> Job | None:
+async def _job(desk: Desk, current: Job | None) -> Job | None:
     """The run's job; where one was paid for and its vendor has not said which, it is asked."""
-    job = await desk.ledger.jobs.current(desk.run)
-    if job and not job.status.ended:
-        return job
+    if current and not current.status.ended:
+        return current
     jobs = await desk.ledger.jobs.of_run(desk.run)
     for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
         if payment.state is PaymentState.SETTLED:

@@ -73,7 +73,7 @@ async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
     anew is away for a minute, and has a paid job afterwards.
     """
     failures, now, limits = job.poll_failures + 1, desk.deps.now(), desk.deps.limits
-    since = job.failing_since or now
+    since = min(job.failing_since or now, now)
     desk.note("poll_failed", f"{error} ({failures} in a row)", vendorId=job.vendor_id)
     seen = replace(
         job,

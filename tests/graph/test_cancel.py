@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from domain.jobs import JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState
-from ledger.jobs import Job
+from ledger.jobs import Job, Jobs
 from ledger.run import Run
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
@@ -155,6 +157,38 @@ async def test_a_job_that_completed_before_the_cancel_is_taken_at_its_vendors_fi
         await world.ledger.runs.request_cancel(run.id, WHY, world.clock.now())
         assert await world.tick(run) == "Job completed"
         assert await world.status(run) == "completed"
+
+
+async def test_a_crash_after_a_job_was_found_completed_leaves_it_completed(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def completed(path: str, answer: dict[str, Any]) -> dict[str, Any] | None:
+        if path in ("/cancel-job", "/job-status") and cancelling:
+            return {**answer, "status": "completed", "progress": 1.0}
+        return None
+
+    async def write_and_die(self: Jobs, job: Job, **fields: Any) -> None:
+        await update(self, job, **fields)
+        raise Crash
+
+    cancelling, update = False, Jobs.update
+    wrap = Wraps(http=lambda inner: Rewritten(inner, completed))
+    async with World.open(database, wrap=wrap, epochs=1000) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job started")
+        await world.ledger.runs.request_cancel(run.id, WHY, world.clock.now())
+        cancelling = True
+        with monkeypatch.context() as broken:
+            broken.setattr(Jobs, "update", write_and_die)
+            with pytest.raises(Crash):
+                await world.tick(run)
+        world.clock.advance(61)
+        assert await world.ticks(run) == ["Job completed"]
+        assert (await world.ledger.vendors.get("gpu_vendor_1")).completed == 1
+
+
+class Crash(BaseException):
+    """The process ends here."""
 
 
 async def away(world: World) -> None:

@@ -267,6 +267,18 @@ async def test_a_clock_that_was_set_back_hides_nothing_that_was_seen(
         assert (await world.job(run)).progress == 0.125
 
 
+async def test_a_vendors_silence_is_measured_though_the_clock_was_set_back(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=8) as world:
+        run = await world.start()
+        await world.tick(run)
+        world.vendor_fault(FAST, "job-status", "hang")
+        await world.tick(run)
+        world.clock.advance(minutes=-2 * 24 * 60)
+        await world.tick_until(run, "Job failed", minutes=2.5)
+
+
 async def test_one_failed_poll_is_forgotten_when_the_next_succeeds(database: FreshDatabase) -> None:
     async with World.open(database, epochs=8) as world:
         run = await world.start()
@@ -309,7 +321,9 @@ async def test_a_job_that_its_vendor_does_not_know_any_more_is_moved(
         await world.ticks(run)
         [lost, _] = await world.ledger.jobs.of_run(await world.run(run))
         assert lost.unstopped is not None
-        await world.tick(run)
+        for _ in range(2):
+            await world.tick(run)
+            world.clock.advance(minutes=5)
         [lost, _] = await world.ledger.jobs.of_run(await world.run(run))
         assert lost.unstopped is None, "its vendor does not know it: nothing runs there"
         assert [vendor for vendor, _ in await world.jobs(run)] == [FAST, RELIABLE]

@@ -7,16 +7,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+from pymongo import IndexModel
 
 from domain.money import Usd
 from domain.payments import PaymentState
 from domain.slices import SliceRule
 from graph.deps import Limits
 from ledger.run import Run
+from tests.graph.test_closing import Node
 from tests.support.builders import check_books
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps
+from tools.payments.chain import Chain
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
 Answers = Callable[[httpx.Request, dict[str, Any]], Awaitable[dict[str, Any] | None]]
@@ -109,6 +112,77 @@ async def test_a_refund_is_not_lost_with_the_payment_that_never_settled(
         assert (launch.state, launch.refunded) == (PaymentState.REFUNDED, Usd(300_000))
         assert not extension.state.paid
         await books_agree(world, run)
+
+
+async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_be_paid(
+    database: FreshDatabase,
+) -> None:
+    """A job's extension is delivered and not seen on the chain yet; then all comes back."""
+    nodes: list[Node] = []
+    refund: dict[str, Any] = {}
+
+    def node(inner: Chain) -> Chain:
+        nodes.append(Node(inner))
+        return nodes[0]
+
+    async def answers(request: httpx.Request, _: dict[str, Any]) -> dict[str, Any] | None:
+        if request.url.path != "/job-status" or not refund:
+            return None
+        nodes[0].is_ = ""  # blocks were mined while the vendor answered
+        return {"status": "failed", "progress": 0.1, "logs": [], "refund": refund}
+
+    wrap = Wraps(chain=node, http=lambda inner: Altered(inner, answers))
+    limits = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with World.open(database, wrap=wrap, epochs=24, limits=limits) as world:
+        run = await world.start("Fine-tune on an A100 for 4 hours", 20)
+        await world.tick_until(run, "Job started")
+        nodes[0].is_ = "behind"
+        while not (await world.job(run)).extensions:
+            await world.tick(run)
+        launch, extension = await world.payments(run)
+        micros = launch.amount.micros + extension.amount.micros - 100_000
+        refund["txHash"] = world.chain.transfer(launch.pay_to, AGENT, micros)
+        refund["amount"] = micros / 1e6
+        assert await world.tick(run) == "Job failed"
+        refund.clear()
+        await world.ledger.runs.request_cancel(run.id, "stop", world.clock.now())
+        await world.ticks(run)
+        await world.tick(run)
+        assert (await world.run(run)).spent == Usd(100_000)
+        await books_agree(world, run)
+
+
+async def test_a_refund_that_an_earlier_version_was_booking_is_booked_once(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job started")
+        await world.tick(run)
+        await world.ledger.runs.request_cancel(run.id, "stop", world.clock.now())
+        await world.ticks(run)
+        [payment] = await world.payments(run)
+        booked = (await world.run(run)).spent
+        await world.ledger.runs.documents.change(
+            run.id, {}, {"$set": {"refunds": [payment.refund_tx]}}
+        )
+        await world.ledger.payments.documents.change(
+            payment.id, {}, {"$set": {"state": "settled", "refunded": 0}}
+        )
+        await world.tick(run)
+        assert (await world.run(run)).spent == booked
+        await books_agree(world, run)
+
+
+async def test_an_earlier_versions_index_is_dropped(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        documents = world.ledger.payments.documents
+        await documents.ensure_indexes([IndexModel([("refundTx", 1)], unique=True)])
+        for _ in range(2):
+            await world.ledger.payments.ensure_indexes()
+        names = await database.db["payments"].index_information()
+        assert "refundTx_1" not in names
+        assert "refundTx_1_payTo_1" in names
 
 
 async def books_agree(world: World, *runs: Run) -> None:

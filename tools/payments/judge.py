@@ -209,9 +209,8 @@ class Judge:
     ) -> Payment:
         state = PaymentState.REFUSED if word else PaymentState.EXPIRED
         reason = f"{why}; {word}" if word else why
-        # A refund that was claimed for it was for another of its vendor's, or is none.
         closed = await self._ledger.payments.close(
-            payment, state, now=self._now(), reason=reason[:500], refund_tx=None
+            payment, state, now=self._now(), reason=reason[:500]
         )
         observe(
             Note(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -150,7 +150,7 @@ class Reconciler:
         mine = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
         if not mine:
             return {}, []
-        known = {(p.refund_tx, p.pay_to.lower()) for p in mine}
+        known = {(p.refund_tx, p.pay_to.lower()): p for p in mine}
         payees = {p.pay_to.lower() for p in mine}
         start = await self._window(mine)
         incoming = await self._chain.transfers(sender=None, recipient=self._payer, from_block=start)
@@ -158,7 +158,12 @@ class Reconciler:
         unclaimed = []
         for transfer in incoming:
             sender = transfer.sender.lower()
-            if (transfer.tx_hash.lower(), sender) in known or sender not in payees:
+            if sender not in payees:
+                continue
+            if (payment := known.get((transfer.tx_hash.lower(), sender))) is not None:
+                if payment.state is PaymentState.REFUNDED and transfer.amount > payment.refunded:
+                    rest = transfer.amount - payment.refunded
+                    unclaimed.append(replace(transfer, amount=rest))
                 continue
             job = await self._lost_job(transfer, mine)
             if job is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -76,14 +76,37 @@ class Refunds:
 
         Idempotent: a transaction is booked once, and each step may be repeated.
         """
-        for payment in await self._ledger.payments.awaiting_refund(run_id):
-            await self._confirm(payment, observe)
-        run = await self._ledger.runs.get(run_id)
         payments = await self._ledger.payments.of_run(run_id)
+        if await self._pass_on(payments):
+            payments = await self._ledger.payments.of_run(run_id)
+        if claimed := list(filter(_claimed, payments)):
+            for payment in claimed:
+                await self._confirm(payment, observe)
+            payments = await self._ledger.payments.of_run(run_id)
+        run = await self._ledger.runs.get(run_id)
         for payment in payments:
             if payment.state is PaymentState.REFUNDED and not _booked(payment, run):
                 await self._ledger.budget.refund(run_id, payment.refund, payment.refunded)
-        return not any(p.refund_tx and p.state is PaymentState.SETTLED for p in payments)
+        return not any(map(_claimed, payments))
+
+    async def _pass_on(self, payments: Sequence[Payment]) -> bool:
+        """Give a refund that was claimed for a payment which never settled to one that did; say
+        whether there was any.
+
+        A crash in between leaves it claimed by none: reconcile finds it on the chain.
+        """
+        passed = False
+        for lost in payments:
+            if lost.refund_tx is None or not lost.state.in_vain:
+                continue
+            await self._ledger.payments.unclaim_refund(lost)
+            passed = True
+            for heir in payments:
+                settled = heir.on_chain and heir.state is PaymentState.SETTLED
+                if settled and heir.pay_to == lost.pay_to and heir.refund_tx is None:
+                    await self._ledger.payments.claim_refund(heir, lost.refund_tx)
+                    break
+        return passed
 
     async def _confirm(self, payment: Payment, observe: Observe) -> None:
         if not payment.on_chain or payment.network != self._network.caip2:
@@ -93,13 +116,15 @@ class Refunds:
         )
         if transfer is None or transfer.block_number < payment.from_block:
             return
-        paid = sum(
-            (p.amount - p.refunded for p in await self._of_vendor(payment)),
-            ZERO,
-        )
+        to_vendor = await self._of_vendor(payment)
+        if any(p.state is PaymentState.AUTHORIZED for p in to_vendor):
+            return  # it may be for what is not seen to be paid yet, and is booked once
+        paid = sum((p.amount - p.refunded for p in to_vendor if p.state.paid), ZERO)
         amount = min(transfer.amount, paid)
         # The budget first: an open claim is what brings everyone back here after a crash.
-        if not await self._ledger.budget.refund(payment.run_id, payment.refund, amount):
+        if not _booked(payment, await self._ledger.runs.get(payment.run_id)) and (
+            not await self._ledger.budget.refund(payment.run_id, payment.refund, amount)
+        ):
             run = await self._ledger.runs.get(payment.run_id)
             if not _booked(payment, run):
                 return  # the payment's slot is not closed yet
@@ -116,9 +141,14 @@ class Refunds:
         )
 
     async def _of_vendor(self, payment: Payment) -> list[Payment]:
-        """The run's settled payments to the vendor: no refund is larger than their sum."""
+        """The run's payments to the vendor: no refund is larger than the sum of the paid ones."""
         payments = await self._ledger.payments.of_run(payment.run_id)
-        return [p for p in payments if p.vendor_id == payment.vendor_id and p.state.paid]
+        return [p for p in payments if p.vendor_id == payment.vendor_id]
+
+
+def _claimed(payment: Payment) -> bool:
+    """Whether its vendor says that it paid back, and the chain has not shown it yet."""
+    return payment.refund_tx is not None and payment.state is PaymentState.SETTLED
 
 
 def _booked(payment: Payment, run: Run) -> bool:

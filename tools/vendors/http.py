@@ -70,7 +70,7 @@ class HttpVendorClient:
         secret: SecretStr | str,
         timeouts: VendorTimeouts | None = None,
         max_body_bytes: int = _MEBIBYTE,
-        max_report_bytes: int = 16 * _MEBIBYTE,
+        max_report_bytes: int = 8 * _MEBIBYTE,
         max_artifact_bytes: int = 1024 * _MEBIBYTE,
     ) -> None:
         """max_report_bytes: of a job's status, which has its whole log each time.

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 
 DEEPEST_JSON: Final = 32
+MOST_CONTAINERS: Final = 20_000
+"""Objects and lists in one answer: each costs the decoder a hundred times its bytes."""
+MOST_TEXTS: Final = 500_000
+LONGEST_LOOK: Final = 8
+"""Times its limit: what is read of a text before its white space is taken out."""
 
 _STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 """Possessive, and a string may lack its end, so that no input makes it scan twice."""
@@ -24,11 +29,12 @@ class Unreadable(ValueError):
 
 
 def parse_json(data: bytes) -> object:
-    """The JSON value in `data`: UTF-8, no NaN or infinity, no lone surrogates, not too deep.
+    """The JSON value in `data`: UTF-8, no NaN or infinity, no lone surrogates, not too deep, and
+    not of too many pieces.
 
     Raises Unreadable for anything else, whatever the bytes.
     """
-    _check_depth(data)
+    _check_shape(data)
     try:
         value = json.loads(
             data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
@@ -57,10 +63,11 @@ def clean_text(text: str, limit: int, secrets: tuple[str, ...] = ()) -> str:
     runs of white space one space; any of `secrets` that the peer echoes is blotted out.
     """
     shown = text
-    if not text.isprintable():
-        shown = "".join(" " if _is_harmful(char) else char for char in text)
     for secret in secrets:
         shown = shown.replace(secret, "[secret]")
+    shown = shown[: LONGEST_LOOK * limit]
+    if not shown.isprintable():
+        shown = shown.translate(_HARMLESS)
     line = " ".join(shown.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -70,9 +77,21 @@ def is_plain_id(text: str, limit: int = 200) -> bool:
     return 0 < len(text) <= limit and all("!" <= char <= "~" for char in text)
 
 
-def _is_harmful(char: str) -> bool:
-    category = unicodedata.category(char)
-    return category[0] == "C" or category in ("Zl", "Zp")
+class _Harmless(dict[int, int]):
+    """A character → itself, or a space in the place of one that does harm. Fills itself."""
+
+    def __missing__(self, code: int) -> int:
+        category = unicodedata.category(chr(code))
+        harmful = category[0] == "C" or category in ("Zl", "Zp")
+        shown = ord(" ") if harmful else code
+        if code <= _MOST_KEPT:
+            self[code] = shown
+        return shown
+
+
+_MOST_KEPT: Final = 0xFFFF
+"""What is rarer is looked up each time: nobody's text is to fill our memory."""
+_HARMLESS: Final = _Harmless()
 
 
 def _refuse_constant(name: str) -> object:
@@ -86,17 +105,21 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_depth(data: bytes) -> None:
-    """Raise Unreadable for deep nesting, before the decoder recurses.
+def _check_shape(data: bytes) -> None:
+    """Raise Unreadable for deep nesting, before the decoder recurses, and for so many pieces that
+    decoding them would keep everybody else waiting.
 
     Where some library has raised Python's recursion limit (py-evm does), deep JSON does not raise
     in the decoder: it overflows the stack and kills the process.
     """
     if data.count(b"[") + data.count(b"{") <= DEEPEST_JSON:
         return
-    depth = 0
-    for token in _STRING_OR_BRACKET.finditer(data):
+    depth = containers = 0
+    for number, token in enumerate(_STRING_OR_BRACKET.finditer(data)):
+        if containers > MOST_CONTAINERS or number > MOST_TEXTS:
+            raise Unreadable("the answer's JSON is of too many pieces")
         if token[0] in (b"[", b"{"):
+            containers += 1
             depth += 1
             if depth > DEEPEST_JSON:
                 raise Unreadable(f"the answer's JSON is nested more than {DEEPEST_JSON} deep")
@@ -106,8 +129,10 @@ def _check_depth(data: bytes) -> None:
 
 def _check_characters(value: object) -> None:
     if isinstance(value, str):
-        if any("\ud800" <= char <= "\udfff" for char in value):
-            raise Unreadable("the answer's JSON holds half a character")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Unreadable("the answer's JSON holds half a character") from None
     elif isinstance(value, list):
         for item in value:
             _check_characters(item)
