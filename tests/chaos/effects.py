@@ -186,8 +186,11 @@ class WatchedDocuments(Documents):
             "find", lambda: self._documents.find(query, sort=sort, limit=limit, fields=fields)
         )
 
+    async def drop_index(self, name: str) -> None:
+        await self._documents.drop_index(name)  # before the life's first tick, as the next
+
     async def ensure_indexes(self, indexes: Sequence[IndexModel]) -> None:
-        await self._documents.ensure_indexes(indexes)  # before the life's first tick
+        await self._documents.ensure_indexes(indexes)
 
 
 class WatchedHttp(httpx.AsyncBaseTransport):
