@@ -73,8 +73,8 @@ def draw_jobs(jobs: Sequence[Job], names: Names) -> None:
             if job.artifact_sha256:
                 with box("p", "small words"):
                     text("a", "Download the result", "strong", download="",
-                         href=artifact_address(job.run_id))  # fmt: skip
-                text("p", str(job.artifact_path), "soft small words")
+                         href=artifact_address(job.run_id),
+                         title=f"On the server: {job.artifact_path}")  # fmt: skip
                 text("p", f"sha256 {job.artifact_sha256}", "soft small words")
 
 

@@ -52,6 +52,7 @@ border-top:0;border-bottom:7px solid var(--line)}
 .bar .done{background:var(--accent)}.bar .done.good{background:var(--good)}
 .bar .done.bad{background:var(--bad)}
 .bar.thin{height:6px}
+.bar+p{margin-top:6px}
 .money{display:grid;grid-template-columns:repeat(3,auto);gap:12px;margin-top:14px}
 .money dt{font-size:12.5px;color:var(--soft);display:flex;align-items:center;gap:6px}
 .money dt::before{content:"";width:9px;height:9px;border-radius:3px;background:var(--sunken);
