@@ -63,19 +63,28 @@ class Front:
 class Node:
     """A chain reader whose node is behind, so that no authorization is seen to be used, or away."""
 
-    def __init__(self, inner: Chain) -> None:
-        self._inner = inner
-        self.is_ = ""
+    def __init__(self, inner: Chain, nodes: Nodes) -> None:
+        self._inner, self._nodes = inner, nodes
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     async def authorization(self, payer: str, nonce: str, *, from_block: int) -> AuthorizationFate:
-        if self.is_ == "away":
+        if self._nodes.are == "away":
             raise ChainDown("The node is away", "Try again")
-        if self.is_ == "behind":
+        if self._nodes.are == "behind":
             return Unused(Block(from_block, 0))
         return await self._inner.authorization(payer, nonce, from_block=from_block)
+
+
+class Nodes:
+    """Wraps a world's chain in Node. are: "behind" or "away"; else they answer."""
+
+    def __init__(self) -> None:
+        self.are = ""
+
+    def __call__(self, inner: Chain) -> Chain:
+        return Node(inner, self)
 
 
 async def cancelled_in_vain(world: World) -> Run:
@@ -104,29 +113,18 @@ async def test_what_stands_in_front_of_a_vendor_is_not_believed_at_once(
 
 
 async def test_a_job_is_stopped_though_the_chain_is_away(database: FreshDatabase) -> None:
-    nodes: list[Node] = []
-
-    def node(inner: Chain) -> Chain:
-        nodes.append(Node(inner))
-        return nodes[0]
-
-    async with World.open(database, wrap=Wraps(chain=node), epochs=50) as world:
-        nodes[0].is_ = "behind"
+    nodes = Nodes()
+    async with World.open(database, wrap=Wraps(chain=nodes), epochs=50) as world:
+        nodes.are = "behind"
         run = await cancelled_in_vain(world)
-        nodes[0].is_ = "away"
+        nodes.are = "away"
         with pytest.raises(ChainDown):
             await world.tick(run)
         assert at_the_vendor(world, await world.job(run)) == "cancelled"
 
 
-async def test_an_end_that_is_told_late_is_no_news(
-    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nodes: list[Node] = []
-
-    def node(inner: Chain) -> Chain:
-        nodes.append(Node(inner))
-        return nodes[0]
+def die_at_its_end(broken: pytest.MonkeyPatch) -> None:
+    """The tick that ends a run gets no further."""
 
     async def dead(*_: object, **__: object) -> None:
         raise StoreDown("MongoDB is away", "Start it")
@@ -138,17 +136,41 @@ async def test_an_end_that_is_told_late_is_no_news(
         return ended
 
     end = Runs.end
-    async with World.open(database, wrap=Wraps(chain=node), epochs=50) as world:
-        nodes[0].is_ = "behind"
+    broken.setattr(Runs, "end", end_and_die)
+
+
+async def test_the_end_is_told_though_the_tick_that_ended_the_run_got_no_further(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        with monkeypatch.context() as broken:
+            die_at_its_end(broken)
+            with pytest.raises(StoreDown):
+                await world.ticks(run)
+        assert await world.status(run) == "completed"
+        world.clock.advance(61)
+        for _ in range(2):
+            await world.tick(run)
+        assert await world.told(run, "run_completed") == [f"The job completed at {FAST}"]
+        assert len(await world.told(run, "artifact")) == 1
+
+
+async def test_an_end_that_is_told_late_is_no_news(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = Nodes()
+    async with World.open(database, wrap=Wraps(chain=nodes), epochs=50) as world:
+        nodes.are = "behind"
         run = await world.start()
         await world.tick_until(run, "Job started")
         await world.ledger.runs.request_cancel(run.id, "enough", world.clock.now())
         with monkeypatch.context() as broken:
-            broken.setattr(Runs, "end", end_and_die)
+            die_at_its_end(broken)
             with pytest.raises(StoreDown):
                 await world.tick(run)
         world.clock.advance(61)
-        nodes[0].is_ = "away"
+        nodes.are = "away"
         gaps = []
         for _ in range(6):
             with suppress(ChainDown):

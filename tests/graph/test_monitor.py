@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from domain.errors import StoreDown
 from domain.jobs import JobStatus
 from graph.deps import Limits
-from ledger.observations import Observations
-from ledger.runs import Runs
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
@@ -161,33 +158,6 @@ async def test_an_artifact_is_asked_for_a_day_and_one_that_is_false_not_again(
         )
         await world.tick(other)
         assert (await world.run(other)).due_at is None
-
-
-async def test_the_end_is_told_though_the_tick_that_ended_the_run_got_no_further(
-    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def dead(*_: object, **__: object) -> None:
-        raise StoreDown("MongoDB is away", "Start it")
-
-    async def end_and_die(self: Runs, *args: Any, **more: Any) -> bool:
-        ended = await end(self, *args, **more)
-        broken.setattr(Observations, "append", dead)
-        broken.setattr(Runs, "release", dead)
-        return ended
-
-    end = Runs.end
-    async with World.open(database) as world:
-        run = await world.start()
-        with monkeypatch.context() as broken:
-            broken.setattr(Runs, "end", end_and_die)
-            with pytest.raises(StoreDown):
-                await world.ticks(run)
-        assert await world.status(run) == "completed"
-        world.clock.advance(61)
-        for _ in range(2):
-            await world.tick(run)
-        assert await world.told(run, "run_completed") == [f"The job completed at {FAST}"]
-        assert len(await world.told(run, "artifact")) == 1
 
 
 async def test_an_ended_run_is_left_as_it_is(database: FreshDatabase) -> None:

@@ -14,12 +14,11 @@ from domain.payments import PaymentState
 from domain.slices import SliceRule
 from graph.deps import Limits
 from ledger.run import Run
-from tests.graph.test_closing import Node
+from tests.graph.test_closing import Nodes
 from tests.support.builders import check_books
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps
-from tools.payments.chain import Chain
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
 Answers = Callable[[httpx.Request, dict[str, Any]], Awaitable[dict[str, Any] | None]]
@@ -118,25 +117,20 @@ async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_
     database: FreshDatabase,
 ) -> None:
     """A job's extension is delivered and not seen on the chain yet; then all comes back."""
-    nodes: list[Node] = []
-    refund: dict[str, Any] = {}
-
-    def node(inner: Chain) -> Chain:
-        nodes.append(Node(inner))
-        return nodes[0]
+    nodes, refund = Nodes(), dict[str, Any]()
 
     async def answers(request: httpx.Request, _: dict[str, Any]) -> dict[str, Any] | None:
         if request.url.path != "/job-status" or not refund:
             return None
-        nodes[0].is_ = ""  # blocks were mined while the vendor answered
+        nodes.are = ""  # blocks were mined while the vendor answered
         return {"status": "failed", "progress": 0.1, "logs": [], "refund": refund}
 
-    wrap = Wraps(chain=node, http=lambda inner: Altered(inner, answers))
+    wrap = Wraps(chain=nodes, http=lambda inner: Altered(inner, answers))
     limits = Limits(slices=SliceRule(60, Usd.parse(5)))
     async with World.open(database, wrap=wrap, epochs=24, limits=limits) as world:
         run = await world.start("Fine-tune on an A100 for 4 hours", 20)
         await world.tick_until(run, "Job started")
-        nodes[0].is_ = "behind"
+        nodes.are = "behind"
         while not (await world.job(run)).extensions:
             await world.tick(run)
         launch, extension = await world.payments(run)
