@@ -15,7 +15,7 @@ from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.ending import last_note
 from graph.routing import Phase
-from graph.work import PATIENCE, close_slots, stop_job, without_job
+from graph.work import PATIENCE, chain_permitting, close_slots, stop_job, without_job
 from ledger.jobs import Job
 from tools.vendors.base import Accepted
 
@@ -63,6 +63,18 @@ async def _tell_the_end(desk: Desk) -> None:
     desk.noted.clear()  # no news, after which it would be looked at soon again
 
 
+async def stop_left_over(desk: Desk, job: Job) -> None:
+    """Try once more to stop what had been given up before `job` was launched: what it does not use
+    of its paid time may come back while the run can still spend it.
+    """
+    lost = [await desk.ledger.jobs.find(job_id) for job_id in job.left_over]
+    left = [j.id for j in lost if j and j.unstopped and not await _stopped(desk, j)]
+    if len(left) < len(job.left_over):
+        await desk.ledger.jobs.set_left_over(job.id, left)
+        with chain_permitting(desk):
+            await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+
+
 async def _unseen(desk: Desk, jobs: Sequence[Job]) -> list[Job]:
     """Jobs that were paid for and that nobody has seen: a payment may settle late."""
     payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
@@ -78,7 +90,8 @@ async def _stop(desk: Desk, jobs: Sequence[Job]) -> bool:
 
 async def _stopped(desk: Desk, job: Job) -> bool:
     """Stop one; False while its vendor is to be asked again."""
-    status, why, now = JobStatus.CANCELLED, "the run had ended", desk.deps.now()
+    status, now = JobStatus.CANCELLED, desk.deps.now()
+    why = "the run had ended" if desk.run.status.ended else "it had been given up"
     since = min(job.unstopped or now, now)
     try:
         job = await _named(desk, job)

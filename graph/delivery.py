@@ -56,6 +56,7 @@ async def open_job(
         progress_at=now,
         error_message=error,
         unstopped=None if vendor_job_id else now,
+        left_over=tuple(j.id for j in await desk.ledger.jobs.of_run(desk.run) if j.unstopped),
     )
     await desk.ledger.jobs.open(job)
     if current:

@@ -6,7 +6,7 @@ Sighting); everything that reads a job here gives it as it was last seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -62,6 +62,8 @@ class Job:
     error_message: str | None = None
     unstopped: datetime | None = None
     """Since when it is given up though its vendor has not said that it stopped."""
+    left_over: tuple[str, ...] = ()
+    """The run's jobs of that kind when this one was launched."""
 
 
 def job_id(payment_id: str) -> str:
@@ -135,6 +137,10 @@ class Jobs:
         """Note since when the job is to be stopped; None when nothing of it is left to stop."""
         await self.documents.change(job_id, {}, {"$set": {"unstopped": since}})
 
+    async def set_left_over(self, job_id: str, left: Sequence[str]) -> None:
+        """Note which jobs from before this one are still to be stopped."""
+        await self.documents.change(job_id, {}, {"$set": {"leftOver": list(left)}})
+
     async def set_artifact(self, job_id: str, sha256: str, path: str) -> None:
         """Note the downloaded artifact."""
         await self.documents.change(
@@ -194,15 +200,14 @@ _FIELDS: Final = {
     "artifact_path": "artifactPath",
     "error_message": "errorMessage",
     "unstopped": "unstopped",
+    "left_over": "leftOver",
 }
 
 
 def _job(document: Document) -> Job:
     values = {name: document[stored] for name, stored in _FIELDS.items() if stored in document}
-    return Job(
-        **values
-        | {"status": JobStatus(document["status"]), "extensions": tuple(document["extensions"])}
-    )
+    lists = {name: tuple(values.get(name, ())) for name in ("extensions", "left_over")}
+    return Job(**values | lists | {"status": JobStatus(document["status"])})
 
 
 def sighting(job: Job) -> Sighting:

@@ -11,6 +11,7 @@ from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus
 from graph.artifacts import fetch_artifact
+from graph.closing import stop_left_over
 from graph.deps import Desk
 from graph.ending import complete
 from graph.extending import next_slice
@@ -60,12 +61,19 @@ async def _judge_open_payments(desk: Desk) -> None:
 async def _still_running(
     state: AgentState, desk: Desk, job: Job, report: JobReport
 ) -> Command[str]:
+    if job.left_over and _is_time(desk.run.quiet_ticks):
+        await stop_left_over(desk, job)
     if desk.deps.now() - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes):
         return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
     if report.used_minutes is not None and job.minutes < job.needed_minutes:
         desk.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)
     decision = state.get("decision")
     return await next_slice(desk, job, report, decision) or rest(Phase.MONITOR, "Job still running")
+
+
+def _is_time(quiet_ticks: int) -> bool:
+    """Whether to try again, ever more rarely: at the 4th tick without news, the 8th, the 16th …"""
+    return quiet_ticks >= 4 and quiet_ticks.bit_count() == 1
 
 
 async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:

@@ -112,8 +112,8 @@ async def test_a_job_that_was_given_up_runs_on_no_longer_than_its_run(
         lost = await world.job(run)
         await away(world)
         await world.tick_until(run, "Job started", minutes=2.5)
-        world.clear_faults()
         await world.ticks(run, most=60)
+        world.clear_faults()
         assert at_the_vendor(world, lost) == "running"
         await world.tick(run)
         assert at_the_vendor(world, lost) == "cancelled"

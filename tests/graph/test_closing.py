@@ -203,6 +203,27 @@ async def test_what_was_booked_is_told_before_a_download_begins(database: FreshD
         assert len(await world.told(run, "payment_refunded", "job_stopped")) == 2
 
 
+async def test_a_job_that_was_given_up_is_stopped_while_its_run_goes_on(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=200) as world:
+        run = await world.start(dollars=20)
+        await world.tick_until(run, "Job started")
+        lost = await world.job(run)
+        await away(world)
+        await world.tick_until(run, "Job started", minutes=2.5)
+        for _ in range(5):
+            assert await world.tick(run) == "Job still running"
+        assert at_the_vendor(world, lost) == "running"
+        world.clear_faults()
+        for _ in range(4):
+            assert await world.tick(run) == "Job still running"
+        assert at_the_vendor(world, lost) == "cancelled"
+        assert (await world.job(run)).left_over == ()
+        assert len(await world.told(run, "payment_refunded", "job_stopped")) == 2
+        assert (await world.process.deps.reconciler.reconcile()).ok
+
+
 @pytest.mark.parametrize("status", [408, 429, 503])
 async def test_a_file_that_cannot_be_had_now_is_asked_for_an_hour(
     database: FreshDatabase, status: int
