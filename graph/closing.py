@@ -90,17 +90,15 @@ async def _stop(desk: Desk, jobs: Sequence[Job]) -> bool:
 
 async def _stopped(desk: Desk, job: Job) -> bool:
     """Stop one; False while its vendor is to be asked again."""
-    status, now = JobStatus.CANCELLED, desk.deps.now()
+    now = desk.deps.now()
     why = "the run had ended" if desk.run.status.ended else "it had been given up"
     since = min(job.unstopped or now, now)
     try:
         job = await _named(desk, job)
-        if (await stop_job(desk, job)).status is JobStatus.COMPLETED:
-            status = JobStatus.COMPLETED
+        status = await _stop_at_vendor(desk, job)
     except VendorError as error:
-        gone = isinstance(error, VendorRefused) and error.status_code in GONE
         silent = timedelta(minutes=desk.deps.limits.silent_minutes)
-        if now - since < (silent if gone else PATIENCE):
+        if now - since < (silent if _gone(error) else PATIENCE):
             await desk.ledger.jobs.unstopped(job.id, since)
             return False
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
@@ -109,6 +107,28 @@ async def _stopped(desk: Desk, job: Job) -> bool:
     desk.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
               key=f"{job.id}:stopped")  # fmt: skip
     return True
+
+
+async def _stop_at_vendor(desk: Desk, job: Job) -> JobStatus:
+    """How the job ended there. One that its vendor does not have may have another name: that of
+    its payment goes before what somebody once answered. Raises VendorError.
+    """
+    try:
+        report = await stop_job(desk, job)
+    except VendorRefused as error:
+        payment = await desk.ledger.payments.get(job.payment_id)
+        if not (_gone(error) and payment.on_chain and payment.state is PaymentState.SETTLED):
+            raise
+        other = await _named(desk, replace(job, vendor_job_id=""))
+        if other.vendor_job_id == job.vendor_job_id:
+            raise
+        report = await stop_job(desk, other)
+    completed = report.status is JobStatus.COMPLETED
+    return JobStatus.COMPLETED if completed else JobStatus.CANCELLED
+
+
+def _gone(error: VendorError) -> bool:
+    return isinstance(error, VendorRefused) and error.status_code in GONE
 
 
 async def _named(desk: Desk, job: Job) -> Job:

@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from domain.errors import ChainDown, StoreDown
+from domain.payments import PaymentState
 from domain.reliability import Trouble
 from ledger.observations import Observations
 from ledger.run import Run
 from ledger.runs import Runs
 from tests.graph.test_cancel import at_the_vendor, away, closed
+from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
 from tools.payments.chain import AuthorizationFate, Block, Chain, Unused
@@ -110,6 +112,32 @@ async def test_what_stands_in_front_of_a_vendor_is_not_believed_at_once(
         front.says(200)
         await world.tick(run)
         assert at_the_vendor(world, await world.job(run)) == "cancelled"
+
+
+async def test_the_job_of_a_payment_is_stopped_whatever_name_it_was_given_once(
+    database: FreshDatabase,
+) -> None:
+    said: list[str] = []
+
+    def elsewhere(path: str, answer: dict[str, Any]) -> dict[str, Any] | None:
+        if path != "/submit-job" or said:
+            return None
+        said.append(answer["vendorJobId"])
+        return {**answer, "vendorJobId": "job_nowhere"}
+
+    wrap = Wraps(http=lambda inner: Rewritten(inner, elsewhere))
+    async with World.open(database, wrap=wrap) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job failed", minutes=2.5)
+        await world.ticks(run)
+        for _ in range(2):
+            await world.tick(run)
+            world.clock.advance(minutes=5)
+        there = world.vendor._store.job(said[0])
+        assert there is not None
+        assert there.status == "cancelled"
+        assert (await world.payments(run))[0].state is PaymentState.REFUNDED
+        assert await closed(world, run)
 
 
 async def test_a_job_is_stopped_though_the_chain_is_away(database: FreshDatabase) -> None:
