@@ -86,7 +86,7 @@ async def next_slice(
         return None
     if not slices.due(job.minutes, used, job.last_slice):
         return None
-    if await _refusals(desk, job) >= MOST_REFUSALS:
+    if await refusals(desk, job) >= MOST_REFUSALS:
         desk.note("extension_given_up", "the vendor does not sell more time", f"{job.id}:no_more")
         return None
     launched = await desk.ledger.payments.get(job.payment_id)
@@ -127,7 +127,7 @@ def _passed(desk: Desk, job: Job) -> float:
     return (desk.deps.now() - job.created_at).total_seconds() / 60
 
 
-async def _refusals(desk: Desk, job: Job) -> int:
+async def refusals(desk: Desk, job: Job) -> int:
     """How often more time for this job was asked for in vain."""
     return sum(
         p.kind is PurchaseKind.EXTEND and p.order["jobId"] == job.id and p.state.in_vain

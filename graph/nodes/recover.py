@@ -10,6 +10,7 @@ from langgraph.types import Command
 
 from domain.reliability import Trouble
 from graph.deps import Desk
+from graph.extending import refusals
 from graph.routing import Phase, rest
 from graph.state import AgentState
 from graph.work import book_outcome, chain_permitting, spec_of
@@ -48,7 +49,7 @@ async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
     vendor, job_id = failure.get("vendor_id"), failure.get("job_id")
     if job_id:
         job = await desk.ledger.jobs.find(job_id)
-        if job and not _ran_out(desk, job):
+        if job and not await _ran_out(desk, job):
             await book_outcome(desk, job, _trouble(job))
     elif vendor:
         # A purchase takes a slot, so the next failure to buy from the same vendor is another one.
@@ -58,15 +59,16 @@ async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
         await desk.ledger.vendors.record(vendor, end, desk.deps.now())
 
 
-def _ran_out(desk: Desk, job: Job) -> bool:
-    """Whether the job ended with the time that was paid for it, all of it worked: its vendor owed
-    no more.
+async def _ran_out(desk: Desk, job: Job) -> bool:
+    """Whether the job ended with the time that was paid for it, all of it worked, and its vendor
+    would have sold more: it owed nothing.
     """
     worked = job.progress * job.needed_minutes
     passed = (job.updated_at - job.created_at) / timedelta(minutes=1)
     if desk.deps.limits.vendors_clock:
         passed = worked
-    return job.minutes < job.needed_minutes and min(worked, passed) >= _NEARLY * job.minutes
+    used_up = job.minutes < job.needed_minutes and min(worked, passed) >= _NEARLY * job.minutes
+    return used_up and await refusals(desk, job) == 0
 
 
 def _trouble(job: Job) -> Trouble:

@@ -133,6 +133,18 @@ async def test_a_job_that_ends_with_its_paid_time_is_not_held_against_its_vendor
         assert known.records == ()
 
 
+async def test_a_vendor_that_sells_no_more_time_is_not_rented_again_at_once(
+    database: FreshDatabase,
+) -> None:
+    limits = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with World.open(database, epochs=12, limits=limits) as world:
+        run = await world.start("Fine-tune on an A100 for 4 hours", 20)
+        world.vendor_fault(FAST, "extend-job", "redirect")
+        await world.tick_until(run, "Job failed", most=60, minutes=5)
+        assert (await world.ticks(run, most=60))[-1] == "Job completed"
+        assert [vendor for vendor, _ in await world.jobs(run)] == [FAST, "gpu_vendor_2"]
+
+
 async def test_a_vendor_that_asks_for_more_than_it_quoted_is_blocked_and_no_job_counted(
     database: FreshDatabase,
 ) -> None:
