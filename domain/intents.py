@@ -126,6 +126,8 @@ _ASKS: Final = re.compile(
     r"(?:hourly )?(?:prices?|costs?|rates?)\b.*|"
     r"(?:how|what|which|why|who|where|when|do you|does|is there|are there)\b.*\?\s*|"
     r"(?:is|are) (?:an?|the|any)\b.*\?\s*|(?:can|could) you tell me\b.*\?\s*|"
+    r"should (?:i|we)\b.*\?\s*|tell me what\b.*|"
+    r"(?:(?:can|could) you )?explain (?:to me )?(?:how|what|why|which)\b.*|"
     r"[\w ]{0,40}\b(?:prices?|costs?)\s*\?\s*)",
     _I | re.DOTALL,
 )  # fmt: skip
@@ -145,6 +147,11 @@ _GREETS: Final = re.compile(
     r"(?:hello|hi|hey|howdy|good (?:morning|afternoon|evening|day))(?: (?:there|all|again|agent))?",
     _I,
 )
+_NOT_YET: Final = re.compile(
+    r"\b(?:don't|dont|do not|never|without) (?:start|launch|begin)(?:ing)?\b|\bnot yet\b|"
+    r"\b(?:don't|dont|do not) (?:rent|buy|pay|run|do|spend) "
+    r"(?:it|this|that|anything|yet|now)\b", _I,
+)  # fmt: skip
 _GREETING_FIRST: Final = re.compile(
     rf"{_GREETS.pattern}(?:[!.,]{{1,3}}\s|\s{{0,3}}\n|\s[–—-]\s)", _I
 )
@@ -210,6 +217,11 @@ def only_asks(message: str) -> bool:
 def asks_of_a_run(message: str) -> bool:
     """Whether a question is about a run that there was: "how much did my A100 run cost?"."""
     return bool(_OF_A_RUN.search(plain(message)))
+
+
+def not_yet(message: str) -> bool:
+    """Whether a message says that nothing is to be started, whatever else it says."""
+    return bool(_NOT_YET.search(plain(message)))
 
 
 def greets(message: str) -> bool:

@@ -44,6 +44,10 @@ LONGEST_GOAL_SHOWN: Final = 80
 MOST_LISTED: Final = 10
 MOST_READ: Final = 50
 """Runs that are looked through for them: purchases of `gpu-renter pay` are among these."""
+NOT_STARTED: Final = (
+    "I have started nothing. Say the goal and its budget alone when you want it; "
+    '`gpu-renter plan "…"` shows what I would rent, and pays nothing.'
+)
 WELCOME: Final = "You are welcome."
 HELP: Final = (
     'Ask me "how is it going?", "what did you spend and why?" or "list my runs". You can also say '

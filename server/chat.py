@@ -23,12 +23,13 @@ from domain.intents import (
     asks,
     asks_of_a_run,
     greets,
+    not_yet,
     only_asks,
     read_intent,
 )
 from domain.names import named
 from graph.reader import MOST_SHOWN, read_said
-from graph.talk import HELP, WELCOME, list_runs, reply, vendor_names
+from graph.talk import HELP, NOT_STARTED, WELCOME, list_runs, reply, vendor_names
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services, new_run_id
 from graph.wishes import Refusal, Wish, begin, understand, understood
@@ -125,6 +126,9 @@ class Chat:
             return
         if greets(text):
             yield Said("words", HELP) if draft else Said("question", ASK_FOR_JOB)
+            return
+        if not_yet(text):
+            yield Said("question", NOT_STARTED)
             return
         question = only_asks(text) or (asks(text) and not _read(utterance).job_type)
         if question:

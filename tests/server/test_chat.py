@@ -17,7 +17,7 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.tokens import ModelUse
 from graph.reader import Asked, RuleReader
-from graph.talk import HELP, WELCOME
+from graph.talk import HELP, NOT_STARTED, WELCOME
 from ledger.runs import FETCH
 from tests.support.builders import check_books
 from tests.support.chatting import Person, person, run_of
@@ -83,6 +83,25 @@ async def test_a_question_gets_an_answer_and_rents_nothing(database: FreshDataba
         assert (await me.told("what can you do?")) == HELP
         run = await world.ledger.runs.get(run_of(await me.hears("Train on an A100 for 1 hour")))
         assert "cost" not in run.goal
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "plan a fine-tune on an A100 for $5 but don't start it",
+        "plan training on an A100 for $5, do not start",
+        "a fine-tune on an A100 for $5, but not yet",
+        "should I rent an A100 for $5?",
+        "hi, can you explain how you pay $5 for an A100?",
+        "tell me what you'd rent for $5 to train on an A100",
+    ],
+)
+async def test_what_is_not_to_be_started_is_not(database: FreshDatabase, message: str) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        await me.told(message)
+        assert await world.ledger.runs.all() == []
+        assert await me.told("don't spend more than $5: train on an A100") != NOT_STARTED
 
 
 async def test_no_question_and_no_greeting_becomes_part_of_a_goal(database: FreshDatabase) -> None:
