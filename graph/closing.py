@@ -15,10 +15,14 @@ from graph.delivery import deliver, open_job
 from graph.deps import Desk
 from graph.ending import last_note
 from graph.routing import Phase
-from graph.work import PATIENCE, chain_permitting, close_slots, stop_job, without_job
+from graph.work import chain_permitting, close_slots, stop_job, without_job
 from ledger.jobs import Job
 from tools.vendors.base import Accepted
 
+PATIENCE: Final = timedelta(days=1)
+"""For how long a vendor is asked to stop a job of an ended run, and its word that it paid back is
+looked for on the chain.
+"""
 GONE: Final = (404, 410)
 """A vendor's answers about a job that it does not have. They may come from in front of one that
 starts anew, so they have to last.

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
 
 from domain.errors import ChainDown, Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
@@ -19,11 +18,6 @@ from ledger.payments import Payment
 from ledger.run import Run
 from ledger.vendors import End
 from tools.vendors.base import JobReport
-
-PATIENCE: Final = timedelta(days=1)
-"""For how long a vendor is asked to stop a job of an ended run, and its word that it paid back is
-looked for on the chain.
-"""
 
 
 def spec_of(run: Run) -> JobSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -21,27 +21,19 @@ from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
-Answers = Callable[[httpx.Request, dict[str, Any]], Awaitable[dict[str, Any] | None]]
+Answers = Callable[[httpx.Request, dict[str, Any]], dict[str, Any] | None]
 """(request, the vendor's answer) → another answer, or None to leave it."""
 
 
-class Altered(httpx.AsyncBaseTransport):
-    """HTTP whose vendor says what `answers` makes of its words."""
+class Altered(Rewritten):
+    """A vendor's answers, changed by what is asked and of whom."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, answers: Answers) -> None:
-        self._inner = inner
+        super().__init__(inner, lambda *_: None)
         self._answers = answers
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._inner.handle_async_request(request)
-        if request.url.host != "vendor.test" or answer.status_code != httpx.codes.OK:
-            return answer
-        body = await answer.aread()
-        changed = await self._answers(request, json.loads(body))
-        kept = {k: v for k, v in answer.headers.items() if k != "content-length"}
-        if changed is None:
-            return httpx.Response(200, headers=kept, content=body, request=request)
-        return httpx.Response(200, headers=kept, json=changed, request=request)
+    def changed(self, request: httpx.Request, answer: dict[str, Any]) -> dict[str, Any] | None:
+        return self._answers(request, answer)
 
 
 async def test_another_vendors_claim_to_a_refund_keeps_nobody_from_it(
@@ -50,7 +42,7 @@ async def test_another_vendors_claim_to_a_refund_keeps_nobody_from_it(
     refund: dict[str, Any] = {}
     lying = [False]
 
-    async def answers(request: httpx.Request, answer: dict[str, Any]) -> dict[str, Any] | None:
+    def answers(request: httpx.Request, answer: dict[str, Any]) -> dict[str, Any] | None:
         if request.url.path != "/job-status":
             return None
         if request.headers["x-vendor-id"] == RELIABLE:
@@ -119,7 +111,7 @@ async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_
     """A job's extension is delivered and not seen on the chain yet; then all comes back."""
     nodes, refund = Nodes(), dict[str, Any]()
 
-    async def answers(request: httpx.Request, _: dict[str, Any]) -> dict[str, Any] | None:
+    def answers(request: httpx.Request, _: dict[str, Any]) -> dict[str, Any] | None:
         if request.url.path != "/job-status" or not refund:
             return None
         nodes.are = ""  # blocks were mined while the vendor answered

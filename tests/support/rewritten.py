@@ -17,6 +17,10 @@ class Rewritten(httpx.AsyncBaseTransport):
         self._inner = inner
         self._rewrite = rewrite
 
+    def changed(self, request: httpx.Request, answer: dict[str, Any]) -> dict[str, Any] | None:
+        """What the agent gets instead of `answer`, or None to leave it as it is."""
+        return self._rewrite(request.url.path, answer)
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await self._inner.handle_async_request(request)
         if request.url.host != "vendor.test" or answer.status_code != httpx.codes.OK:
@@ -24,7 +28,7 @@ class Rewritten(httpx.AsyncBaseTransport):
         body = await answer.aread()
         kept = {k: v for k, v in answer.headers.items() if k != "content-length"}
         try:
-            changed = self._rewrite(request.url.path, json.loads(body))
+            changed = self.changed(request, json.loads(body))
         except ValueError:
             changed = None
         if changed is None:
