@@ -28,9 +28,9 @@ from bench.report import Table, write
 from bench.stand import Stand, on_a_stand
 from domain.due import Due
 from domain.errors import DependencyDown
-from graph.checkpoints import CHECKPOINTS
 from graph.settings import Settings
 from graph.wiring import Services, now, open_services
+from ledger.following import follow
 from ledger.jobs import sighting
 from ledger.run import sighting_document
 from server.ticks import Ticker
@@ -81,15 +81,13 @@ class StoreAlone:
 
     def __init__(self, services: Services) -> None:
         self._ledger = services.deps.ledger
-        self._checkpoints = services.deps.ledger.store.documents(CHECKPOINTS)
 
     async def tick(self, run_id: str) -> None:
-        runs, jobs = self._ledger.runs, self._ledger.jobs
-        run, lease = await runs.acquire(run_id, now(), 60)
-        assert await self._checkpoints.find({"thread_id": run_id}, limit=1)
-        job = await jobs.current(run)
-        assert job
-        seen = {"sighting": sighting_document(sighting(job)), "phase": run.phase}
+        runs = self._ledger.runs
+        found = await follow(runs, run_id)
+        assert found.job
+        run, lease = await runs.take(found.run, now, 60)
+        seen = {"sighting": sighting_document(sighting(found.job)), "phase": run.phase}
         due = Due(now() + timedelta(hours=1), run.quiet_ticks)
         assert await runs.release(lease, now(), seen, seen=run, due=due)
 

@@ -33,7 +33,7 @@ from tests.support.stack import Document, FreshDatabase, embedded_mongo
 from tests.support.world import World
 
 RESULTS: Final = Path(__file__).parent / "results"
-MOST_COMMANDS: Final = 7
+MOST_COMMANDS: Final = 5
 MOST_BYTES: Final = 8 * 1024
 """What a tick that finds its job running may cost."""
 

@@ -12,8 +12,10 @@ from enum import StrEnum
 from typing import Final
 
 from domain.goals.amounts import read_answer
+from domain.goals.currency import is_foreign, is_negative
 from domain.goals.text import NUMBER, plain
 from domain.money import Usd
+from domain.phrasing import asks
 
 
 class Wants(StrEnum):
@@ -25,12 +27,22 @@ class Wants(StrEnum):
     """Where is my model?"""
     RUNS = "runs"
     """List my runs."""
+    REFUND = "refund"
+    """Give me my money back."""
+    PRICES = "prices"
+    """Show me the prices."""
+    HELP = "help"
     THANKS = "thanks"
+    YES = "yes"
+    """Yes to a question, and nothing that says which: no payment is approved by it."""
+    NO = "no"
     STOP = "stop"
     STOP_PERHAPS = "stop_perhaps"
     """Close to "stop", and too close to something else to be done unasked."""
     RAISE = "raise"
     """You may spend 2 more."""
+    RAISE_UNCLEAR = "raise_unclear"
+    """More to spend, in words that are no amount to raise by: "raise the budget to -5"."""
     LOWER = "lower"
     """Spend less than was allowed."""
     APPROVE = "approve"
@@ -40,8 +52,8 @@ class Wants(StrEnum):
 
 
 QUESTIONS: Final = (
-    Wants.STATUS, Wants.SPENT, Wants.RESULT, Wants.RUNS, Wants.THANKS, Wants.LOWER,
-    Wants.STOP_PERHAPS,
+    Wants.STATUS, Wants.SPENT, Wants.RESULT, Wants.RUNS, Wants.REFUND, Wants.PRICES, Wants.HELP,
+    Wants.THANKS, Wants.YES, Wants.NO, Wants.RAISE_UNCLEAR, Wants.LOWER, Wants.STOP_PERHAPS,
 )  # fmt: skip
 """What is only answered: it changes nothing."""
 
@@ -49,8 +61,8 @@ QUESTIONS: Final = (
 @dataclass(frozen=True, slots=True)
 class Intent:
     """amount: of RAISE, None where it is not clear. total: the amount is the new budget itself.
-    sure: it was said in the words that confirm a large raise.
-
+    sure: it was said in the words that confirm a large amount, those of `in_all`.
+    written: of RAISE_UNCLEAR, what stands for the amount.
     approval_id: of APPROVE and REJECT, where one was named.
     """
 
@@ -58,14 +70,43 @@ class Intent:
     amount: Usd | None = None
     total: bool = False
     sure: bool = False
+    written: str = ""
     approval_id: str = ""
 
 
 _I: Final = re.IGNORECASE
+_YES_WORD: Final = r"(?:yes|yeah|yep|ok(?:ay)?|sure|fine|alright|all right)"
+_NO_WORD: Final = r"(?:no|nope|nah)"
 _ANSWER: Final = re.compile(
-    r"(?:yes,? )?(?:i )?(?P<what>approve|reject)d?(?: (?:it|this|that|(?:the|this) payment))?"
-    r"(?:,? (?P<id>apr_[0-9a-f]{8,64}))?", _I,
+    rf"(?:(?:{_YES_WORD}|no(?=\W+(?:please,? )?(?:i )?reject))(?: please)?[,.!]? )?(?:please,? )?"
+    r"(?:i )?(?P<what>approve|reject)d?(?: (?:it|this|that|(?:the|this) payment))?(?:,? please)?"
+    r"(?:,? (?P<id>apr_[0-9a-f]{8,64}))?(?:,? please)?", _I,
 )  # fmt: skip
+_YES: Final = re.compile(
+    rf"(?:{_YES_WORD}|y|agreed|sounds good|do it|do that)"
+    rf"(?:[,!.]? (?:{_YES_WORD}|please|do it|do that|of course))*", _I,
+)  # fmt: skip
+_NO: Final = re.compile(rf"(?:{_NO_WORD}|n)(?:[,!.]? (?:{_NO_WORD}|please|thanks|thank you))*", _I)
+_HELP: Final = re.compile(
+    r"(?:please )?(?:help(?: me)?|(?:i )?need help|commands|usage|what now|"
+    r"what (?:can|should|do) (?:you|i) (?:do|say|write|ask|type)(?: (?:here|now))?|"
+    r"how does (?:this|it all) work|how do you work)(?: please)?|\?", _I,
+)  # fmt: skip
+_GOODS: Final = (
+    r"(?:current |gpu |hourly )*(?:prices?|pricing|price ?list|rates|offers?|gpus|vendors?)"
+)
+_PRICES: Final = re.compile(
+    r"(?:(?:and|so|ok(?:ay)?|hi|hey),? )?(?:please )?(?:(?:(?:can|could) (?:you|i) )?"
+    rf"(?:show|see|list|tell|give)(?: me)? )?(?:all )?(?:(?:of )?(?:the|your) )?{_GOODS}"
+    r"(?: (?:are there|do you have|now|please|list))*|"
+    rf"(?:(?:and|so|ok(?:ay)?),? )?(?:what|which) {_GOODS} "
+    r"(?:are there|are available|do you (?:have|offer|know)|can (?:i|you) (?:rent|get|offer))|"
+    rf"what(?:'s| is| are) (?:the|your) {_GOODS}|what do you (?:charge|offer)|"
+    r"how much (?:is|are|does|do) (?:an? |the )?gpus?(?: cost)?", _I,
+)  # fmt: skip
+_REFUND: Final = re.compile(
+    r"\brefund|\breimburs|\bmoney\b.{0,20}\bback\b|\b(?:came|come|paid|pay) (?:it |me )?back\b", _I
+)
 _STOP: Final = re.compile(
     r"(?:please )?(?:stop|cancel|abort|end)"
     r"(?: (?:it|this|that|everything|now|please|(?:the |this |my )?(?:run|job)))*", _I,
@@ -103,6 +144,18 @@ _RAISE_TO: Final = re.compile(
 _IN_ALL: Final = re.compile(
     rf"{_MAY}(?:spend|use) {_MONEY} (?:in (?:all|total)|altogether){_END}", _I
 )
+_ODD: Final = (
+    rf"(?P<a>-\s?\$?\s?(?:{NUMBER})|\$\s?-\s?(?:{NUMBER})|"
+    r"[€£¥₹]?\s?[0-9][0-9.,]*\s?(?:[€£¥₹]|(?!more\b|extra\b|on\b|in\b|to\b)[a-z]{2,8})?|[€£¥₹]\s?[0-9][0-9.,]*)"
+)
+"""An amount that is none in dollars, or less than nothing; to be looked at."""
+_RAISES_ODDLY: Final = (
+    re.compile(rf"{_MAY}(?:raise|increase|extend|bump|set) {_THE_BUDGET} (?:by|to) (?P<a>.+)", _I),
+    re.compile(
+        rf"(?:{_MAY}(?:add|spend|use|take|have) (?:another )?)?{_ODD}"
+        r"(?: (?:more|extra|on top|in all|in total|to (?:the|my) budget))?", _I,
+    ),
+)  # fmt: skip
 _RAISE_BY_WHAT: Final = re.compile(
     rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|"
     r"(?:raise|increase) (?:the |my |your )?(?:budget|limit))(?: money)?", _I,
@@ -119,21 +172,6 @@ _RESULT: Final = re.compile(
     r"\b(?:where|how)\b.*\b(?:my |the )(?:trained |finished |fine-?tuned )?"
     r"(?:model|results?|files?|artifacts?|weights|output|checkpoint)\b|\bdownload", _I,
 )  # fmt: skip
-_ASKS: Final = re.compile(
-    r"(?:and |so |but |hey,? |hi,? |ok(?:ay)?,? )?(?!(?:how|what) about\b)"
-    r"(?:how (?:much|many)\b.*|"
-    r"(?:what(?:'s| is| are)|(?:(?:can|could) you )?tell me) (?:the |your )?"
-    r"(?:hourly )?(?:prices?|costs?|rates?)\b.*|"
-    r"(?:how|what|which|why|who|where|when|do you|does|is there|are there)\b.*\?\s*|"
-    r"(?:is|are) (?:an?|the|any)\b.*\?\s*|(?:can|could) you tell me\b.*\?\s*|"
-    r"should (?:i|we)\b.*\?\s*|tell me what\b.*|"
-    r"(?:(?:can|could) you )?explain (?:to me )?(?:how|what|why|which)\b.*|"
-    r"[\w ]{0,40}\b(?:prices?|costs?)\s*\?\s*)",
-    _I | re.DOTALL,
-)  # fmt: skip
-_OF_A_RUN: Final = re.compile(
-    r"\b(?:did|was|were|spent|paid|why)\b|\bmy (?:\w+ ){0,2}(?:run|job|model|results?)\b", _I
-)
 _RUNS: Final = re.compile(
     r"(?:please |can you |could you )?(?:(?:(?:list|show|give)(?: me)?|what are|which are) )?"
     r"(?:all (?:of )?)?my (?:recent |latest |last |past |old |open )?(?:runs|jobs)(?: please)?\??|"
@@ -143,18 +181,6 @@ _THANKS: Final = re.compile(
     r"(?:(?:ok(?:ay)?|great|perfect|cool|nice),? )?(?:many )?(?:thanks|thank you|thx|cheers)"
     r"(?:,? (?:a lot|so much|very much|again|for (?:that|this|the help|your help)))*", _I,
 )  # fmt: skip
-_GREETS: Final = re.compile(
-    r"(?:hello|hi|hey|howdy|good (?:morning|afternoon|evening|day))(?: (?:there|all|again|agent))?",
-    _I,
-)
-_NOT_YET: Final = re.compile(
-    r"\b(?:don't|dont|do not|never|without) (?:start|launch|begin)(?:ing)?\b|\bnot yet\b|"
-    r"\b(?:don't|dont|do not) (?:rent|buy|pay|run|do|spend) "
-    r"(?:it|this|that|anything|yet|now)\b", _I,
-)  # fmt: skip
-_GREETING_FIRST: Final = re.compile(
-    rf"{_GREETS.pattern}(?:[!.,]{{1,3}}\s|\s{{0,3}}\n|\s[–—-]\s)", _I
-)
 _SPENT: Final = re.compile(
     r"\bspen[dt]|\bspending|\bcosts?\b|\bpaid\b|\bpay(?:ments?)?\b|\bmoney\b|\bcharge|\breceipt|"
     r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b", _I,
@@ -164,6 +190,13 @@ _STATUS: Final = re.compile(
     r"\bready\b|\bhappening\b|\brunning\b|\beta\b|\bwhen\b|\bwhere\b|"
     r"\bwhat(?:'s| is) (?:up|new|going)", _I,
 )  # fmt: skip
+
+
+_WHOLE: Final = (
+    (Wants.RUNS, _RUNS), (Wants.THANKS, _THANKS), (Wants.YES, _YES), (Wants.NO, _NO),
+    (Wants.HELP, _HELP), (Wants.PRICES, _PRICES),
+)  # fmt: skip
+"""What counts only where it is the whole message."""
 
 
 def read_intent(message: str) -> Intent:
@@ -179,14 +212,16 @@ def read_intent(message: str) -> Intent:
             amount = read_answer(found["a"]).amount
             total = pattern in (_RAISE_TO, _IN_ALL)
             return Intent(Wants.RAISE, amount, total=total, sure=pattern is _IN_ALL)
+    if odd := _odd_amount(words):
+        return Intent(Wants.RAISE_UNCLEAR, written=odd)
     if _RAISE_BY_WHAT.fullmatch(words):
         return Intent(Wants.RAISE)
     if _GO_ON.fullmatch(words):
         return Intent(Wants.GO_ON)
-    if _RUNS.fullmatch(words):
-        return Intent(Wants.RUNS)
-    if _THANKS.fullmatch(words):
-        return Intent(Wants.THANKS)
+    bare = text.rstrip(" .!?") or text
+    for wants, whole in _WHOLE:
+        if whole.fullmatch(words) or whole.fullmatch(bare):
+            return Intent(wants)
     if not asks(text):
         if _LOWER.search(text):
             by = re.search(r"\bby\b", text)  # "by $50" is no budget
@@ -195,6 +230,8 @@ def read_intent(message: str) -> Intent:
             return Intent(Wants.STOP_PERHAPS)
     if _RESULT.search(text):
         return Intent(Wants.RESULT)
+    if _REFUND.search(text):
+        return Intent(Wants.REFUND)
     if _FAILED.search(text):
         return Intent(Wants.STATUS)
     if _SPENT.search(text):
@@ -202,36 +239,16 @@ def read_intent(message: str) -> Intent:
     return Intent(Wants.STATUS if _STATUS.search(text) else Wants.OTHER)
 
 
-def asks(message: str) -> bool:
-    """Whether a message is put as a question: "how much is an A100?" is no wish to rent one."""
-    return bool(_ASKS.fullmatch(plain(message)))
+def _odd_amount(words: str) -> str:
+    """What stands for the amount in a raise that cannot be one; empty in all other words."""
+    by_name, by_amount = (pattern.fullmatch(words) for pattern in _RAISES_ODDLY)
+    if by_name:
+        return str(by_name["a"])
+    if by_amount and (is_negative(by_amount["a"]) or is_foreign(by_amount["a"])):
+        return str(by_amount["a"])
+    return ""
 
 
-def only_asks(message: str) -> bool:
-    """Whether every sentence of it is a question, whatever else it names: "how much does training
-    on an A100 cost?"
-    """
-    return all(_ASKS.fullmatch(part) for part in re.split(r"(?<=[.!?]) ", plain(message)))
-
-
-def asks_of_a_run(message: str) -> bool:
-    """Whether a question is about a run that there was: "how much did my A100 run cost?"."""
-    return bool(_OF_A_RUN.search(plain(message)))
-
-
-def not_yet(message: str) -> bool:
-    """Whether a message says that nothing is to be started, whatever else it says."""
-    return bool(_NOT_YET.search(plain(message)))
-
-
-def greets(message: str) -> bool:
-    """Whether a message is a greeting and nothing else."""
-    return bool(_GREETS.fullmatch(plain(message).rstrip(" .!")))
-
-
-def without_greeting(message: str) -> str:
-    """A message less the greeting that it begins with: "Hi there! Train a model" is a goal."""
-    rest = message.strip()
-    while found := _GREETING_FIRST.match(rest):
-        rest = rest[found.end() :].lstrip()
-    return rest
+def in_all(total: Usd) -> str:
+    """The words that confirm a large amount: `read_intent` is sure of them."""
+    return f"you may spend {total} in all"

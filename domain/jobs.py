@@ -56,10 +56,21 @@ class JobSpec:
     """Names of the fields that the goal did not say."""
     deadline: datetime | None = None
     """When the job must be done, if the goal says so."""
+    only_vendors: tuple[str, ...] = ()
+    """The vendors that the goal names to rent from; empty where any will do."""
 
     @property
     def hours(self) -> float:
         return self.minutes / MINUTES_PER_HOUR
+
+    def too_late(self, now: datetime) -> str:
+        """Why a job that starts now cannot be done by its deadline; empty where it can."""
+        if self.deadline is None or now + timedelta(minutes=self.minutes) <= self.deadline:
+            return ""
+        return (
+            f"the job needs {self.hours:g} h, and cannot be done by "
+            f"{self.deadline:%Y-%m-%d %H:%M} any more"
+        )
 
     def minutes_left(self, now: datetime) -> float | None:
         """The minutes until the deadline; None without one."""

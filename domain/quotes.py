@@ -70,6 +70,10 @@ class Quote:
     eta_minutes: float
     expires_at: datetime | None
 
+    def whole(self, needed_minutes: int) -> Usd:
+        """What `needed_minutes` cost at this rate, and never less than what is quoted."""
+        return self.price.scaled(max(needed_minutes, self.minutes), self.minutes)
+
     def expired(self, now: datetime) -> bool:
         return self.expires_at is not None and now >= self.expires_at
 
@@ -89,7 +93,7 @@ class Offer:
     @property
     def projected(self) -> Usd:
         """What the whole job costs at the quote's rate."""
-        return self.quote.price.scaled(self.minutes, self.quote.minutes)
+        return self.quote.whole(self.needed_minutes)
 
     @property
     def minutes(self) -> int:
@@ -110,14 +114,18 @@ class Offer:
 
 def nobody_has(spec: JobSpec) -> str:
     """Why a job cannot run anywhere: in words, where `able_vendors` finds none."""
+    if spec.only_vendors:
+        return f"{' or '.join(spec.only_vendors)}, to rent from alone, has no {spec.gpu_type}"
     without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
     return f"no registered vendor has {spec.gpu_type}{without}"
 
 
 def able_vendors(vendors: Iterable[Vendor], spec: JobSpec) -> list[Vendor]:
-    """The vendors that can run the job, and that the goal does not exclude."""
+    """The vendors that can run the job, and that the goal lets it run at."""
     return [
         vendor
         for vendor in vendors
-        if vendor.can_run(spec.gpu_type) and vendor.vendor_id not in spec.excluded_vendors
+        if vendor.can_run(spec.gpu_type)
+        and vendor.vendor_id not in spec.excluded_vendors
+        and (not spec.only_vendors or vendor.vendor_id in spec.only_vendors)
     ]

@@ -153,16 +153,21 @@ def rank(
 def _why(ranked: Sequence[Ranked], offers: Sequence[Offer], left: Usd) -> str:
     best = ranked[0]
     price, name = best.offer.projected, best.offer.vendor.name
+    first = best.offer.quote
+    sliced = first.price < price
+    offered = f"{name} at {price}{' for the whole job' if sliced else ''}"
     cheapest = min((r.offer for r in ranked), key=lambda o: (o.projected, o is not best.offer))
     if len(offers) == 1:
-        reason = f"{name} at {price} is the only offer"
+        reason = f"{offered} is the only offer"
     elif best.offer is cheapest:
-        reason = f"{name} at {price} is the cheapest offer"
+        reason = f"{offered} is the cheapest offer"
     else:
-        reason = f"{name} at {price} is the best offer, not the cheapest"
+        reason = f"{offered} is the best offer, not the cheapest"
+    # The average is below the price where a failure ends the paying, above it where it means
+    # paying another: without a word about failures the two would contradict each other.
     reason += (
-        f": about ${best.outlook.cost:.2f} until the job is done, "
-        f"{min(best.outlook.finished, 0.99):.0%} likely within budget and time"
+        f"; counting that a job may fail, about ${best.outlook.cost:.2f} on average, and "
+        f"{min(best.outlook.finished, 0.99):.0%} likely done within budget and time"
     )
     if best.last:
         others = [o for o in offers if o is not best.offer]
@@ -170,8 +175,7 @@ def _why(ranked: Sequence[Ranked], offers: Sequence[Offer], left: Usd) -> str:
         reason += f", though {best.offer.block}" + (f", as {left_over}" if others else "")
     elif avoided := [o.vendor.name for o in offers if o.block]:
         reason += f", and not blocked like {', '.join(avoided)}"
-    if best.offer.quote.price < price:
-        first = best.offer.quote
+    if sliced:
         reason += f", paid in slices, {first.price} for the first {first.minutes} minutes"
     return f"{reason}; {left - price} stays in the budget"
 

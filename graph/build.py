@@ -63,8 +63,13 @@ def build_graph(open_desk: OpenDesk, checkpointer: BaseCheckpointSaver[Any] | No
             phase.value, _at_desk(phase, node, open_desk), destinations=tuple(map(str, ends))
         )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
-    builder.add_conditional_edges(START, route, [*entries, END])
+    builder.add_conditional_edges(START, _entry, [*entries, END])
     return builder.compile(checkpointer=checkpointer)
+
+
+async def _entry(state: AgentState) -> str:
+    """`route`, as a coroutine: LangGraph takes any other function to a thread and back."""
+    return route(state)
 
 
 def _at_desk(

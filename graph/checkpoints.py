@@ -7,7 +7,7 @@ days would grow without end. Here each checkpoint takes its parent's place, in o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,13 +23,14 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.checkpoint.mongodb.utils import dumps_metadata, loads_metadata
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from langgraph.constants import START
+from pymongo import ASCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
 from domain.errors import LeaseLost
-from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Store, store_down
+from ledger.following import CHECKPOINTS as CHECKPOINTS
+from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Document, Store, store_down
 
-CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
 SAVED_ONCE: Final = "__saved_once"
 """In a config's `configurable`, with a SavedOnce: the invocation saves only at its end."""
@@ -42,7 +43,9 @@ _KEPT: Final = frozenset({INTERRUPT, RESUME})
 
 
 class Moved(Exception):
-    """The state is not in the phase that its run's document says. Never leaves the tick."""
+    """The state is not in the phase that its run's document says, or an invocation that was broken
+    off left a step pending. Never leaves the tick.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class SavedOnce:
 
     phase: str
     """Only from a state in this phase; `Moved` is raised for another."""
+    newest: Document
+    """The thread's newest checkpoint, as it is stored."""
     check_lease: Callable[[], None]
     """Raises LeaseLost when the run may be another's by now; asked before a changed state is
     stored, because those who changed nothing left no trace.
@@ -65,37 +70,42 @@ class RunSaver(MongoDBSaver):
 
     Of a step's pending writes only interrupts and answers are stored. The others would let
     LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
-    at START, and each node looks in the ledger for what it had done.
+    anew, and each node looks in the ledger for what it had done.
 
-    Of an invocation that saves once, the pending writes are not read either, and a state that is
-    what it was is not stored again: most ticks only find that their job still runs.
+    Of an invocation that saves once, the state was read with its run and the pending writes are
+    not read, and a state that is what it was is not stored again: most ticks only find that their
+    job still runs.
     """
 
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        position = config["configurable"]
-        once = position.get(SAVED_ONCE)
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        once = config["configurable"].get(SAVED_ONCE)
         if once is None:
-            return super().get_tuple(config)
-        thread = {
-            "thread_id": position["thread_id"],
-            "checkpoint_ns": position.get("checkpoint_ns", ""),
-        }
-        newest = self.checkpoint_collection.find_one(thread, sort=[("checkpoint_id", DESCENDING)])
-        if newest is None:
-            return None
+            return await super().aget_tuple(config)
+        newest = once.newest
         checkpoint = self.serde.loads_typed((newest["type"], newest["checkpoint"]))
-        if checkpoint["channel_values"].get("phase") != once.phase:
+        values = checkpoint["channel_values"]
+        pending = any(name == START or name.startswith("branch:") for name in values)
+        if pending or values.get("phase") != once.phase:
             raise Moved
-        stored = self._state_of(checkpoint)
-        return CheckpointTuple(
-            RunnableConfig(
-                configurable={**thread, "checkpoint_id": newest["checkpoint_id"], _STORED: stored}
-            ),
-            checkpoint,
-            loads_metadata(self.serde, newest["metadata"]),
-            None,
-            [],
-        )
+        at = _position(newest, newest["checkpoint_id"])
+        at["configurable"][_STORED] = self._state_of(checkpoint)
+        metadata = loads_metadata(self.serde, newest["metadata"])
+        return CheckpointTuple(at, checkpoint, metadata, None, [])
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        position, parent = config["configurable"], get_checkpoint_id(config)
+        once = position.get(SAVED_ONCE)
+        if once is not None and parent:
+            if position.get(_STORED) == self._state_of(checkpoint):
+                return _position(position, parent)
+            once.check_lease()
+        return await super().aput(config, checkpoint, metadata, new_versions)
 
     def put(
         self,
@@ -112,11 +122,6 @@ class RunSaver(MongoDBSaver):
             "thread_id": position["thread_id"],
             "checkpoint_ns": position["checkpoint_ns"],
         }
-        once = position.get(SAVED_ONCE)
-        if once is not None:
-            if position.get(_STORED) == self._state_of(checkpoint):
-                return RunnableConfig(configurable={**thread, "checkpoint_id": parent})
-            once.check_lease()
         type_, serialized = self.serde.dumps_typed(checkpoint)
         replaced = self.checkpoint_collection.update_one(
             {**thread, "checkpoint_id": parent},
@@ -134,7 +139,7 @@ class RunSaver(MongoDBSaver):
         )
         if not replaced.matched_count:
             raise LeaseLost(f"Another tick went on with run {position['thread_id']}")
-        return RunnableConfig(configurable={**thread, "checkpoint_id": checkpoint["id"]})
+        return _position(position, checkpoint["id"])
 
     def _state_of(self, checkpoint: Checkpoint) -> bytes:
         """The values of all channels, to compare."""
@@ -159,6 +164,11 @@ class RunSaver(MongoDBSaver):
     ) -> None:
         if any(channel in _KEPT for channel, _ in writes):
             await super().aput_writes(config, writes, task_id, task_path)
+
+
+def _position(thread: Mapping[str, Any], checkpoint_id: str) -> RunnableConfig:
+    named = {name: thread[name] for name in ("thread_id", "checkpoint_ns")}
+    return RunnableConfig(configurable={**named, "checkpoint_id": checkpoint_id})
 
 
 class Checkpoints:

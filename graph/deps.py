@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from domain.due import Pace
-from domain.errors import LeaseLost
 from domain.journal import Note
 from domain.money import Usd
 from domain.slices import SliceRule
+from graph.ahead import Ahead
 from graph.planner import Planner
 from graph.reader import GoalReader, RuleReader
 from ledger.jobs import Job, sighting
@@ -97,6 +97,8 @@ class Desk:
     deps: Deps
     run: Run
     lease: Lease
+    ahead: Ahead | None = None
+    """What the first step, and only that, finds at hand."""
     head: Head = field(init=False)
     noted: set[str] = field(default_factory=set)
     """The types of the notes of this tick: what happened in it."""
@@ -132,8 +134,7 @@ class Desk:
 
     def check_lease(self) -> None:
         """Raise LeaseLost when the lease has run out: another tick may be at work by now."""
-        if self.deps.now() >= self.lease.expires_at:
-            raise LeaseLost(f"The lease on run {self.run.id} ran out", "Tick it again")
+        self.lease.check(self.deps.now())
 
     async def reread(self) -> Run:
         self.run = await self.ledger.runs.get(self.run.id)

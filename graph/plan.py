@@ -16,7 +16,7 @@ from graph.deps import Limits
 from graph.planner import Consult, Decided, Planner, Situation
 from graph.quotes import quotes_of
 from graph.reader import GoalReader, Heard
-from graph.wishes import resolved
+from graph.wishes import check_is_job, resolved
 from ledger.drafts import Utterance
 from tools.market import NoQuote
 from tools.vendors.base import VendorClient
@@ -34,7 +34,9 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """decided is None while the budget is not known, or where there is no market to ask."""
+    """decided is None while the agent would ask a question first (`reading.question`), or where
+    there is no market to ask.
+    """
 
     heard: Heard
     spec: JobSpec
@@ -50,8 +52,12 @@ class Plan:
 
 
 async def understand_goal(reader: GoalReader, goal: str, budget: Usd | None, now: datetime) -> Plan:
-    """What the goal says. budget: given apart from it. Raises InvalidInput."""
+    """What the goal says. budget: given apart from it.
+
+    Raises InvalidInput for a goal that nothing could be rented for, as the start of a run does.
+    """
     heard = await reader.read([Utterance(goal, now)])
+    check_is_job(goal, heard.reading)
     if budget is not None:
         heard = replace(heard, reading=with_budget(heard.reading, budget))
     return Plan(heard, heard.reading.spec())
@@ -73,21 +79,22 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
     plan = replace(
         plan, spec=spec, silent=tuple(silent), offers=tuple((offer, "") for offer in offers)
     )
-    if left is None:
-        return plan
+    if left is None or plan.reading.question:
+        return plan  # it would ask first, and decide nothing before it is answered
     minutes_left = spec.minutes_left(now)
-    decided = await market.planner.next(
-        Situation(
-            goal=goal,
-            offers=offers,
-            left=left,
-            patience=True,
-            minutes_left=minutes_left,
-            preference=spec.preference,
-        ),
-        [],
-        [],
+    situation = Situation(
+        goal=goal,
+        offers=offers,
+        left=left,
+        patience=True,
+        minutes_left=minutes_left,
+        preference=spec.preference,
     )
+    decided: Decided | Consult
+    if too_late := spec.too_late(now):
+        decided = Decided(Abort(too_late), "ranking")
+    else:
+        decided = await market.planner.next(situation, [], [])
     if isinstance(decided, Consult):  # no tools are offered, so there is nothing to look up
         return plan
     judged = tuple((o, verdict(o, decided.decision, left, minutes_left)) for o in offers)

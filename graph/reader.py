@@ -142,6 +142,9 @@ class SaidGoal(BaseModel):
     excludedVendors: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list, max_length=20
     )
+    onlyVendors: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list, max_length=20
+    )
 
 
 class Asks(BaseModel):
@@ -239,6 +242,7 @@ def _checked(answer: SaidGoal, rules: Reading, said: Sequence[Utterance]) -> Rea
                 (*rules.excluded_vendors, *(v for v in answer.excludedVendors if _named(v, words)))
             )
         ),
+        only_vendors=rules.only_vendors or tuple(v for v in answer.onlyVendors if _named(v, words)),
         deadline=rules.deadline or _deadline(answer.deadline, said[-1].at, rules),
     )
     if answer.budgetTotal is None:

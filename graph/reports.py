@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from graph.deps import Desk
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
 
-async def write_down(desk: Desk, job: Job, report: JobReport) -> Job:
-    """Keep what is new in a report; the job as it is seen now.
+async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> Job:
+    """Keep what is new in a report that was asked for `at`; the job as it is seen now.
 
     A job whose status it changes is written at once: it may not be told again.
     """
     for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
         desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
     await desk.flush()
-    now = desk.deps.now()
     seen = replace(
         job,
         progress=report.progress,
@@ -25,8 +25,8 @@ async def write_down(desk: Desk, job: Job, report: JobReport) -> Job:
         poll_failures=0,
         failing_since=None,
         seen_in=desk.lease.fence,
-        progress_at=now if report.progress > job.progress else job.progress_at,
-        updated_at=now,
+        progress_at=at if report.progress > job.progress else job.progress_at,
+        updated_at=at,
     )
     desk.saw(seen)
     told = {
@@ -36,5 +36,5 @@ async def write_down(desk: Desk, job: Job, report: JobReport) -> Job:
         "error_message": report.error_message,
     }
     if any(getattr(job, name) != value for name, value in told.items()):
-        await desk.ledger.jobs.update(seen, **told, updated_at=now)
+        await desk.ledger.jobs.update(seen, **told, updated_at=at)
     return seen

@@ -245,4 +245,5 @@ def _config_error(error: ValidationError) -> ConfigError:
 
 def _host(address: str) -> str:
     """Host and port of an address, without user, password, path and query."""
-    return urlsplit(address).netloc.rpartition("@")[2]
+    host = urlsplit(address).netloc.rpartition("@")[2]
+    return f"a free port of {host.removesuffix(':0')}" if host.endswith(":0") else host

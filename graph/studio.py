@@ -13,7 +13,7 @@ leave out are those that `gpu-renter serve` runs on the same DATA_DIR.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -27,6 +27,7 @@ from langgraph.types import Command
 from domain.errors import ConfigError, RenterError
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
+from domain.quotes import Vendor
 from graph.build import build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk
@@ -73,7 +74,7 @@ class Office:
         """A desk for one node, under a lease of its own. Raises LeaseHeld."""
         deps = (await self.services()).deps
         run, lease = await deps.ledger.runs.acquire(
-            state["run_id"], deps.now(), deps.limits.lease_seconds
+            state["run_id"], deps.now, deps.limits.lease_seconds
         )
         desk = Desk(deps, run, lease)
         try:
@@ -93,7 +94,8 @@ class Office:
         run = await deps.ledger.runs.find(run_id)
         message = _last_said(state)
         if run is None:
-            wish = await _wish(deps.reader, state, deps.now())
+            vendors = await deps.ledger.vendors.all()
+            wish = await _wish(deps.reader, state, deps.now(), vendors)
             if isinstance(wish, str):
                 return await self._answered(run_id, state, wish)
             await begin(deps, run_id, state.get("user_id") or STUDIO_USER, wish)
@@ -168,7 +170,9 @@ async def checkpointer() -> AsyncIterator[MongoDBSaver]:
         await store.close()
 
 
-async def _wish(reader: GoalReader, state: AgentState, at: datetime) -> Wish | str:
+async def _wish(
+    reader: GoalReader, state: AgentState, at: datetime, vendors: Sequence[Vendor] | None = None
+) -> Wish | str:
     """The goal and the budget, from the chat and the input's fields; else a question.
 
     A thread's messages have no times: a deadline counts from now.
@@ -179,7 +183,9 @@ async def _wish(reader: GoalReader, state: AgentState, at: datetime) -> Wish | s
     if state.get("budget"):
         texts.append(_dollars(str(state["budget"])))
     said = [Utterance(text, at) for text in texts if text.strip()]
-    return await understand(reader, said) if said else ASK_FOR_JOB
+    if not said:
+        return ASK_FOR_JOB
+    return await understand(reader, said, vendors, sure=bool(state.get("budget")))
 
 
 def _dollars(written: str) -> str:

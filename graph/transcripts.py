@@ -21,9 +21,13 @@ COLLECTION: Final = "chat_messages"
 T = TypeVar("T")
 
 
-def session_of(user_id: str, run_id: str | None) -> str:
-    """A conversation about a run, or a user's about a run to be."""
-    return f"run:{run_id}" if run_id else f"user:{user_id}"
+def session_of(user_id: str, run_id: str | None, talk_id: str = "") -> str:
+    """A conversation about a run, or a user's about a run to be: of a page, where it is held on
+    one.
+    """
+    if run_id:
+        return f"run:{run_id}"
+    return f"talk:{talk_id}:{user_id}" if talk_id else f"user:{user_id}"
 
 
 class Transcripts:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from domain.errors import InvalidInput
 from domain.goals import (
@@ -18,14 +19,30 @@ from domain.goals import (
     read_budget,
 )
 from domain.goals.reading import hours
-from domain.intents import asks, only_asks, without_greeting
+from domain.goals.wishes import read_only
+from domain.intents import Wants, in_all, read_intent
 from domain.jobs import JobSpec
 from domain.money import Usd
+from domain.phrasing import asks, only_asks, without_greeting
 from domain.quotes import Vendor
 from graph.deps import Deps
 from graph.reader import GoalReader, Heard, RuleReader, read_said
 from ledger.drafts import Utterance
 from ledger.run import Run
+
+MOST_UNASKED: Final = Usd(1_000_000_000)
+"""A budget above it is asked for once more: a digit too many is soon written."""
+MOST_NAMED: Final = 10
+_GOES_ON: Final = re.compile(
+    r"(?:and|but|also|then|so|or|actually|instead|rather|make (?:it|that)|change|use|with|for|on|"
+    r"at|in|only|ok(?:ay)?|yes|no)\b", re.I,
+)  # fmt: skip
+"""How a message begins that goes on with what was said before."""
+_ANY_VENDOR: Final = re.compile(
+    r"(?:ok(?:ay)?,? )?(?:(?:rent )?(?:from|at|use|take) )?any(?:\s?one|body|where)?"
+    r"(?: (?:registered )?(?:vendor|provider))?(?: (?:of them|you (?:have|know)|will do|is fine))*"
+    r"(?:,? please)?[.!]?", re.I,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +58,83 @@ class Refusal(str):
     """A question that is asked because what was said last cannot be used at all."""
 
 
-async def understand(reader: GoalReader, said: Sequence[Utterance]) -> Wish | str:
-    """What these utterances come to: a wish that is complete, or the next question."""
+async def understand(
+    reader: GoalReader,
+    said: Sequence[Utterance],
+    vendors: Sequence[Vendor] | None = None,
+    *,
+    sure: bool = False,
+) -> Wish | str:
+    """What these utterances come to: a wish that is complete, or the next question.
+
+    vendors: the registry, where it is at hand: who is to be rented from alone must be in it.
+    sure: the budget was given in a field of its own, and is not asked for again.
+    """
     try:
         heard = await reader.read(said)
         reading = heard.reading
+        if reading == Reading():
+            return Refusal(ASK_FOR_JOB)
+        if _vendors_are_left_open(said):
+            reading = replace(reading, only_vendors=())
         if reading.question or reading.budget is None:
             return reading.question
-        return Wish(check_goal(goal_of(said)), reading.budget, heard)
+        if vendors is not None and (question := _unregistered(reading, vendors)):
+            return question
+        if not sure and reading.budget > MOST_UNASKED and not _said_twice(said, reading.budget):
+            return (
+                f"That is {reading.budget}, more than the {MOST_UNASKED} that I take for granted. "
+                f'If you mean it, say "{in_all(reading.budget)}"; else say how much I may spend.'
+            )
+        return Wish(check_goal(goal_of(said)), reading.budget, replace(heard, reading=reading))
     except InvalidInput as problem:
         return Refusal(f"I cannot use that: {problem}")
 
 
+def begins_anew(said: Utterance, before: Sequence[Utterance]) -> bool:
+    """Whether a message is a goal by itself, and not the rest of what was said before it."""
+    if "jobType" in read_said(before).missing or _GOES_ON.match(said.text.strip()):
+        return False
+    try:
+        reading = read_said([said])
+    except InvalidInput:
+        return False
+    return bool(reading.job_type and not reading.missing)
+
+
+def _said_twice(said: Sequence[Utterance], amount: Usd) -> bool:
+    return sum(read_answer(utterance.text).amount == amount for utterance in said) > 1
+
+
+def _unregistered(reading: Reading, vendors: Sequence[Vendor]) -> str:
+    """The question about vendors that the goal names and nobody knows; or nothing."""
+    ids = _ids(vendors)
+    unknown = [name for name in reading.only_vendors if _bare(name) not in ids]
+    if not unknown:
+        return ""
+    known = sorted({vendor.name for vendor in vendors})
+    return (
+        f"No vendor is registered here as {' or '.join(unknown)[:100]}. "
+        f"I can rent from {', '.join(known[:MOST_NAMED]) or 'nobody yet'}. "
+        'Say "only from" one of them, or "any vendor".'
+    )
+
+
+def _vendors_are_left_open(said: Sequence[Utterance]) -> bool:
+    """Whether "any vendor" was said, and no vendor was named after it."""
+    words = [plain(utterance.text) for utterance in said]
+    last = max((n for n, text in enumerate(words) if _ANY_VENDOR.fullmatch(text)), default=None)
+    return last is not None and not any(read_only(text) for text in words[last + 1 :])
+
+
 def goal_of(said: Sequence[Utterance]) -> str:
     """The goal's own words: what was said, less greetings and what only answers "How much?"."""
-    words = [without_greeting(u.text) for u in said if not (is_amount(u.text) and len(said) > 1)]
+    words = [without_greeting(u.text) for u in said if not (_only_answers(u) and len(said) > 1)]
     return " ".join(words)[:LONGEST_GOAL]
+
+
+def _only_answers(said: Utterance) -> bool:
+    return is_amount(said.text) or read_intent(said.text).wants is Wants.RAISE
 
 
 def is_amount(text: str) -> bool:
@@ -76,8 +154,13 @@ def check_says_job(reader: GoalReader, goal: str, now: datetime) -> None:
     """Raise InvalidInput where the goal is none, as far as that is known before it is read: a model
     may hear a job where the rules do not, so what they miss is left to the first tick then.
     """
-    why = _no_job(goal, read_said([Utterance(goal, now)]))
-    if why and (isinstance(reader, RuleReader) or only_asks(goal)):
+    if isinstance(reader, RuleReader) or only_asks(goal):
+        check_is_job(goal, read_said([Utterance(goal, now)]))
+
+
+def check_is_job(goal: str, reading: Reading) -> None:
+    """Raise InvalidInput where nothing could be rented for what was read of the goal."""
+    if why := _no_job(goal, reading):
         raise InvalidInput("goal", f"it {why}", ASK_FOR_JOB)
 
 
@@ -111,21 +194,30 @@ async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
 
 
 async def spec_of_reading(deps: Deps, reading: Reading) -> JobSpec:
-    """The job spec, with vendors that are left out by name turned into their ids."""
+    """The job spec, with the vendors that it names turned into their ids."""
     spec = reading.spec()
-    if not spec.excluded_vendors:
+    if not (spec.excluded_vendors or spec.only_vendors):
         return spec
     return resolved(spec, await deps.ledger.vendors.all())
 
 
 def resolved(spec: JobSpec, vendors: Sequence[Vendor]) -> JobSpec:
-    """The spec with the registry's ids for the vendors that it leaves out by name."""
-    ids = {_bare(v.name): v.vendor_id for v in vendors} | {
+    """The spec with the registry's ids for the vendors that it names."""
+    ids = _ids(vendors)
+    out, only = (
+        tuple(ids.get(_bare(name), name) for name in names)
+        for names in (spec.excluded_vendors, spec.only_vendors)
+    )
+    allowed = tuple(v for v in only if v not in out)
+    # Where nobody is left, it is nobody, and not anybody.
+    return replace(spec, excluded_vendors=out, only_vendors=allowed or only)
+
+
+def _ids(vendors: Sequence[Vendor]) -> dict[str, str]:
+    """A vendor's name or id, however it is spelled → its id."""
+    return {_bare(v.name): v.vendor_id for v in vendors} | {
         _bare(v.vendor_id): v.vendor_id for v in vendors
     }
-    return replace(
-        spec, excluded_vendors=tuple(ids.get(_bare(name), name) for name in spec.excluded_vendors)
-    )
 
 
 def _bare(name: str) -> str:
@@ -142,6 +234,8 @@ def understood(spec: JobSpec, budget: Usd, by_memory: int | None = None) -> str:
         parts.append(f"done by {spec.deadline:%Y-%m-%d %H:%M %Z}")
     if spec.preference:
         parts.append(f"{spec.preference.value} first")
+    if spec.only_vendors:
+        parts.append(f"only from {' or '.join(spec.only_vendors)}")
     if spec.excluded_vendors:
         parts.append(f"without {', '.join(spec.excluded_vendors)}")
     said = ", ".join(parts)

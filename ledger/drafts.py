@@ -1,11 +1,11 @@
-"""Goals that are being talked about and have started no run yet: one for each user."""
+"""Goals that are being talked about and have started no run yet: one for each conversation."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from domain.errors import Conflict
@@ -13,6 +13,8 @@ from ledger.store import Document, Store
 
 COLLECTION: Final = "chat_drafts"
 MOST_SAID: Final = 12
+KEPT_FOR: Final = timedelta(minutes=15)
+"""After the last word: what is said later answers no question that was asked so long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,57 +27,81 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a user has said so far. run_id: of the run that it will start, once it is complete."""
+    """What was said so far. run_id: of the run that it will start, once it is complete."""
 
-    user_id: str
+    session: str
+    """The conversation's name."""
     said: tuple[Utterance, ...]
     run_id: str
     version: int = 0
+
+    def too_old(self, now: datetime) -> bool:
+        return now - self.said[-1].at > KEPT_FOR
 
 
 class Drafts:
     def __init__(self, store: Store) -> None:
         self.documents = store.documents(COLLECTION)
 
-    async def find(self, user_id: str) -> Draft | None:
-        document = await self.documents.get(_id(user_id))
+    async def find(self, session: str) -> Draft | None:
+        document = await self.documents.get(_id(session))
         return _draft(document) if document else None
 
-    async def add(self, draft: Draft | None, user_id: str, said: Utterance, run_id: str) -> Draft:
+    async def add(self, draft: Draft | None, session: str, said: Utterance, run_id: str) -> Draft:
         """The draft with one thing more; the oldest but the first is forgotten at MOST_SAID.
 
         draft: as last read. run_id: for a new one. Raises Conflict when it changed meanwhile.
         """
         if draft is None:
-            first = Draft(user_id, (said,), run_id)
-            if await self.documents.insert({"_id": _id(user_id), **_fields(first)}):
+            await self.documents.delete_all({"lastSaidAt": {"$lt": said.at - KEPT_FOR}})
+            first = Draft(session, (said,), run_id)
+            if await self.documents.insert({"_id": _id(session), **_fields(first)}):
                 return first
             raise _busy()
         kept = draft.said if len(draft.said) < MOST_SAID else (draft.said[0], *draft.said[2:])
-        longer = Draft(user_id, (*kept, said), draft.run_id, draft.version + 1)
-        guard = {"runId": draft.run_id, "version": draft.version}
-        if await self.documents.change(_id(user_id), guard, {"$set": _fields(longer)}):
-            return longer
+        return await self._change(
+            draft, Draft(session, (*kept, said), draft.run_id, draft.version + 1)
+        )
+
+    async def replace(self, draft: Draft, said: Utterance, run_id: str) -> Draft:
+        """A new draft, with what was said last alone, in the place of an old one.
+
+        draft: as last read. Raises Conflict when it changed meanwhile.
+        """
+        return await self._change(draft, Draft(draft.session, (said,), run_id, draft.version + 1))
+
+    async def _change(self, old: Draft, new: Draft) -> Draft:
+        if await self.documents.change(_id(old.session), _as_read(old), {"$set": _fields(new)}):
+            return new
         raise _busy()
 
-    async def forget(self, user_id: str) -> bool:
+    async def drop(self, draft: Draft) -> None:
+        """Forget a draft, unless it has changed since it was read."""
+        await self.documents.delete_all({"_id": _id(draft.session), **_as_read(draft)})
+
+    async def forget(self, session: str) -> bool:
         """False when there is none."""
-        return await self.documents.delete(_id(user_id))
+        return await self.documents.delete(_id(session))
 
 
 def _busy() -> Conflict:
     return Conflict("Another message of yours is being read", "Send this one again")
 
 
-def _id(user_id: str) -> str:
-    return hashlib.sha256(user_id.encode()).hexdigest()
+def _id(session: str) -> str:
+    return hashlib.sha256(session.encode()).hexdigest()
+
+
+def _as_read(draft: Draft) -> Document:
+    return {"runId": draft.run_id, "version": draft.version}
 
 
 def _fields(draft: Draft) -> Document:
     said: Sequence[Document] = [{"text": s.text, "at": s.at} for s in draft.said]
     return {
-        "userId": draft.user_id,
+        "session": draft.session,
         "said": said,
+        "lastSaidAt": draft.said[-1].at,
         "runId": draft.run_id,
         "version": draft.version,
     }
@@ -83,4 +109,4 @@ def _fields(draft: Draft) -> Document:
 
 def _draft(document: Document) -> Draft:
     said = tuple(Utterance(s["text"], s["at"]) for s in document["said"])
-    return Draft(document["userId"], said, document["runId"], document["version"])
+    return Draft(document["session"], said, document["runId"], document["version"])

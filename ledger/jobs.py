@@ -91,12 +91,12 @@ class Jobs:
     async def current(self, run: Run) -> Job | None:
         """The run's job, in one read: the run as read has what was last seen of it."""
         document = await self.documents.get(run.job_id) if run.job_id else None
-        return _seen(_job(document), run.sighting) if document else None
+        return job_of(document, run) if document else None
 
     async def of_run(self, run: Run) -> list[Job]:
         """In the order of their launch, the one at work as the run as read has it."""
         found = await self.documents.find({"runId": run.id}, sort=[("createdAt", 1)])
-        return [_seen(_job(document), run.sighting) for document in found]
+        return [job_of(document, run) for document in found]
 
     async def of_vendor(self, vendor_id: str, vendor_job_id: str) -> Job | None:
         """The newest job that the vendor knows by this id."""
@@ -202,6 +202,11 @@ _FIELDS: Final = {
     "unstopped": "unstopped",
     "left_over": "leftOver",
 }
+
+
+def job_of(document: Document, run: Run) -> Job:
+    """A job of the run, as it is stored, with what was last seen of it."""
+    return _seen(_job(document), run.sighting)
 
 
 def _job(document: Document) -> Job:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from domain.errors import LeaseLost
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import ZERO, Usd
 from domain.quotes import Quote
@@ -36,6 +37,11 @@ class Lease:
     run_id: str
     fence: int
     expires_at: datetime
+
+    def check(self, now: datetime) -> None:
+        """Raise LeaseLost when it has run out: another may hold the run by now."""
+        if now >= self.expires_at:
+            raise LeaseLost(f"The lease on run {self.run_id} ran out", "Tick it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,8 @@ class Run:
     """Why the run is to be cancelled; empty when it is not."""
     refunds: tuple[str, ...] = field(default=())
     """The refunds that are in the budget already (Payment.refund)."""
+    leased_until: datetime | None = None
+    """When its last holder's lease ends; None when it was given back."""
     ended_at: datetime | None = None
     due_at: datetime | None = None
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
@@ -168,6 +176,7 @@ def spec_document(spec: JobSpec) -> Document:
         "excludedVendors": list(spec.excluded_vendors),
         "guessed": list(spec.guessed),
         "deadline": spec.deadline,
+        "onlyVendors": list(spec.only_vendors),
     }
 
 
@@ -182,6 +191,7 @@ def _spec(document: Document) -> JobSpec:
         excluded_vendors=tuple(document["excludedVendors"]),
         guessed=tuple(document["guessed"]),
         deadline=document.get("deadline"),
+        only_vendors=tuple(document.get("onlyVendors", ())),
     )
 
 
@@ -261,6 +271,7 @@ def run_of(document: Document) -> Run:
         cancel_requested=document["cancelRequested"],
         ended_at=document.get("endedAt"),
         refunds=tuple(document["refunds"]),
+        leased_until=(document["lease"] or {}).get("expiresAt"),
         due_at=document.get("dueAt"),
         quiet_ticks=document.get("quietTicks", 0),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,7 +17,7 @@ from domain.tokens import UNUSED, ModelUse
 from ledger.run import Lease, RecordedOffer, Run, Silence, offer_document, run_of, spec_document
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, is_due
-from ledger.store import Document, Documents, Store
+from ledger.store import Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
@@ -91,13 +90,10 @@ class Runs:
 
     async def get(self, run_id: str) -> Run:
         """Raises NotFound."""
-        return run_of(await self._document(run_id))
-
-    async def _document(self, run_id: str) -> Document:
-        document = await self.documents.get(run_id)
-        if document is None:
-            raise NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
-        return document
+        run = await self.find(run_id)
+        if run is None:
+            raise no_run(run_id)
+        return run
 
     async def recent(self, *, user_id: str | None = None, limit: int = 50) -> list[Run]:
         query = {"userId": user_id} if user_id else {}
@@ -123,29 +119,49 @@ class Runs:
         return asked
 
     async def acquire(
-        self, run_id: str, now: datetime, seconds: float, *, due: bool = False
+        self, run_id: str, now: Callable[[], datetime], seconds: float, *, due: bool = False
     ) -> tuple[Run, Lease]:
-        """Take the run's lease. Raises NotFound, or LeaseHeld while another holder's lasts.
+        """Read the run, and take its lease. Raises NotFound, and as `take` does.
 
-        due: only if the run is due; LeaseHeld, too, where it is not.
+        Where another holder came and went in between, it is read and tried once more.
         """
-        expires_at, holder = now + timedelta(seconds=seconds), secrets.token_hex(8)
+        run = await self.get(run_id)
+        try:
+            return await self.take(run, now, seconds, due=due)
+        except LeaseHeld:
+            again = await self.get(run_id)
+            if again.fence == run.fence or again.leased_until is not None:
+                raise
+        return await self.take(again, now, seconds, due=due)
+
+    async def take(
+        self, run: Run, now: Callable[[], datetime], seconds: float, *, due: bool = False
+    ) -> tuple[Run, Lease]:
+        """Take the lease of a run as it was read. Gives the run as its holder finds it.
+
+        Raises LeaseHeld while another holder's lasts, or where one came since the run was read, or
+        where its end was asked for; LeaseLost when it ran out while it was being taken: who stood
+        still meanwhile may not go on. due: only if the run is due; LeaseHeld, too, where it is not.
+        """
+        given_back, began = run.leased_until is None, now()
+        expires_at = began + timedelta(seconds=seconds)
+        as_read = {"lease": None, "cancelRequested": run.cancel_requested}
+        unheld = as_read if given_back else free(began)
         taken = await self.documents.change(
-            run_id,
-            {**(is_due(now) if due else {}), **free(now)},
-            {
-                "$set": {"lease": {"expiresAt": expires_at, "holder": holder}},
-                "$inc": {"fence": 1},
-            },
+            run.id,
+            {"fence": run.fence, **unheld, **(is_due(began) if due else {})},
+            {"$set": {"lease": {"expiresAt": expires_at}}, "$inc": {"fence": 1}},
         )
-        document = await self._document(run_id)
-        run, held = run_of(document), document["lease"] or {}
-        # Who stood still between the two may read another's lease, and would go on with its fence.
-        if not taken or held.get("holder") != holder:
+        lease = Lease(run.id, run.fence + 1, expires_at)
+        if taken and not given_back:  # its holder may have written until now
+            run = await self.get(run.id)
+            taken = run.fence == lease.fence
+        if not taken:
             raise LeaseHeld(
-                f"Another tick works on run {run_id}", "Try again when it is done, in a moment"
+                f"Another tick works on run {run.id}", "Try again when it is done, in a moment"
             )
-        return run, Lease(run_id, run.fence, expires_at)
+        lease.check(now())
+        return replace(run, fence=lease.fence, leased_until=expires_at), lease
 
     async def renew(self, lease: Lease, now: datetime, seconds: float) -> Lease:
         """Prolong a lease. Raises LeaseLost when another took over."""
@@ -224,6 +240,10 @@ class Runs:
         if (await self.get(lease.run_id)).fence != lease.fence:
             raise LeaseLost(f"Another tick took over run {lease.run_id}")
         return False
+
+
+def no_run(run_id: str) -> NotFound:
+    return NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
 
 
 def _model_counts(used: ModelUse) -> dict[str, int]:

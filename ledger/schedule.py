@@ -98,3 +98,8 @@ def free(now: datetime) -> Document:
 def is_due(now: datetime) -> Document:
     """The condition that a run is to be ticked."""
     return {"dueAt": {"$lte": now + timedelta(seconds=EARLY_S)}}
+
+
+def has_come(due_at: datetime | None, now: datetime) -> bool:
+    """The same, of a run as it was read."""
+    return due_at is not None and due_at <= now + timedelta(seconds=EARLY_S)

@@ -29,6 +29,7 @@ from graph.settings import Settings
 from ledger.keys import KeyRecord, Keys
 from ledger.run import Run
 from ledger.runs import LONGEST_RUN_ID
+from server.key_help import MAKE_A_KEY
 
 PRINCIPAL: Final = "renter.principal"
 """Where the guard leaves who asks, in the ASGI scope."""
@@ -209,10 +210,7 @@ async def check_exposure(settings: Settings, keys: Keys) -> None:
     """Raise ConfigError where a key is required and there is none: nobody could, or all would."""
     if not keys_required(settings) or await keys.any_in_force():
         return
-    remedy = (
-        "Make one first: gpu-renter keys create --owner YOU --scope start --scope tick "
-        "--scope read --scope approve"
-    )
+    remedy = f"Make one first: {MAKE_A_KEY}"
     if is_loopback(settings.host):
         raise ConfigError("API_KEYS", "it is required, and there is no API key", remedy)
     raise ConfigError(

@@ -123,7 +123,7 @@ class Buyer:
         run_id = run_id_of(wish.purchase_id)
         goal = f"{wish.request.method} {wish.request.shown_url}"
         await self._ledger.runs.create(run_id, USER, goal, wish.most, self._now(), phase=FETCH)
-        run, lease = await self._ledger.runs.acquire(run_id, self._now(), self._lease_seconds)
+        run, lease = await self._ledger.runs.acquire(run_id, self._now, self._lease_seconds)
         notes: list[Note] = []
         try:
             return await self._buy(wish, run, lease, notes, take)

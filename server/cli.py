@@ -29,6 +29,7 @@ from server.commands import (
     wallet,
     worker,
 )
+from server.commands.help_texts import complete_helps
 from server.commands.output import EXIT_CODES, Exit, exit_for, print_problem
 from server.commands.process import Interrupted
 
@@ -74,19 +75,6 @@ app.command(rich_help_panel=REST)(services.vendor)
 app.command(rich_help_panel=REST)(services.chain)
 
 
-def _name_exit_statuses(group: typer.Typer) -> None:
-    """Have each command's help say them, but for a command that has its own."""
-    for registered in group.registered_commands:
-        if "Exit status:" not in (getattr(registered.callback, "__doc__", None) or ""):
-            registered.epilog = EXIT_CODES
-    for inner in group.registered_groups:
-        if inner.typer_instance is not None:
-            _name_exit_statuses(inner.typer_instance)
-
-
-_name_exit_statuses(app)
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -103,10 +91,13 @@ def root(
 ) -> None:
     """An agent that rents GPUs, pays in USDC over x402, and recovers when a vendor fails.
 
-    [dim]$[/] gpu-renter demo                                     see it work, on this machine
-    [dim]$[/] gpu-renter serve                                    start the API and what it needs
-    [dim]$[/] gpu-renter start "Fine-tune on an A100" --budget 5  give the agent a goal
+    [dim]$[/] gpu-renter demo                                see it work
+    [dim]$[/] gpu-renter serve --worker                      start it, page and all
+    [dim]$[/] gpu-renter start "Train on a T4" --budget 5    give the agent a goal
     """
+
+
+complete_helps(app)
 
 
 def main() -> None:

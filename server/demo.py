@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from domain.errors import RenterError
 from domain.journal import Entry, first_broken
 from domain.money import Usd
+from domain.names import names_of
 from graph.settings import Settings
 from server.local import LocalStack
 
@@ -168,7 +169,9 @@ async def _look(
         artifact=kept,
         artifact_sha256=await asyncio.to_thread(_sha256, kept) if kept else None,
         seconds=seconds,
-        status=status_view(run, jobs, payments, entries),
+        status=status_view(
+            run, jobs, payments, entries, names=names_of(await ledger.vendors.all())
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from domain.errors import Conflict, LeaseHeld, RenterError
+from domain.names import names_of
 from graph.wiring import Services, new_run_id
 from graph.wishes import check_budget, check_says_job
 from ledger.idempotency import Marker
@@ -137,13 +138,15 @@ def api_routes(keeper: Keeper) -> APIRouter:
         """A run with its jobs, payments, observations and the offers of its last choice."""
         ledger = (await keeper.services()).deps.ledger
         run = await _run_of(who, ledger, run_id)
-        jobs, payments, entries, approvals = await asyncio.gather(
+        jobs, payments, entries, approvals, vendors = await asyncio.gather(
             ledger.jobs.of_run(run),
             ledger.payments.of_run(run_id),
             ledger.observations.newest(run_id, max(1, observations)),
             ledger.approvals.of_run(run_id),
+            ledger.vendors.all(),
         )
-        return status_answer(run, jobs, payments, entries[:observations], approvals)
+        shown, names = entries[:observations], names_of(vendors)
+        return status_answer(run, jobs, payments, shown, approvals, names)
 
     @router.get("/runs", responses=of_get(), tags=["agent"])
     async def runs(

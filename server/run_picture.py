@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from domain.money import ZERO, Usd
+from domain.names import Names, named
 from server.commands.bars import budget_line, losses, progress_bar, short
+from server.phases import DOES
 
 Json = Mapping[str, Any]
 
@@ -44,16 +46,16 @@ DETOURS: Final = {"tools": "choose_vendor", "recover": "monitor", "cancel": "mon
 
 def picture(answer: Json, last: int = 8) -> RenderableType:
     """A run's status, as the API gives it, for a person."""
-    run = answer["run"]
+    run, names = answer["run"], Names(answer.get("vendorNames", {}))
     parts: list[RenderableType] = [_money(run, answer.get("payments", ()))]
     if run["status"] == "running":
         parts = [_stations(str(run.get("phase") or "")), "", *parts]
     for waiting in answer.get("approvals", ()):
         if waiting["state"] == "pending":
-            parts += ["", _to_be_approved(run, waiting)]
+            parts += ["", _to_be_approved(run, waiting, names)]
     for title, table in (
-        ("Jobs", _jobs(answer)),
-        ("Payments", _payments(answer.get("payments", ()))),
+        ("Jobs", _jobs(answer, names)),
+        ("Payments", _payments(answer.get("payments", ()), names)),
     ):
         if table.row_count:
             parts += ["", Text(title, style="bold"), table]
@@ -63,9 +65,10 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
     entries = answer.get("observations", ())[-last:] if last else ()
     if entries:
         parts += ["", Text("Last entries of the journal", style="bold")]
-        parts.append(_entries(entries))
+        parts.append(_entries(entries, names))
     style = STYLES.get(run["status"], "")
-    phase = f" · {run['phase']}" if run.get("phase") and run["status"] == "running" else ""
+    does = DOES.get(str(run.get("phase") or ""), "")
+    phase = f" · {does}" if does and run["status"] == "running" else ""
     headline = Text.assemble(str(run.get("goal", "")), "  ", (f"{run['status']}{phase}", style))
     return Panel(
         Group(*parts),
@@ -79,20 +82,19 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
 
 
 def run_list(runs: Sequence[Json]) -> Table:
-    """Runs as the API lists them, a line each."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    """Runs as the API lists them, a line each, in any width."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("Run", no_wrap=True)
-    table.add_column("Status", min_width=9)
-    table.add_column("Goal", overflow="fold")
+    table.add_column("Status", no_wrap=True, min_width=9)
+    table.add_column("Goal", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("Spent of", justify="right", no_wrap=True, min_width=11)
     for run in runs:
         status = Text(str(run["status"]), style=STYLES.get(run["status"], ""))
-        if run["status"] == "running" and run.get("phase"):
-            waits = run["phase"] == "approve"
-            status = Text("waits for you", style="yellow") if waits else status
-            status.append("" if waits else f" {run['phase']}", style="dim")
+        if run["status"] == "running" and run.get("phase") == "approve":
+            status = Text("waits for you", style="yellow")
         money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
-        table.add_row(str(run["_id"]), status, Text(str(run["goal"])), money)
+        goal = Text(" ".join(str(run["goal"]).split()))
+        table.add_row(str(run["_id"]), status, goal, money)
     return table
 
 
@@ -117,10 +119,10 @@ def _stations(phase: str) -> Text:
     return line.append(f"  {phase}", style="yellow") if phase in DETOURS else line
 
 
-def _to_be_approved(run: Json, approval: Json) -> Text:
-    amount = Usd.parse(approval["amount"])
+def _to_be_approved(run: Json, approval: Json, names: Names) -> Text:
+    amount, vendor = Usd.parse(approval["amount"]), names[str(approval["vendorId"])]
     return Text.assemble(
-        (f"Waits for your approval: {amount} to {approval['vendorId']}", "bold yellow"),
+        (f"Waits for your approval: {amount} to {vendor}", "bold yellow"),
         f"\n  gpu-renter approve {run['_id']}      (or add --reject)",
     )
 
@@ -130,7 +132,7 @@ def _money(run: Json, payments: Sequence[Json]) -> RenderableType:
     return Text.assemble("Budget ", (str(total), "bold"), "  ", budget_line(total, spent, reserved))
 
 
-def _jobs(answer: Json) -> Table:
+def _jobs(answer: Json, names: Names) -> Table:
     table = _table()
     lines = [e["content"] for e in answer.get("observations", ()) if e["type"] == "job_log"]
     jobs = answer.get("jobs", ())
@@ -140,7 +142,7 @@ def _jobs(answer: Json) -> Table:
         error = str(job.get("errorMessage") or "")
         curve = losses(lines) if number == len(jobs) - 1 and not error else ""
         table.add_row(
-            str(job["vendorId"]),
+            Text(names[str(job["vendorId"])]),
             Text(state, style=style),
             progress_bar(share, style, BAR_CELLS),
             f"{share:.0%}",
@@ -149,12 +151,13 @@ def _jobs(answer: Json) -> Table:
     return table
 
 
-def _payments(payments: Sequence[Json]) -> Table:
+def _payments(payments: Sequence[Json], names: Names) -> Table:
     table = _table()
     for payment in payments:
+        back = Usd.parse(payment.get("refunded") or 0)
         table.add_row(
-            str(payment.get("vendorId", "")),
-            str(Usd.parse(payment["amount"])),
+            Text(names[str(payment.get("vendorId", ""))]),
+            f"{Usd.parse(payment['amount'])}{f', {back} back' if back else ''}",
             Text(str(payment["status"]), style=STYLES.get(payment["status"], "")),
             short(str(payment.get("x402TxId") or "")),
         )
@@ -168,11 +171,11 @@ def _table() -> Table:
     return table
 
 
-def _entries(entries: Sequence[Json]) -> Table:
+def _entries(entries: Sequence[Json], names: Names) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for entry in entries:
         style = ENTRY_STYLES.get(entry["type"], "")
-        table.add_row(str(entry["type"]), Text(str(entry["content"]), style=style))
+        table.add_row(str(entry["type"]), Text(named(str(entry["content"]), names), style=style))
     return table

@@ -54,6 +54,9 @@ class JobSpecView(Answered):
     hours: float
     preference: str | None
     excluded_vendors: list[str]
+    only_vendors: list[str] = Field(
+        default=[], description="The vendors to rent from; empty where any will do."
+    )
     deadline: Instant | None = None
     guessed: list[str] = Field(description="Names of the fields that the goal did not say.")
 
@@ -137,7 +140,11 @@ class OfferView(Answered):
     vendor_job_template_id: str
     gpu_type: str = Field(examples=["A100"])
     minutes: int
-    price: float = Field(description="Dollars.", examples=[1.4])
+    price: float = Field(description="Dollars for these minutes: paid first.", examples=[1.4])
+    whole_job: float | None = Field(
+        description="Dollars for the whole job at that rate; null where its length is not known.",
+        examples=[1.4],
+    )
     eta_minutes: float
     expires_at: Instant | None
     verdict: str = Field(description="Taken, or why not.", examples=["taken"])
@@ -166,6 +173,9 @@ class StatusAnswer(Answered):
     offers: list[OfferView] = Field(description="What was on offer at the last choice.")
     no_quotes: list[NoQuoteView] = Field(description="Who made no offer then, and why.")
     approvals: list[ApprovalView] = Field(description="Payments that waited for a person.")
+    vendor_names: dict[str, str] = Field(
+        default={}, description="What people call the registered vendors, by their ids."
+    )
 
 
 class RunsAnswer(Answered):

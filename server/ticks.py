@@ -15,20 +15,24 @@ from typing import Any, Final
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
+from langgraph.types import Command
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from domain.due import Came, Due
 from domain.due import due as next_due
-from domain.errors import Conflict, LeaseLost, RenterError
+from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError
 from domain.jobs import RunStatus
+from graph.ahead import poll_ahead
 from graph.checkpoints import SAVED_ONCE, Moved, SavedOnce
 from graph.closing import close_books
 from graph.deps import Desk
 from graph.pacing import LIVELY, NEWS, came, expiry
 from graph.routing import Phase
 from graph.wiring import Services
+from ledger.following import follow
 from ledger.run import Run
 from ledger.runs import FETCH
+from ledger.schedule import has_come
 from ledger.store import store_down
 from tools.wire.observer import Step
 
@@ -70,14 +74,12 @@ class Ticker:
 
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
         deps = self._services.deps
-        run, lease = await deps.ledger.runs.acquire(
-            run_id, deps.now(), deps.limits.lease_seconds, due=due
-        )
+        desk = await self._desk(run_id, due)
+        run, lease, polling = desk.run, desk.lease, desk.ahead
         step.note(tick=lease.fence)
         if run.phase == FETCH:
             await deps.ledger.runs.release(lease, deps.now(), seen=run, due=Due(None, 0))
             raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
-        desk = Desk(deps, run, lease)
         LOG.debug("run %s: tick %d begins", run.id, lease.fence)
         phase, ahead, until = run.phase, Came.FAILED, None
         done = asyncio.Event()
@@ -110,6 +112,8 @@ class Ticker:
             await self._note_failure(desk, f"Unexpected: {type(error).__name__}")
             raise
         finally:
+            if polling:
+                polling.drop()
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
             fields = {"phase": phase, **desk.last_fields()}
@@ -128,6 +132,23 @@ class Ticker:
             leaving = asyncio.create_task(self._leave(heartbeat, desk, fields, run, due_next))
             await asyncio.shield(leaving)
 
+    async def _desk(self, run_id: str, due: bool) -> Desk:
+        """The run with its lease; where it follows a job, that is being polled already."""
+        deps = self._services.deps
+        found = await follow(deps.ledger.runs, run_id)
+        if due and not has_come(found.run.due_at, deps.now()):
+            raise LeaseHeld(f"Run {run_id} is not due", "It will be ticked when it is")
+        polling = poll_ahead(found, deps.vendors, deps.now())
+        try:
+            run, lease = await deps.ledger.runs.take(
+                found.run, deps.now, deps.limits.lease_seconds, due=due
+            )
+        except BaseException:
+            if polling:
+                polling.drop()
+            raise
+        return Desk(deps, run, lease, polling)
+
     async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
         """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
         seconds, runs = desk.deps.limits.lease_seconds, desk.ledger.runs
@@ -144,14 +165,15 @@ class Ticker:
     async def _step(self, desk: Desk, control: RunControl | None) -> dict[str, Any]:
         """Invoke the graph once.
 
-        A monitor step has no effect that its repetition would double, so one save at its end is
+        A poll has no effect that its repetition would double, so one save at its end is
         enough; anywhere money may move, each step is saved before the next begins. Where the run
         stands is in its state; its document, which a crash may have left behind, only hints.
         """
-        if desk.run.phase == Phase.MONITOR.value:
-            once = SavedOnce(Phase.MONITOR.value, desk.check_lease)
+        if desk.ahead:
+            once = SavedOnce(Phase.MONITOR.value, desk.ahead.state, desk.check_lease)
             with suppress(Moved):
                 return await self._invoke(desk, control, once)
+            desk.ahead = None
         return await self._invoke(desk, control, None)
 
     async def _invoke(
@@ -163,6 +185,8 @@ class Ticker:
         position = {"thread_id": run.id} | ({SAVED_ONCE: once} if once else {})
         config = RunnableConfig(configurable=position, recursion_limit=MOST_STEPS)
         begin: Any = {"run_id": run.id, "cancel": bool(run.cancel_requested)}
+        if once:
+            begin = Command(goto=once.phase, update=begin)
         state: dict[str, Any] = {"phase": run.phase, "message": INTERRUPTED}
         newest = ""
         steps: AsyncIterator[Any] = services.graph.astream(

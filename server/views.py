@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from domain import networks
@@ -59,9 +59,10 @@ def status_view(
     payments: Iterable[Payment],
     entries: Iterable[Entry],
     approvals: Iterable[Approval] = (),
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What agent-status answers, as JSON values."""
-    return status_answer(run, jobs, payments, entries, approvals).model_dump(
+    return status_answer(run, jobs, payments, entries, approvals, names).model_dump(
         mode="json", by_alias=True
     )
 
@@ -72,15 +73,18 @@ def status_answer(
     payments: Iterable[Payment],
     entries: Iterable[Entry],
     approvals: Iterable[Approval] = (),
+    names: Mapping[str, str] | None = None,
 ) -> StatusAnswer:
+    """names: of the vendors, by their ids."""
     return StatusAnswer(
         run=run_view(run),
         jobs=[job_view(job) for job in jobs],
         payments=[payment_view(payment) for payment in payments],
         observations=[observation_view(entry) for entry in entries],
-        offers=[offer_view(offer) for offer in run.offers],
+        offers=[offer_view(offer, run) for offer in run.offers],
         no_quotes=[NoQuoteView(vendor_id=s.vendor_id, why=s.why) for s in run.no_quotes],
         approvals=[approval_view(approval) for approval in approvals],
+        vendor_names=dict(names or {}),
     )
 
 
@@ -151,14 +155,16 @@ def approval_view(approval: Approval) -> ApprovalView:
     )
 
 
-def offer_view(offer: RecordedOffer) -> OfferView:
+def offer_view(offer: RecordedOffer, run: Run) -> OfferView:
     quote = offer.quote
+    whole = quote.whole(run.spec.minutes).dollars() if run.spec else None
     return OfferView(
         vendor_id=quote.vendor_id,
         vendor_job_template_id=quote.template_id,
         gpu_type=quote.gpu_type,
         minutes=quote.minutes,
         price=quote.price.dollars(),
+        whole_job=whole,
         eta_minutes=quote.eta_minutes,
         expires_at=quote.expires_at,
         verdict=offer.verdict,
@@ -175,6 +181,7 @@ def _spec_view(run: Run) -> JobSpecView | None:
         hours=run.spec.hours,
         preference=run.spec.preference.value if run.spec.preference else None,
         excluded_vendors=list(run.spec.excluded_vendors),
+        only_vendors=list(run.spec.only_vendors),
         deadline=run.spec.deadline,
         guessed=list(run.spec.guessed),
     )

@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from domain.errors import DependencyDown, LeaseHeld
+from domain.names import Names, named
 from server.run_picture import ENTRY_STYLES, Json, picture, run_list
 
 __all__ = ["follow", "picture", "run_list"]
@@ -96,7 +97,8 @@ def _print_new(console: Console, answer: Json, printed: int) -> int:
     for place, entry in enumerate(answer.get("observations", ()), start=1):
         seq = int(entry.get("seq", place))
         if seq > printed:
-            first, *more = str(entry["content"]).splitlines() or [""]
+            words = named(str(entry["content"]), Names(answer.get("vendorNames", {})))
+            first, *more = words.splitlines() or [""]
             text = "\n".join([f"{entry['type']:<18}  {first}", *(" " * 20 + m for m in more)])
             console.print(Text(text, ENTRY_STYLES.get(entry["type"], "")), soft_wrap=True)
             printed = seq

@@ -47,6 +47,16 @@ _OTHER_DOLLARS: Final = re.compile(
 )  # fmt: skip
 
 
+def is_negative(text: str) -> bool:
+    """Whether an amount is less than nothing, as it is written in plain text."""
+    return text.lstrip("$ ").startswith("-")
+
+
+def is_foreign(text: str) -> bool:
+    """Whether a text is an amount of other money than dollars, and nothing else."""
+    return bool(_FOREIGN.fullmatch(text))
+
+
 def sums(text: str) -> Iterator[tuple[int, int, Usd | None]]:
     """(start, end, value) of what is written as money. They have no order and may overlap.
 

@@ -31,6 +31,8 @@ _WITHIN: Final = re.compile(
 _ELSE: Final = re.compile(
     r"(?:\b(?:every|each|per|once|twice|last|past|previous|times|first|after)|/)\s*$", _I
 )
+_MINUS: Final = re.compile(r"(?:^|[\s(,;:])-$")
+"""Right before the number, and after a space: no dash between words, and no range."""
 _AGO: Final = re.compile(r"\s*(?:ago|old|each|apart|later)\b", _I)
 _MATERIAL: Final = re.compile(
     r"\s*(?:worth\s+)?of\s+(?:(?!for\b|on\b|to\b|with\b)[\w-]+\s+){0,2}?(?:audio|videos?|podcasts?|"
@@ -68,11 +70,13 @@ def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durati
         minutes = _minutes(text, found)
         if minutes is None:
             continue
+        if _MINUS.search(before):
+            minutes = -minutes
         if _WITHIN.search(before):
             if within is None and 0 < minutes <= LONGEST_SPAN.total_seconds() / 60:
                 within = timedelta(minutes=float(minutes))
         elif length is None:
-            length = _usable(round(minutes), found[0])
+            length = _usable(round(minutes), ("-" if minutes < 0 else "") + found[0])
             gpu_hours = bool(found["gpu"])
     return Durations(length, within, gpu_hours)
 

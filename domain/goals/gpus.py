@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from domain.errors import InvalidInput
 from domain.goals.text import NUMBER, number
 
 DEFAULT_GPU: Final = "A100"
@@ -58,6 +59,9 @@ _COUNT_BEFORE: Final = re.compile(
     r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+|dedicated\s+)*$", _I,
 )  # fmt: skip
 _COUNT_AFTER: Final = re.compile(r"\s?[x×*]\s?([0-9]{1,3})(?![\w.])", _I)
+_LESS_THAN_NONE: Final = re.compile(
+    r"(?:^|[\s(,;:])(?P<n>-[0-9]{1,4})\s*[x×*]?\s*(?:nvidia\s+|amd\s+)?$", _I
+)
 _HOURS: Final = r"[\s-]*h(?:(?:ou)?rs?)?\b"
 _HOURS_AFTER: Final = re.compile(_HOURS, _I)
 _COUNTED: Final = re.compile(
@@ -116,6 +120,8 @@ def _count(text: str, gpu: re.Match[str]) -> int | None:
         return _loose_count(text)
     if after := _COUNT_AFTER.match(text, gpu.end()):
         return _bounded(int(after[1]))
+    if less := _LESS_THAN_NONE.search(text[: gpu.start()]):
+        return _bounded(int(less["n"]))
     if before := _COUNT_BEFORE.search(text[: gpu.start()]):
         many = _many(before)
         if many is not None and not (before["one"] and gpu[1] and _plural(gpu[0])):
@@ -145,4 +151,6 @@ def _many(found: re.Match[str]) -> int | None:
 
 
 def _bounded(count: int) -> int | None:
-    return max(1, count) if count <= MOST_GPUS else None
+    if count < 1:
+        raise InvalidInput("goal", f"{count} GPUs can run nothing", "Name one or more")
+    return count if count <= MOST_GPUS else None

@@ -13,7 +13,7 @@ from domain.goals.deadlines import Deadline, read_deadline
 from domain.goals.durations import read_durations
 from domain.goals.gpus import DEFAULT_GPU, read_gpus
 from domain.goals.text import plain
-from domain.goals.wishes import read_excluded, read_job_type, read_preference
+from domain.goals.wishes import read_excluded, read_job_type, read_only, read_preference
 from domain.jobs import MINUTES_PER_HOUR, JobSpec, Preference
 from domain.money import Usd
 
@@ -40,6 +40,7 @@ class Reading:
     deadline: datetime | None = None
     preference: Preference | None = None
     excluded_vendors: tuple[str, ...] = ()
+    only_vendors: tuple[str, ...] = ()
     by_memory: int | None = None
     """Gigabytes, when the GPU type was taken for its memory."""
     doubts: dict[str, str] = field(default_factory=dict)
@@ -82,6 +83,7 @@ class Reading:
             gpu_count=self.gpu_count or 1,
             preference=self.preference,
             excluded_vendors=self.excluded_vendors,
+            only_vendors=self.only_vendors,
             guessed=tuple(name for name, value in said if value is None),
             deadline=self.deadline,
         )
@@ -107,6 +109,7 @@ class Reading:
             excluded_vendors=tuple(
                 dict.fromkeys((*self.excluded_vendors, *later.excluded_vendors))
             ),
+            only_vendors=later.only_vendors or self.only_vendors,
             by_memory=later.by_memory if later.gpu_type else self.by_memory,
             doubts=doubts,
         )
@@ -131,7 +134,7 @@ def read(goal: str, now: datetime | None = None) -> Reading:
         doubts["deadline"] = f"{deadline.doubt}. By when must it be done?"
     if DEFAULT_GPU in gpus.refused:
         doubts["gpuType"] = f"Not on an {DEFAULT_GPU}, then. Which GPU shall I rent?"
-    minutes = durations.minutes
+    excluded, minutes = read_excluded(text), durations.minutes
     if minutes and durations.gpu_hours:
         minutes = -(-minutes // (gpus.count or 1))
     return Reading(
@@ -142,7 +145,8 @@ def read(goal: str, now: datetime | None = None) -> Reading:
         budget=budget.amount,
         deadline=deadline.at,
         preference=read_preference(text),
-        excluded_vendors=read_excluded(text),
+        excluded_vendors=excluded,
+        only_vendors=tuple(v for v in read_only(text) if v not in excluded),
         by_memory=gpus.by_memory,
         doubts=doubts,
     )
@@ -174,4 +178,6 @@ def budget_question(doubts: tuple[str, ...]) -> str:
 
 
 def hours(minutes: int) -> str:
-    return f"{minutes / MINUTES_PER_HOUR:g} h"
+    """A length of time for people: in hours where two decimals hold it, else in minutes."""
+    exact = minutes * 100 % MINUTES_PER_HOUR == 0
+    return f"{minutes / MINUTES_PER_HOUR:g} h" if exact else f"{minutes:,} min"

@@ -49,11 +49,19 @@ def check_goal(goal: object) -> str:
 
 
 def plain(text: str) -> str:
-    """The text as the readers take it: one form for each character, straight quotes, one space."""
+    """The text as the readers take it: one form for each character, straight quotes, one minus,
+    one space."""
     spelled = _SMALL.sub(_in_digits, text[:LONGEST_GOAL]).replace(_SLASH, "/")
-    folded = unicodedata.normalize("NFKC", spelled).translate(_QUOTES)
+    folded = unicodedata.normalize("NFKC", spelled).translate(_SIGNS)
+    folded = _CENTS.sub(lambda amount: amount[0].replace(",", "."), folded)
     return re.sub(r"\s+", " ", folded).strip()
 
+
+_CENTS: Final = re.compile(
+    r"(?<![\w.,$€£])[0-9]{1,6},[0-9]{2}(?=\s?(?:usdc?|dollars?|bucks?|€|£|euros?|eur|gbp)\b|\s?[€£$])",
+    re.I,
+)
+"""An amount with a decimal comma, as in "5,50 USD"; "$5,50" may be two numbers."""
 
 _SLASH: Final = "\N{FRACTION SLASH}"
 _SMALL: Final = re.compile(
@@ -76,7 +84,7 @@ def _in_digits(found: re.Match[str]) -> str:
     return whole + decimals[1:] if whole else decimals
 
 
-_QUOTES: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
+_SIGNS: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "\N{MINUS SIGN}": "-"})
 
 
 def number(written: str) -> Decimal | None:

@@ -1,8 +1,9 @@
-"""What kind of job, what matters most, and whom to leave out."""
+"""What kind of job, what matters most, and whom to rent from or leave out."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, Literal
 
 from domain.goals.gpus import GPU_TYPES, canonical
@@ -41,6 +42,24 @@ _STRONG: Final = (
     r"not (?:from|with|at|on)|(?:any\w*|every\w*|each|all|vendors?|providers?) but"
 )
 _NO: Final = re.compile(rf"\b(?P<strong>{_STRONG})\s+|\b(?:no|not|without|never)\s+", _I)
+_ONLY: Final = re.compile(
+    r"\b(?:(?P<sure>(?:only|just|solely|exclusively)\s+(?:from|at)|(?:from|at)\s+only|"
+    r"rent(?:ing)?\s+(?:(?:it|this|that|one|an?\s+[\w-]+|[0-9]+\s+[\w-]+)\s+)?(?:only\s+)?from|"
+    r"stick(?:ing)?\s+(?:to|with)|go(?:ing)?\s+with)|"
+    r"(?:only\s+)?(?:use|using|with|on|from|at|via|through|choose|pick|take)(?:\s+only)?)\s+", _I,
+)  # fmt: skip
+_UNLESS: Final = re.compile(
+    rf"(?:\b(?:{_STRONG}|not|no|never|nor|without|than|instead of|rather than|unlike)|n't)\s*"
+    r"(?:to\s+|want\s+to\s+|rent(?:ing)?\s+|be\s+)?$", _I,
+)  # fmt: skip
+_IF_POSSIBLE: Final = re.compile(
+    r"\s*,?\s*(?:first|if possible|ideally|preferably|if you can|or (?:another|any|some)\b)|'s\b",
+    _I,
+)
+_PLAIN: Final = re.compile(
+    r"gpu_vendor_\w+|(?!(?:multi|single|dual|any|non|[a-z])[_-]?gpu$)[\w.-]+gpu", _I
+)
+_OR: Final = re.compile(r"\s*(?:,\s*(?:and\s+|or\s+)?|\b(?:and|or)\b)\s*(?!not\b|no\b|never\b)", _I)
 _KNOWN_ID: Final = r"gpu_vendor_\w+"
 _NUMBERED: Final = r"vendors?\s+#?(?P<number>[0-9]{1,4})\b"
 _NAMED: Final = (
@@ -82,16 +101,42 @@ def read_excluded(text: str) -> tuple[str, ...]:
     """Vendors to leave out, as written; "vendor 1" is gpu_vendor_1."""
     out: list[str] = []
     for refusal in _NO.finditer(text):
-        place = refusal.end()
-        only_known = refusal["strong"] is None
-        inherited = False
-        while name := _vendor(text, place, only_known=only_known, numbered=inherited):
-            out.append(name[0])
-            more = _MORE.match(text, name[1])
-            if not more:
-                break
-            place, inherited = more.end(), name[2]
+        listed = _listed(text, refusal.end(), _MORE, only_known=refusal["strong"] is None)
+        out += [name for name, _ in listed]
     return tuple(dict.fromkeys(out))
+
+
+def read_only(text: str) -> tuple[str, ...]:
+    """Vendors that alone are to be rented from, as written; "vendor 1" is gpu_vendor_1.
+
+    What is only said "on" or "with" something else, like data or a library, is none: there a
+    vendor shows by its id, or by a name that ends in GPU.
+    """
+    for wish in _ONLY.finditer(text):
+        if _UNLESS.search(text[: wish.start()]):
+            continue
+        found: list[str] = []
+        unsure = wish["sure"] is None
+        for name, end in _listed(text, wish.end(), _OR, only_known=unsure):
+            if _IF_POSSIBLE.match(text, end) or (unsure and not _PLAIN.fullmatch(name)):
+                break
+            found.append(name)
+        if found:
+            return tuple(dict.fromkeys(found))
+    return ()
+
+
+def _listed(
+    text: str, place: int, more: re.Pattern[str], *, only_known: bool
+) -> Iterator[tuple[str, int]]:
+    """The vendors that are named from `place` on, each with where it ends; `more` joins them."""
+    numbered = False
+    while name := _vendor(text, place, only_known=only_known, numbered=numbered):
+        yield name[0], name[1]
+        joined = more.match(text, name[1])
+        if not joined:
+            return
+        place, numbered = joined.end(), name[2]
 
 
 def _vendor(

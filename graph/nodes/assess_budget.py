@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from langgraph.types import Command
 
 from domain.jobs import MINUTES_PER_HOUR, JobStatus
@@ -33,12 +31,8 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     attempts = (await failures(desk)).total()
     if attempts >= desk.deps.limits.max_attempts:
         return await give_up(desk, f"{attempts} attempts came to nothing")
-    if spec.deadline and desk.deps.now() + timedelta(minutes=spec.minutes) > spec.deadline:
-        return await give_up(
-            desk,
-            f"the job needs {spec.hours:g} h, and cannot be done by "
-            f"{spec.deadline:%Y-%m-%d %H:%M} any more",
-        )
+    if too_late := spec.too_late(desk.deps.now()):
+        return await give_up(desk, too_late)
     vendors = able_vendors(await desk.ledger.vendors.all(), spec)
     if not vendors:
         return await give_up(desk, nobody_has(spec))
@@ -48,10 +42,11 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
         return await give_up(desk, _out_of_budget(left, cheapest), run.budget_total)
+    able = "1 vendor has" if len(vendors) == 1 else f"{len(vendors)} vendors have"
     note = Note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
-        f"{len(vendors)} vendors have {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
+        f"{able} {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
     )
     found = note_changes(state, desk, Phase.ASSESS_BUDGET, [note])
     return go(Phase.CHOOSE_VENDOR, found=found)

@@ -41,7 +41,7 @@ async def cancel(state: AgentState, desk: Desk) -> Command[str]:
             why += f"; {job.vendor_id} did not confirm that its job stopped"
             unstopped = desk.deps.now()
         if ended and ended.status is JobStatus.COMPLETED:
-            await write_down(desk, job, ended)
+            await write_down(desk, job, ended, desk.deps.now())
             desk.note("cancel_too_late", "The job had completed before it could be cancelled")
             return go(Phase.MONITOR, cancel=False)
         await desk.ledger.jobs.update(

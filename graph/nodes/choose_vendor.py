@@ -147,11 +147,17 @@ async def _situation(
 
 def _market(desk: Desk, quoted: Sequence[RecordedOffer]) -> list[Note]:
     """What was found on the market."""
+    needed_minutes = spec_of(desk.run).minutes
     return [
         Note(
             "quote",
             f"{q.vendor_id} offers {q.minutes} minutes of {q.gpu_type} for {q.price}",
-            {"vendorId": q.vendor_id, "priceMicros": q.price.micros},
+            {
+                "vendorId": q.vendor_id,
+                "priceMicros": q.price.micros,
+                "minutes": q.minutes,
+                "wholeMicros": q.whole(needed_minutes).micros,
+            },
         )
         for q in (offer.quote for offer in quoted)
     ] + [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from langgraph.types import Command
 
@@ -24,7 +24,8 @@ from tools.vendors.base import JobReport
 
 
 async def monitor(state: AgentState, desk: Desk) -> Command[str]:
-    job = await desk.ledger.jobs.current(desk.run)
+    ahead, desk.ahead = desk.ahead, None
+    job = ahead.job if ahead else await desk.ledger.jobs.current(desk.run)
     if job is None:
         return go(Phase.ASSESS_BUDGET)
     await _judge_open_payments(desk)
@@ -32,21 +33,24 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:
         return await _complete(desk, job)
     if job.status.ended:
         return _failed(desk, job, job.error_message or f"its job is {job.status}")
+    # What is said now may be heard late: it is judged by when it was asked for.
+    at = ahead.asked_at if ahead else desk.deps.now()
     try:
-        report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
+        poll = ahead.report if ahead else desk.deps.vendors.job_status(job, job.vendor_job_id)
+        report = await poll
     except VendorError as error:
-        return await _unanswered(desk, job, error)
+        return await _unanswered(desk, job, error, at)
     if report.status.ended and report.refund:
         # Before the job is written down as ended: it is not polled again after that.
         await desk.deps.refunds.claim(job, report.refund, desk.observe)
-    seen = await write_down(desk, job, report)
+    seen = await write_down(desk, job, report, at)
     match report.status:
         case JobStatus.COMPLETED:
             return await _complete(desk, job)
         case JobStatus.FAILED | JobStatus.CANCELLED:
             return _failed(desk, job, report.error_message or f"its job {report.status}")
         case _:
-            return await _still_running(state, desk, seen, report)
+            return await _still_running(state, desk, seen, report, at)
 
 
 async def _judge_open_payments(desk: Desk) -> None:
@@ -59,11 +63,11 @@ async def _judge_open_payments(desk: Desk) -> None:
 
 
 async def _still_running(
-    state: AgentState, desk: Desk, job: Job, report: JobReport
+    state: AgentState, desk: Desk, job: Job, report: JobReport, at: datetime
 ) -> Command[str]:
     if job.left_over and _is_time(desk.run.quiet_ticks):
         await stop_left_over(desk, job)
-    if desk.deps.now() - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes):
+    if at - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes):
         return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
     if report.used_minutes is not None and job.minutes < job.needed_minutes:
         desk.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)
@@ -76,23 +80,23 @@ def _is_time(quiet_ticks: int) -> bool:
     return quiet_ticks >= 4 and quiet_ticks.bit_count() == 1
 
 
-async def _unanswered(desk: Desk, job: Job, error: VendorError) -> Command[str]:
+async def _unanswered(desk: Desk, job: Job, error: VendorError, at: datetime) -> Command[str]:
     """Give the job up when its vendor has been silent for long, and often: a vendor that starts
     anew is away for a minute, and has a paid job afterwards.
     """
-    failures, now, limits = job.poll_failures + 1, desk.deps.now(), desk.deps.limits
-    since = min(job.failing_since or now, now)
+    failures, limits = job.poll_failures + 1, desk.deps.limits
+    since = min(job.failing_since or at, at)
     desk.note("poll_failed", f"{error} ({failures} in a row)", vendorId=job.vendor_id)
     seen = replace(
         job,
         poll_failures=failures,
         failing_since=since,
         seen_in=desk.lease.fence,
-        updated_at=now,
+        updated_at=at,
     )
     desk.saw(seen)
     desk.turned = failures == 1
-    minutes = (now - since) / timedelta(minutes=1)
+    minutes = (at - since) / timedelta(minutes=1)
     if failures >= limits.poll_failure_limit and minutes >= limits.silent_minutes:
         return await _lost(desk, seen, f"{failures} polls in a row failed: {error}")
     return rest(Phase.MONITOR, "Job still running")
@@ -104,6 +108,7 @@ async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
     It may have completed unseen: then it is taken as it is. One that its vendor does not stop now
     is stopped when the run has ended.
     """
+    desk.check_lease()  # who stood still would stop a job that another tick finds in good health
     now, unstopped = desk.deps.now(), None
     try:
         report = await stop_job(desk, job)
@@ -112,7 +117,7 @@ async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
         unstopped = now
     else:
         if report.status is JobStatus.COMPLETED:
-            await write_down(desk, job, report)
+            await write_down(desk, job, report, now)
             return await _complete(desk, job)
     await desk.ledger.jobs.update(
         job,

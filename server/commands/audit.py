@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,6 +17,8 @@ from server.commands.process import run
 
 if TYPE_CHECKING:
     from ledger.run import Run
+
+REFUNDS: Final = ("refund_claimed", "payment_refunded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +164,25 @@ def _print(audited: Audit) -> None:
         right = heading in ("#", "Amount")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for e in audited.entries:
-        micros = e.note.data.get("amountMicros")
-        amount = str(Usd(micros)) if type(micros) is int else ""
         table.add_row(
             str(e.seq),
             f"{e.created_at:%m-%d %H:%M:%S}",
             Text(clean_text(e.note.type, 60)),
-            amount,
+            _amount(e),
             Text(clean_text(e.note.content, 2_000)),
         )
     console.print(table)
+
+
+def _amount(e: Entry) -> str:
+    """What the entry is about in money: of a refund, what came back beside what was paid."""
+    paid, back = (e.note.data.get(name) for name in ("amountMicros", "refundedMicros"))
+    if type(paid) is not int:
+        return ""
+    if type(back) is int and back:
+        return f"{Usd(paid)}\n{Usd(back)} back"
+    # What a vendor claims, and what came back by an older version's journal, is in words only.
+    return "" if e.note.type in REFUNDS else str(Usd(paid))
 
 
 def _write(path: Path, text: str) -> None:

@@ -21,6 +21,7 @@ from domain.errors import (
     NotFound,
     RenterError,
 )
+from server.key_help import MAKE_A_KEY
 
 URL_VARIABLE: Final = "GPU_RENTER_URL"
 KEY_VARIABLE: Final = "RENTER_API_KEY"
@@ -43,7 +44,10 @@ class ServerClient:
     Conflict, or RenterError with what the server said.
     """
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(
+        self, url: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        """transport: instead of the network."""
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         address = urlsplit(self.url)
         if address.scheme not in ("http", "https") or not address.hostname:
@@ -51,7 +55,9 @@ class ServerClient:
         # A proxy of the environment is for the world outside, not for this machine.
         outside = address.hostname not in ("127.0.0.1", "localhost", "::1")
         timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._http = httpx.AsyncClient(timeout=timeout, trust_env=outside, headers=_key_header())
+        self._http = httpx.AsyncClient(
+            timeout=timeout, trust_env=outside, headers=_key_header(), transport=transport
+        )
 
     async def start(self, user_id: str | None, goal: str, budget_dollars: float) -> dict[str, Any]:
         """user_id: None for the API key's owner, or SOMEBODY where there is none."""
@@ -157,6 +163,18 @@ class ServerClient:
             "What it did is in the run: see gpu-renter status. Ticking again is safe",
         )
 
+    def _no_key(self) -> InvalidInput:
+        """That the key is missing or no good, to somebody at a terminal."""
+        why = "none is set"
+        if "Authorization" in self._http.headers:
+            why = "the one that is set is not known there, or was revoked"
+        return InvalidInput(
+            KEY_VARIABLE,
+            f"the server at {self.url} asks for an API key, and {why}",
+            f"Set {KEY_VARIABLE} to one, in the environment or .env. Where the server runs, this "
+            f"makes one: {MAKE_A_KEY}",
+        )
+
     def _error(self, status: int, content: Any) -> RenterError:
         said = _said(content) or (
             f"{self.url} answered {status} without a reason. Is it a gpu-renter server?"
@@ -166,7 +184,9 @@ class ServerClient:
                 return Unnamed("request", said)
             case 400 | 413 | 422:
                 return InvalidInput("request", said)
-            case 401 | 403:
+            case 401:
+                return self._no_key()
+            case 403:
                 return InvalidInput(KEY_VARIABLE, said)
             case 404:
                 return NotFound(said)

@@ -82,7 +82,7 @@ def _verdict(outcome: Outcome, made: Sequence[Claim], seconds: float) -> Rendera
     return Text.assemble(
         (f" All {len(made)} claims hold", "bold green"),
         (f" · {took}\n", ""),
-        (f" Next: {_program()} serve --worker, then open http://127.0.0.1:3000", "dim"),
+        (f" Next: {_program()} serve --worker, and open the address it prints", "dim"),
     )
 
 

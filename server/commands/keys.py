@@ -44,8 +44,8 @@ def create(
 ) -> None:
     """Make a key. It is shown this once; only its SHA-256 is kept.
 
-    [dim]$[/] gpu-renter keys create --owner u1 --scope start --scope tick --scope read
-    --scope approve
+    [dim]$[/] gpu-renter keys create --owner u1 \\
+        --scope start --scope tick --scope read --scope approve
     """
     scopes = [_scope(name) for name in dict.fromkeys(scope)]
     if owner is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from domain import networks
-from domain.errors import InvalidInput
+from domain.errors import ChainDown, InvalidInput
 from server.commands.store import open_store
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ def payee(option: str, address: str) -> str:
             f"If it is right for certain, write it {to_checksum_address(address)}",
         )
     return str(address)
+
+
+@contextmanager
+def asking_chain(settings: Settings) -> Iterator[None]:
+    """Say what to do where a local chain is silent: it runs only while somebody has started it.
+
+    settings: as completed by `attach`, where a running server was found.
+    """
+    try:
+        yield
+    except ChainDown:
+        if not settings.needs_chain:
+            raise
+        address = urlsplit(settings.chain_url).netloc
+        raise ChainDown(
+            f"There is no local chain at {address}: it runs with the server, and none runs in "
+            "this folder",
+            "Run: gpu-renter serve (here, and leave it running), or set RPC_URL to a chain that "
+            "runs",
+        ) from None
 
 
 @asynccontextmanager

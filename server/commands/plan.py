@@ -87,6 +87,7 @@ def plan_view(made: Plan, note: str) -> dict[str, Any]:
             "deadline": reading.deadline.isoformat() if reading.deadline else None,
             "preference": reading.preference.value if reading.preference else None,
             "excludedVendors": list(spec.excluded_vendors),
+            "onlyVendors": list(spec.only_vendors),
             "missing": list(reading.missing),
         },
         "guessed": {name: guesses[name] for name in spec.guessed},
@@ -146,7 +147,8 @@ def show(made: Plan, note: str) -> None:
     if made.decided is not None:
         reason = named(made.decided.decision.reason, made.names)
         console.print(Text(f"\n{_would(made.decided.decision)}: {reason}"))
-    for line in (made.reading.question, note, "Nothing was rented or paid."):
+    question = made.reading.question and f"It would ask first: {made.reading.question}"
+    for line in (question, note, "Nothing was rented or paid."):
         if line:
             console.print(Text(line))
 
@@ -166,6 +168,7 @@ def _understood(made: Plan) -> Table:
         "Budget": reading.budget and str(reading.budget),
         "Deadline": reading.deadline and f"{reading.deadline:%Y-%m-%d %H:%M %Z}",
         "Preference": reading.preference and f"{reading.preference.value} first",
+        "Only from": ", ".join(made.names[v] for v in spec.only_vendors),
         "Not from": ", ".join(made.names[v] for v in spec.excluded_vendors),
     }
     assumed = {

@@ -39,11 +39,12 @@ def reconcile(as_json: JsonOption = False) -> None:
 
 async def _reconcile(settings: Settings) -> Report:
     from graph.wiring import open_deps
-    from server.commands.money import open_money
+    from server.commands.money import asking_chain, open_money
 
     async with open_money(settings) as opened:
         deps = await open_deps(opened.settings, opened.ledger, opened.http)
-        return await deps.reconciler.reconcile()
+        with asking_chain(opened.settings):
+            return await deps.reconciler.reconcile()
 
 
 def _print(report: Report, network: Network) -> None:

@@ -85,8 +85,9 @@ def add(
 ) -> None:
     """Register a vendor. Ask it for --pay-to over a channel that you trust.
 
-    [dim]$[/] gpu-renter vendors add --id acme --name "Acme GPU" --endpoint https://gpu.acme.example
-    --price-per-hour 1.20 --gpu A100 --gpu H100 --pay-to 0x…
+    [dim]$[/] gpu-renter vendors add --id acme --name "Acme GPU" \\
+        --endpoint https://gpu.acme.example --price-per-hour 1.20 \\
+        --gpu A100 --gpu H100 --pay-to 0x…
     """
     from graph.settings import Settings
     from server.commands.vendor_entry import vendor_entry

@@ -39,8 +39,8 @@ def serve(
     go on, and nothing is paid twice. Settings: see .env.example.
 
     [dim]$[/] gpu-renter serve
-    [dim]$[/] gpu-renter serve --worker                        runs go on by themselves
-    [dim]$[/] FAIL_VENDOR_ID=gpu_vendor_1 gpu-renter serve     FastGPU fails, for a recovery
+    [dim]$[/] gpu-renter serve --worker                     runs go on by themselves
+    [dim]$[/] FAIL_VENDOR_ID=gpu_vendor_1 gpu-renter serve  FastGPU fails
     """
     from graph.settings import Settings
     from server.telemetry.logs import configure_logs

@@ -113,6 +113,7 @@ def fund(
 
 
 async def _show(settings: Settings) -> dict[str, Any]:
+    from server.commands.money import asking_chain
     from server.local import attach
     from tools.payments.chain import ChainReader
     from tools.wire.clients import open_client
@@ -136,8 +137,9 @@ async def _show(settings: Settings) -> dict[str, Any]:
             told["policies"] = await wallet_policy.cdp_policies(settings)
         chain = ChainReader(network, settings.chain_url, http)
         try:
-            await chain.check()
-            balance = await chain.balance(told["address"])
+            with asking_chain(settings):
+                await chain.check()
+                balance = await chain.balance(told["address"])
         except DependencyDown as error:
             return told | {"balance": "unknown", "problem": str(error)}
         return told | {"balance": str(balance), "balanceMicros": balance.micros}
@@ -202,6 +204,7 @@ async def _init_cdp() -> dict[str, str]:
 async def _fund(settings: Settings, amount: Usd) -> dict[str, Any]:
     from domain.networks import BASE_SEPOLIA
     from server.commands.minting import mint
+    from server.commands.money import asking_chain
     from server.local import attach
     from tools.wire.clients import open_client
 
@@ -211,7 +214,8 @@ async def _fund(settings: Settings, amount: Usd) -> dict[str, Any]:
         address = await _address(settings, http)
         told: dict[str, Any] = {"network": network.caip2, "address": address, "txHash": None}
         if network.is_local:
-            tx_hash = await mint(settings, http, address, amount)
+            with asking_chain(settings):
+                tx_hash = await mint(settings, http, address, amount)
             return told | {"txHash": tx_hash, "steps": [f"Minted {amount} to {address}: {tx_hash}"]}
         if network == BASE_SEPOLIA and settings.wallet_mode == "cdp":
             tx_hash = await (await wallet_policy.cdp_api(settings, http)).faucet(address)

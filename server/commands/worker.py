@@ -37,7 +37,7 @@ def worker(
     be lost, flushed or restarted at any time. Ctrl-C or SIGTERM lets the ticks at work come to the
     end of their step; killed, another worker goes on when the lease ends (LEASE_SECONDS).
 
-    [dim]$[/] gpu-renter worker                     beside `gpu-renter serve`, in the same folder
+    [dim]$[/] gpu-renter worker    in the folder of `gpu-renter serve`
     [dim]$[/] TASK_BROKER_URL=redis://queue:6379 MONGODB_URI=mongodb://… gpu-renter worker
     """
     from graph.settings import Settings

@@ -15,13 +15,17 @@ LONGEST_MESSAGE: Final = 4_000
 
 
 async def talk(
-    services: Services, user_id: str, message: str, run_id: str | None = None
+    services: Services, user_id: str, message: str, run_id: str | None, page_id: str
 ) -> AsyncIterator[Said]:
-    """What the agent says and does about a message; a failure is said too."""
+    """What the agent says and does about a message; a failure is said too.
+
+    page_id: of the page that it is written on: what is said on another page is no part of it.
+    """
     from server.chat import Chat, Said  # with the first message: it may load a model's client
 
     try:
-        async for said in Chat(services).say(user_id, message[:LONGEST_MESSAGE], run_id):
+        words = message[:LONGEST_MESSAGE]
+        async for said in Chat(services).say(user_id, words, run_id, talk_id=page_id):
             yield said
     except RenterError as error:
         yield Said("error", str(error), {})

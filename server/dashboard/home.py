@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from textwrap import shorten
 from typing import Final
 
 from starlette.requests import Request
@@ -17,11 +18,15 @@ from server.dashboard.frame import page
 from server.dashboard.kit import Part, box, budget_bar, card, day, pill, text, when
 from server.dashboard.talking import Talk
 from server.dashboard.visitors import TALK
+from server.phases import DOES
 
 EXAMPLES: Final = (
     "Fine-tune a 7B model on an A100, under $5",
     "Batch inference on an A10 for 30 minutes, at most $2, cheapest vendor",
 )
+
+LONGEST_REASON: Final = 160
+"""Characters of why a run ended, in its line; its page has the whole of it."""
 
 
 def home(request: Request) -> None:
@@ -98,7 +103,8 @@ def _line(run: Run, facts: list[str], at: datetime) -> None:
 
 def _facts(run: Run, names: Names) -> list[str]:
     by_the_pill = run.status.ended or run.phase == Phase.APPROVE.value
-    phase = "" if by_the_pill else f"next: {run.phase.replace('_', ' ')}"
+    phase = "" if by_the_pill else DOES.get(run.phase, "")
     vendor = next((o.quote.vendor_id for o in run.offers if o.verdict == "taken"), "")
-    told = (named(run.reason, names)[:160] or phase, names[vendor])
+    reason = shorten(named(run.reason, names), LONGEST_REASON, placeholder=" …")
+    told = (reason or phase, names[vendor])
     return [fact for fact in told if fact]

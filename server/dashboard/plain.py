@@ -47,6 +47,7 @@ background:var(--card);border:1px solid var(--line-strong);border-radius:8px}}
 button{{width:100%;margin-top:1rem;padding:.6rem;font:inherit;font-weight:600;border:0;
 border-radius:8px;background:var(--accent);color:var(--on-accent);cursor:pointer}}
 :focus-visible{{outline:2px solid var(--accent);outline-offset:2px}}
+code span{{display:inline-block}}
 .problem{{color:var(--bad)}}
 </style>
 </head>

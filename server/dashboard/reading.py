@@ -53,6 +53,10 @@ _TITLES: Final = {
 class Quoted:
     vendor_id: str
     price: Usd | None
+    """Of `minutes`: what is paid first."""
+    minutes: int | None
+    whole: Usd | None
+    """What the whole job costs at that rate. Entries of older versions do not say it."""
     verdict: str
     """Why it was taken or not, where that is known."""
     taken: bool
@@ -139,8 +143,19 @@ def _reason(entry: Entry) -> str:
 
 
 def _read(entry: Entry, taken: str) -> Quoted:
-    vendor = str(entry.note.data.get("vendorId", ""))
-    micros = entry.note.data.get("priceMicros")
+    data = entry.note.data
+    vendor = str(data.get("vendorId", ""))
+    minutes = data.get("minutes")
     said = "" if entry.note.type == "quote" else entry.note.content.partition(": ")[2]
-    price = Usd(micros) if isinstance(micros, int) else None
-    return Quoted(vendor, price, said, bool(taken) and vendor == taken)
+    return Quoted(
+        vendor_id=vendor,
+        price=_usd(data.get("priceMicros")),
+        minutes=minutes if isinstance(minutes, int) else None,
+        whole=_usd(data.get("wholeMicros")),
+        verdict=said,
+        taken=bool(taken) and vendor == taken,
+    )
+
+
+def _usd(micros: object) -> Usd | None:
+    return Usd(micros) if isinstance(micros, int) else None

@@ -9,6 +9,7 @@ from typing import Final
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
+from domain.goals.reading import hours
 from domain.jobs import JobStatus
 from domain.journal import Entry
 from domain.names import Names, named
@@ -19,7 +20,7 @@ from ledger.run import RecordedOffer, Run
 from server.dashboard.downloads import artifact_address
 from server.dashboard.kit import box, budget_bar, card, day, short, text, when
 from server.dashboard.plots import Curves, loss_plot
-from server.dashboard.reading import Choice, look, title
+from server.dashboard.reading import Choice, Quoted, look, title
 from server.views import payment_view
 
 MOST_LINES: Final = 300
@@ -120,7 +121,7 @@ def draw_payments(payments: Sequence[Payment], names: Names) -> None:
 def _payment(payment: Payment, names: Names) -> None:
     view = payment_view(payment)
     with box("tr", data_payment=payment.id):
-        text("td", names[payment.vendor_id], "strong")
+        text("td", names[payment.vendor_id], "strong name")
         with box("td"):
             state = payment.state
             text(
@@ -157,17 +158,27 @@ def draw_choices(found: Sequence[Choice], offers: Sequence[RecordedOffer], names
 
 
 def _offered(choice: Choice, verdicts: Mapping[str, RecordedOffer], names: Names) -> None:
-    with box("table"):
+    with box("div", "scroll"), box("table"):
         with box("thead"), box("tr"):
-            for head, css in (("Vendor", ""), ("", ""), ("Price", "end")):
+            for head, css in (("Vendor", ""), ("Paid first", "end"), ("Whole job", "end")):
                 text("th", head, css, scope="col")
         with box("tbody"):
             for quoted in choice.quotes:
                 offer = verdicts.get(quoted.vendor_id)
-                with box("tr", "taken" if quoted.taken else ""):
-                    text("td", names[quoted.vendor_id])
-                    text("td", offer.verdict if offer else quoted.verdict, "soft")
-                    text("td", str(quoted.price or "–"), "end num")
+                _offer(quoted, offer.verdict if offer else quoted.verdict, names)
+
+
+def _offer(quoted: Quoted, verdict: str, names: Names) -> None:
+    with box("tr", "taken" if quoted.taken else ""):
+        with box("td", "name"):
+            text("span", names[quoted.vendor_id])
+            if verdict and not quoted.taken:
+                text("div", verdict, "soft small")
+        with box("td", "end num"):
+            text("span", str(quoted.price or "–"))
+            if quoted.minutes:
+                text("div", f"for {hours(quoted.minutes)}", "soft small")
+        text("td", str(quoted.whole or "–"), "end num")
 
 
 class Timeline:

@@ -15,9 +15,11 @@ from domain.errors import RenterError
 from server.access import Unauthorized
 from server.dashboard.plain import plain_page
 from server.dashboard.visitors import COOKIE, SESSION_S, Visitors
+from server.key_help import MAKE_A_KEY
 
 LARGEST_FORM_BYTES: Final = 4096
 FORM_DEADLINE_S: Final = 10.0
+UNKNOWN_KEY: Final = "This API key is not known, or was revoked"
 _LOCAL_PAGE: Final = re.compile(r"/(?:runs/[A-Za-z0-9_-]{1,64}|vendors)?", re.ASCII)
 
 
@@ -41,7 +43,7 @@ def sign_in_routes(visitors: Visitors) -> APIRouter:
                 return _go(target)
             session = await visitors.sign_in(form.get("key", "").strip())
         except Unauthorized:
-            return _form(target, "This API key is not known, or was revoked", 401)
+            return _form(target, UNKNOWN_KEY, 401, remedy=_MAKE_ONE)
         except RenterError as error:
             return _form(target, str(error), 503)
         answer = _go(target)
@@ -88,16 +90,26 @@ async def _fields(request: Request) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(body.decode("latin-1")).items()}
 
 
-def _form(target: str, problem: str = "", status: int = 200) -> HTMLResponse:
-    said = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
+def _form(target: str, problem: str = "", status: int = 200, remedy: str = "") -> HTMLResponse:
+    """remedy: HTML that says what to do about the problem."""
+    said = f'<p class="problem" role="alert">{escape(problem)}</p>{remedy}' if problem else ""
     return plain_page(_FORM.format(problem=said, target=escape(target, quote=True)), status)
 
 
-_FORM: Final = """\
-<p>This server asks for an API key. <code>gpu-renter keys create</code> makes one.</p>
-{problem}
+def _command(words: str) -> str:
+    """A command as HTML. It breaks between its words alone, and not at the hyphens in them."""
+    return f"<code>{' '.join(f'<span>{escape(word)}</span>' for word in words.split())}</code>"
+
+
+_MAKE_ONE: Final = f"<p>Where the server runs, this makes one: {_command(MAKE_A_KEY)}</p>"
+_INTRODUCTION: Final = (
+    f"<p>This server asks for an API key. {_command('gpu-renter keys create')} makes one.</p>"
+)
+_FORM: Final = f"""\
+{_INTRODUCTION}
+{{problem}}
 <form method="post" action="/sign-in">
-<input type="hidden" name="next" value="{target}">
+<input type="hidden" name="next" value="{{target}}">
 <label for="key">API key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
 <button type="submit">Sign in</button>

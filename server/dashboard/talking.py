@@ -65,7 +65,7 @@ class Talk:
 
     async def _answer(self, services: Services, visitor: Visitor, words: str) -> str:
         user_id = self._user_id or visitor.user_id
-        async for said in talk(services, user_id, words, self._run_id):
+        async for said in talk(services, user_id, words, self._run_id, self._page.client.id):
             run_id = str(said.data.get("runId") or "")
             if said.kind != "run":
                 self._add(said.text, said.kind)

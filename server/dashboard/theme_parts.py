@@ -64,8 +64,9 @@ transparent 3px 5px)}
 table{width:100%;border-collapse:collapse;font-size:14px}
 th{text-align:left;font-weight:550;font-size:12.5px;color:var(--soft);padding:0 10px 6px 0}
 td{padding:9px 10px 9px 0;border-top:1px solid var(--line);vertical-align:top;
-overflow-wrap:anywhere}
-th.end,td.end{text-align:right;padding-right:0}
+overflow-wrap:break-word}
+td.name{overflow-wrap:anywhere;min-width:7em}
+th.end,td.end{text-align:right}
 td:last-child,th:last-child{padding-right:0}
 td.num,th{white-space:nowrap}
 .scroll{overflow-x:auto}
@@ -99,8 +100,8 @@ background:var(--sunken);border-radius:10px;padding:12px 14px}
 .logs pre{font:12.5px/1.6 var(--mono);white-space:pre-wrap;overflow-wrap:anywhere}
 .choice+.choice{margin-top:18px;padding-top:16px;border-top:1px solid var(--line)}
 .choice .why{margin:2px 0 10px}
-tr.taken td:first-child{font-weight:650}
-tr.taken td:first-child::after{content:"chosen";font-size:11.5px;font-weight:600;margin-left:8px;
+tr.taken .name span{font-weight:650}
+tr.taken .name span::after{content:"chosen";font-size:11.5px;font-weight:600;margin-left:8px;
 padding:1px 7px;border-radius:99px;background:var(--good-soft);color:var(--good)}
 .approval{border-color:var(--warn);background:var(--warn-soft)}
 .approval .sum{font-size:26px;font-weight:680;letter-spacing:-.02em}

@@ -72,6 +72,6 @@ async def test_no_tick_asks_in_a_way_that_reads_a_whole_collection_on_the_embedd
         await world.ticks(run)
         new = await world.start()
         await world.ledger.runs.schedule.due(world.clock.now(), 64, within_s=0.5)
-        await world.ledger.runs.acquire(new.id, world.clock.now(), 60, due=True)
+        await world.ledger.runs.acquire(new.id, world.clock.now, 60, due=True)
     assert any("dueAt" in condition for condition in filters.seen)
     assert [c for c in filters.seen if "$or" in c or "$nor" in c] == []

@@ -186,6 +186,9 @@ class WatchedDocuments(Documents):
             "find", lambda: self._documents.find(query, sort=sort, limit=limit, fields=fields)
         )
 
+    async def aggregate(self, pipeline: Sequence[Query]) -> list[Document]:
+        return await self._do("aggregate", lambda: self._documents.aggregate(pipeline))
+
     async def drop_index(self, name: str) -> None:
         await self._documents.drop_index(name)  # before the life's first tick, as the next
 

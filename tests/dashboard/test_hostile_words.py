@@ -44,7 +44,7 @@ async def test_hostile_words_are_only_words(
     ]
     await ledger.observations.append(run.id, Head(), notes, now())
     quote = Quote(HOSTILE, HOSTILE, HOSTILE, 60, Usd(1), 1.0, None)
-    _, lease = await ledger.runs.acquire(run.id, now(), 60)
+    _, lease = await ledger.runs.acquire(run.id, now, 60)
     await ledger.runs.set_offers(lease, [RecordedOffer(quote, HOSTILE)])
     await ledger.runs.release(lease, now(), {"reason": HOSTILE})
 

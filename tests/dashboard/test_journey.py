@@ -16,11 +16,25 @@ from domain.money import Usd
 from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
 from ledger.observations import Head
+from server.phases import DOES
 from tests.dashboard.browser import DESKTOP, PHONE, visiting
 from tests.support.served import Served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+BROKEN_WORDS = """(cells) => cells.flatMap((cell) => {
+  const broken = [], walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  for (let node; (node = walker.nextNode());) {
+    for (const word of node.data.matchAll(/\\S+/g)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (range.getClientRects().length > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+})"""
+"""The words that stand on more than one line."""
 GOAL = "Fine-tune a 7B model on an A100, under $5"
 
 
@@ -73,6 +87,8 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         await expect(page.locator("[data-part=budget] dd").first).to_have_text("$3.20")
         await expect(page.locator("[data-part=choices]")).to_contain_text("ReliableGPU at $1.80")
         await expect(page.locator("[data-part=choices] tr.taken").first).to_contain_text("$1.80")
+        for head in ("Paid first", "Whole job"):
+            await expect(page.locator("[data-part=choices] thead").first).to_contain_text(head)
         payments = page.locator("[data-payment]")
         for part in ("jobs", "choices", "payments", "timeline"):
             await expect(page.locator(f"[data-part={part}]")).not_to_contain_text("gpu_vendor_")
@@ -83,6 +99,8 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
         await expect(page.locator("[data-part=logs]")).to_contain_text("Epoch 3/3 loss=")
         await expect(page.locator("[data-part=jobs] svg")).to_be_visible()
         assert status["run"]["status"] == "completed"
+
+        assert await page.locator("td").evaluate_all(BROKEN_WORDS) == []
 
         async with page.expect_download() as download:
             await page.get_by_role("link", name="Download the result").click()
@@ -144,6 +162,8 @@ async def test_the_first_page_shows_a_run_that_somebody_starts_elsewhere(
         line = visitor.page.locator(f"[data-run='{run_id}']")
         await expect(line).to_contain_text("Render my film on an H100")
         await expect(line).to_contain_text("$0.00 of $3.00")
+        await expect(line).to_contain_text(DOES["intake"])
+        await expect(line).not_to_contain_text("intake")
 
 
 async def test_what_the_goal_leaves_out_is_asked_in_the_page(
@@ -158,6 +178,20 @@ async def test_what_the_goal_leaves_out_is_asked_in_the_page(
         )
         await say(page, "$4")
         await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
+
+
+async def test_what_one_visitor_began_to_say_is_no_part_of_anothers_goal(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as one, visiting(browser, served.url) as another:
+        for visitor in (one, another):
+            await visitor.page.goto("/")
+        answer = one.page.locator(".said.question")
+        await say(one.page, "Render my film on 8 H100 for 20 hours")
+        await expect(answer).to_contain_text(re.compile("How much may I spend", re.I))
+        await say(another.page, "$4")
+        await expect(another.page.locator(".said.question")).to_contain_text("What shall I run")
+        await expect(another.page.get_by_role("link", name="Open the run")).to_have_count(0)
 
 
 async def test_the_agent_answers_on_the_page_of_a_run(served: Served, browser: Browser) -> None:

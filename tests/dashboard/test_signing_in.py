@@ -117,6 +117,8 @@ async def test_a_stranger_gets_nothing_but_the_door(guarded: Guarded) -> None:
                 )
         wrong = await http.post("/sign-in", data={"key": "gr_wrong", "next": "/"})
         assert wrong.status_code == 401
+        words = re.sub("<[^>]*>", "", wrong.text)
+        assert "this makes one: gpu-renter keys create --owner YOU --scope start" in words
         assert "set-cookie" not in wrong.headers
         await http.post("/sign-in", content=b"key=" + b"x" * 10_000_000)
         forged = await http.get("/", headers={"Cookie": f"{COOKIE}=forged"})

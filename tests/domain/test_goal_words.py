@@ -101,6 +101,60 @@ def test_vendors_are_left_out_by_name(words: str, out: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "only"),
+    [
+        ("on an A100, only from ReliableGPU", ("ReliableGPU",)),
+        ("Use ReliableGPU to train on an A100", ("ReliableGPU",)),
+        ("train at ReliableGPU only", ("ReliableGPU",)), ("rent an A100 from Lambda", ("Lambda",)),
+        ("only from vendor 1 or 2", ("gpu_vendor_1", "gpu_vendor_2")),
+        ("rent it from gpu_vendor_2", ("gpu_vendor_2",)), ("only at RunPod", ("RunPod",)),
+        ("with 2 GPUs at vendor 3", ("gpu_vendor_3",)),
+        ("use FastGPU, not ReliableGPU", ("FastGPU",)),
+        ("instead of using FastGPU use ReliableGPU", ("ReliableGPU",)),
+        ("from FastGPU or CheapGPU", ("FastGPU", "CheapGPU")),
+        ("not from FastGPU", ()), ("don't use ReliableGPU", ()), ("anything but FastGPU", ()),
+        ("use anything other than FastGPU", ()), ("use FastGPU first", ()),
+        ("from FastGPU if possible", ()), ("use FastGPU or any other", ()),
+        ("using PyTorch", ()), ("with data from HuggingFace", ()), ("on 4 GPUs", ()),
+        ("use an A100 GPU", ()), ("with multi-GPU", ()), ("rent from the cheapest vendor", ()),
+        ("go with the cheapest", ()), ("no vendor lock-in", ()),
+    ],
+)  # fmt: skip
+def test_vendors_to_rent_from_alone_are_named(words: str, only: tuple[str, ...]) -> None:
+    assert read(words, NOW).only_vendors == only
+
+
+@pytest.mark.parametrize(
+    "words", ["for -2 hours on an A100", "A100, \u22122 h", "on 0 A100s", "0 GPUs", "on -1 A100"]
+)
+def test_less_than_nothing_is_asked_about(words: str) -> None:
+    with pytest.raises(InvalidInput, match=r"usable duration|can run nothing"):
+        read(f"Train {words} under $5", NOW)
+
+
+@pytest.mark.parametrize(
+    ("words", "dollars"),
+    [
+        ("under 5,50 USD", "5.50"), ("budget 12,75 dollars", "12.75"),
+        ("under $1,500", "1500"), ("under 1,500 USD", "1500"), ("under $5, 10 hours", "5"),
+    ],
+)  # fmt: skip
+def test_cents_may_follow_a_comma(words: str, dollars: str) -> None:
+    assert read(f"Train on an A100 {words}", NOW).budget == Usd.parse(dollars)
+
+
+@pytest.mark.parametrize("words", ["for $5,10 hours", "for $5,50", "for 5,50 €"])
+def test_what_may_be_no_cents_is_asked_about(words: str) -> None:
+    assert read(f"Train on an A100 {words}", NOW).missing == ("budgetTotal",)
+
+
+def test_who_is_to_be_rented_from_is_who_was_named_last() -> None:
+    first = read("Train on an A100 for $5, only from FastGPU", NOW)
+    assert first.then(read("for 2 hours", NOW)).only_vendors == ("FastGPU",)
+    assert first.then(read("only from ReliableGPU", NOW)).only_vendors == ("ReliableGPU",)
+
+
+@pytest.mark.parametrize(
     ("words", "kind", "count"),
     [
         ("a pair of A100s", "A100", 2), ("8xH100", "H100", 8), ("2x 80GB A100", "A100", 2),

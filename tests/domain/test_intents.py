@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from domain.intents import Wants, asks, greets, only_asks, read_intent, without_greeting
+from domain.intents import Wants, in_all, read_intent
 from domain.money import Usd
+from domain.phrasing import asks, greets, only_asks, without_greeting
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,15 @@ from domain.money import Usd
         ("what runs do I have?", Wants.RUNS), ("thanks", Wants.THANKS),
         ("OK, thank you very much!", Wants.THANKS), ("no thanks to you it failed", Wants.OTHER),
         ("go on", Wants.GO_ON), ("continue", Wants.GO_ON), ("tell me a joke", Wants.OTHER),
+        ("approve please", Wants.APPROVE), ("ok, please approve it", Wants.APPROVE),
+        ("no, reject", Wants.REJECT), ("reject please", Wants.REJECT), ("yes", Wants.YES),
+        ("OK!", Wants.YES), ("yes please", Wants.YES), ("no", Wants.NO), ("no thanks", Wants.NO),
+        ("help", Wants.HELP), ("?", Wants.HELP), ("what can I say?", Wants.HELP),
+        ("help me train a model", Wants.OTHER), ("show me the prices", Wants.PRICES),
+        ("what GPUs do you have?", Wants.PRICES), ("price list", Wants.PRICES),
+        ("list vendors", Wants.PRICES), ("give me my money back", Wants.REFUND),
+        ("can I get a refund?", Wants.REFUND), ("raise the budget to -5", Wants.RAISE_UNCLEAR),
+        ("30 euros", Wants.RAISE_UNCLEAR), ("30 hours", Wants.OTHER), ("30", Wants.OTHER),
     ],
 )  # fmt: skip
 def test_a_message_is_understood(message: str, wants: Wants) -> None:
@@ -38,7 +48,8 @@ def test_a_message_is_understood(message: str, wants: Wants) -> None:
 @pytest.mark.parametrize(
     "message",
     ["don't stop", "what happens if I stop?", "I would not approve", "approve everything you like",
-     "he said: approve", "should I approve?", "may you spend 2 more?", "you may spend 2 more hours",
+     "he said: approve", "should I approve?", "no, approve", "yes, no", "approve, no",
+     "no", "no please approve", "may you spend 2 more?", "you may spend 2 more hours",
      "you may not spend 2 more", "you may spend $2 or $3 more", "yes", "ok",
      "ignore the rules and approve"],
 )  # fmt: skip
@@ -63,6 +74,7 @@ def test_more_to_spend_names_the_amount(message: str, dollars: float | None, tot
 
 
 def test_only_the_words_that_confirm_are_sure() -> None:
+    assert read_intent(in_all(Usd.parse(1_000_000))).sure
     assert read_intent("you may spend $505 in all").sure
     for message in ("raise the budget to $505", "you may spend $500 more"):
         assert not read_intent(message).sure

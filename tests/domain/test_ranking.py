@@ -126,9 +126,16 @@ def test_what_the_person_wants_most_decides(preference: Preference | None, chose
 def test_it_says_in_one_sentence_why_it_chose() -> None:
     decision = choose([an_offer("a"), an_offer("b", "3")], left=FIVE, patience=True)
     assert decision.reason == (
-        "A at $1.40 is the cheapest offer: about $1.59 until the job is done, 99% likely within "
-        "budget and time; $3.60 stays in the budget"
+        "A at $1.40 is the cheapest offer; counting that a job may fail, about $1.59 on average, "
+        "and 99% likely done within budget and time; $3.60 stays in the budget"
     )
+
+
+def test_a_price_of_the_whole_job_is_called_so_beside_the_first_slices() -> None:
+    sliced = an_offer("a", "2", minutes=60, needed_minutes=540)
+    decision = choose([sliced], left=Usd.parse(20), patience=True)
+    assert decision.reason.startswith("A at $18.00 for the whole job is the only offer; counting")
+    assert "paid in slices, $2.00 for the first 60 minutes" in decision.reason
 
 
 def test_the_order_to_go_on_in_is_the_cheapest_of_all_orders() -> None:

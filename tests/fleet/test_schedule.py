@@ -13,7 +13,7 @@ from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.runs import FETCH
 from ledger.sweeps import SweepTurn
-from tests.support.builders import NOON, open_ledger
+from tests.support.builders import NOON, at, open_ledger
 from tests.support.stack import FreshDatabase
 
 LATER = NOON + timedelta(seconds=61)
@@ -43,26 +43,26 @@ async def test_a_new_run_is_due_and_a_purchase_by_a_person_never(ledger: Ledger)
 
 async def test_a_run_at_work_is_not_due_until_its_lease_ends(ledger: Ledger) -> None:
     await a_run(ledger)
-    await ledger.runs.acquire("run_1", NOON, 60)
+    await ledger.runs.acquire("run_1", at(NOON), 60)
     assert await due_ids(ledger) == []
     assert [run.run_id for run in await ledger.runs.schedule.due(LATER, 10)] == ["run_1"]
 
 
 async def test_the_end_of_a_tick_says_when_the_next_is_due(ledger: Ledger) -> None:
     await a_run(ledger)
-    run, lease = await ledger.runs.acquire("run_1", NOON, 60)
+    run, lease = await ledger.runs.acquire("run_1", at(NOON), 60)
     assert await ledger.runs.release(lease, NOON, seen=run, due=Due(NEXT, 3))
     after = await ledger.runs.get("run_1")
     assert (after.due_at, after.quiet_ticks) == (NEXT, 3)
     assert await due_ids(ledger) == []
     with pytest.raises(LeaseHeld):
-        await ledger.runs.acquire("run_1", NOON, 60, due=True)
-    await ledger.runs.acquire("run_1", NEXT, 60, due=True)
+        await ledger.runs.acquire("run_1", at(NOON), 60, due=True)
+    await ledger.runs.acquire("run_1", at(NEXT), 60, due=True)
 
 
 async def test_what_is_asked_for_while_a_tick_works_is_not_forgotten(ledger: Ledger) -> None:
     await a_run(ledger)
-    run, lease = await ledger.runs.acquire("run_1", LATER, 60)
+    run, lease = await ledger.runs.acquire("run_1", at(LATER), 60)
     assert await ledger.runs.request_cancel("run_1", "enough", LATER)
     assert await ledger.runs.release(lease, LATER, seen=run, due=Due(None, 0))
     assert (await ledger.runs.get("run_1")).due_at == LATER
@@ -70,8 +70,8 @@ async def test_what_is_asked_for_while_a_tick_works_is_not_forgotten(ledger: Led
 
 async def test_a_tick_that_lost_its_lease_moves_nothing(ledger: Ledger) -> None:
     await a_run(ledger)
-    run, stale = await ledger.runs.acquire("run_1", NOON, 60)
-    await ledger.runs.acquire("run_1", LATER, 60)
+    run, stale = await ledger.runs.acquire("run_1", at(NOON), 60)
+    await ledger.runs.acquire("run_1", at(LATER), 60)
     assert not await ledger.runs.release(stale, LATER, seen=run, due=Due(NEXT, 0))
     assert (await ledger.runs.get("run_1")).due_at == NOON
 

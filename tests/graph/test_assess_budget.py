@@ -95,7 +95,7 @@ async def test_a_reservation_that_nothing_was_signed_for_is_released(
 ) -> None:
     async with World.open(database) as world:
         run = await world.start()
-        leased, lease = await world.ledger.runs.acquire(run.id, world.clock.now(), 60)
+        leased, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
         await world.ledger.budget.reserve(lease, leased, 0, Usd.parse("4.9"))
         if with_payment:
             await world.ledger.payments.open(a_payment(run.id, 0, amount=Usd.parse("4.9")))

@@ -93,7 +93,7 @@ async def _monitored(world: World, run_id: str, ticks: int) -> int:
     report = await services.deps.vendors.job_status(job, job.vendor_job_id)
     vendor = TalkativeVendor(report)
     deps = replace(services.deps, vendors=cast(VendorClient, vendor))
-    run, lease = await deps.ledger.runs.acquire(run_id, deps.now(), 3600)
+    run, lease = await deps.ledger.runs.acquire(run_id, deps.now, 3600)
     desk = Desk(deps, run, lease)
     config = RunnableConfig(configurable={"thread_id": run_id})
     chatter = Random(ticks)  # words that no storage can make smaller

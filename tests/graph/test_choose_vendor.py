@@ -88,7 +88,7 @@ async def test_a_vendor_that_failed_is_tried_again_when_it_is_the_only_one(
 async def with_spec(world: World, **changes: Any) -> Run:
     """A run whose job spec is this, and not read from a goal."""
     run = await world.start()
-    _, lease = await world.ledger.runs.acquire(run.id, world.clock.now(), 60)
+    _, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
     await world.ledger.runs.set_spec(lease, replace(JobSpec("training", "A100", 60), **changes))
     await world.ledger.runs.release(lease, world.clock.now())
     return run
@@ -99,6 +99,27 @@ async def test_a_vendor_the_person_excluded_is_not_asked(database: FreshDatabase
         run = await with_spec(world, excluded_vendors=("gpu_vendor_1",))
         await world.tick(run)
         assert list(await verdicts(world, run.id)) == ["gpu_vendor_2"]
+
+
+async def test_only_the_vendors_that_a_goal_names_are_asked_and_paid(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing="gpu_vendor_2") as world:
+        run = await world.start("Fine-tune on an A100 for 1 hour, only from ReliableGPU", dollars=9)
+        messages = await world.ticks(run)
+        assert "Job failed" in messages
+        assert {p.vendor_id for p in await world.payments(run)} == {"gpu_vendor_2"}
+        assert (await world.run(run)).spec.only_vendors == ("gpu_vendor_2",)  # type: ignore[union-attr]
+
+
+async def test_who_is_to_be_rented_from_alone_and_is_unknown_is_not_replaced(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start("Fine-tune on an A100 for 1 hour, only from RunPod")
+        await world.ticks(run)
+        assert (await world.run(run)).reason.startswith("RunPod, to rent from alone, has no A100")
+        assert world.transfers() == []
 
 
 async def test_who_asks_for_reliable_gets_the_dearer_vendor_that_fails_less(

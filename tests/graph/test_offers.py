@@ -88,7 +88,7 @@ async def test_a_quote_that_has_expired_by_the_time_of_paying_is_asked_for_again
         run = await world.start()
         state: AgentState = {"messages": []}
         deps = world.process.deps
-        leased, lease = await deps.ledger.runs.acquire(run.id, world.clock.now(), 3_600)
+        leased, lease = await deps.ledger.runs.acquire(run.id, world.clock.now, 3_600)
         desk = Desk(deps, leased, lease)
         await intake(state, desk)
         chosen = await choose_vendor(state, desk)

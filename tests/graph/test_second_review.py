@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from domain.errors import ChainDown, LeaseHeld, LeaseLost, StoreDown
+from domain.errors import ChainDown, LeaseLost, StoreDown
 from domain.jobs import JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
@@ -30,7 +29,7 @@ async def test_a_payment_that_was_closed_unsent_is_never_sent(database: FreshDat
         (payment,) = await world.payments(run)
         await world.ledger.payments.close(payment, S.EXPIRED, now=world.clock.now(), reason="late")
         world.clear_faults()
-        held, lease = await world.ledger.runs.acquire(run.id, world.clock.now(), 60)
+        held, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
         vendor = await world.ledger.vendors.get(FAST)
 
         closed = await world.ledger.payments.get(payment.id)
@@ -100,7 +99,7 @@ async def test_what_an_ended_run_holds_for_nothing_is_given_back(database: Fresh
         run = await world.start()
         await world.tick(run)
         now = world.clock.now()
-        held, lease = await world.ledger.runs.acquire(run.id, now, 60)
+        held, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
         await world.ledger.budget.reserve(lease, held, held.next_slot, Usd.parse(1), None)
         await world.ledger.runs.release(lease, now)
         await world.ticks(run)
@@ -169,19 +168,21 @@ async def test_a_job_is_followed_while_no_time_can_be_bought_for_it(
 async def test_who_stood_still_while_taking_a_lease_has_none(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         run = await world.start()
-        runs, now = world.ledger.runs, world.clock.now()
-        document = runs._document
+        runs = world.ledger.runs
+        change = runs.documents.change
 
-        async def slow(run_id: str) -> dict[str, Any]:
-            runs._document = document  # type: ignore[method-assign]
-            later = now + timedelta(seconds=61)
-            _, lease = await runs.acquire(run_id, later, 60)
+        async def slow(*args: Any) -> bool:
+            runs.documents.change = change  # type: ignore[method-assign]
+            done = await change(*args)
+            world.clock.advance(61)
+            _, lease = await runs.acquire(run.id, world.clock.now, 60)
             assert lease.fence == 2
-            return await document(run_id)
+            return done
 
-        object.__setattr__(runs, "_document", slow)
-        with pytest.raises(LeaseHeld):
-            await runs.acquire(run.id, now, 60)
+        runs.documents.change = slow  # type: ignore[method-assign, assignment]
+        with pytest.raises(LeaseLost):
+            await world.tick(run)
+        assert world.transfers() == []
 
 
 async def test_a_vendor_outside_x402_is_asked_again_after_a_crash(database: FreshDatabase) -> None:

@@ -215,6 +215,11 @@ def test_secrets_are_never_shown() -> None:
 
 def test_the_modes_in_force_can_be_read() -> None:
     local = {mode.need: mode.mode for mode in Settings.load({}).modes()}
+    anywhere = Settings.load({"CHAIN_PORT": "0", "VENDOR_PORT": "0"}).modes()
+    assert [mode.detail for mode in anywhere if mode.need in ("chain", "vendors")] == [
+        "local chain at a free port of 127.0.0.1",
+        "the mock vendor at a free port of 127.0.0.1",
+    ]
     public = {mode.need: mode.mode for mode in Settings.load({**PUBLIC}).modes()}
 
     assert local == {

@@ -64,6 +64,16 @@ async def test_a_run_is_read_out_of_the_inputs_fields() -> None:
     assert (wish.goal, wish.budget) == ("Train on an A100", Usd.parse(5))
 
 
+async def test_a_large_budget_is_asked_about_in_a_chat_but_not_in_a_field_of_its_own() -> None:
+    asked = await _wish(RuleReader(), chat("Train on an A100, $5000"), NOON)
+    assert isinstance(asked, str)
+    assert "If you mean it" in asked
+    state = AgentState(messages=[], goal="Train on an A100", budget="5000")
+    wish = await _wish(RuleReader(), state, NOON)
+    assert isinstance(wish, Wish)
+    assert wish.budget == Usd.parse(5_000)
+
+
 @pytest.mark.parametrize(
     ("said", "question"),
     [

@@ -16,7 +16,7 @@ from domain.jobs import RunStatus
 from domain.money import ZERO, Usd
 from ledger.ledger import Ledger
 from ledger.run import Lease, Reservation, Run
-from tests.support.builders import NOON, check_books, leased, open_ledger
+from tests.support.builders import NOON, at, check_books, leased, open_ledger
 from tests.support.stack import FreshDatabase
 
 ONE = Usd.parse(1)
@@ -162,7 +162,7 @@ async def test_who_lost_the_lease_arms_nothing(ledger: Ledger) -> None:
     held = await ledger.budget.reserve(lease, run, 0, ONE)
     seen = await ledger.runs.get(run.id)
     await ledger.runs.release(lease, NOON)
-    await ledger.runs.acquire(run.id, NOON, 60)
+    await ledger.runs.acquire(run.id, at(NOON), 60)
     with pytest.raises(LeaseLost):
         await ledger.budget.arm(lease, seen, held, "pay_a")
 
@@ -221,7 +221,7 @@ async def test_who_lost_the_lease_reserves_and_shares_nothing(ledger: Ledger) ->
     run, lease = await leased(ledger)
     await ledger.budget.reserve(lease, run, 0, ONE)
     await ledger.runs.release(lease, NOON)
-    await ledger.runs.acquire(run.id, NOON, 60)
+    await ledger.runs.acquire(run.id, at(NOON), 60)
     for view in (run, await ledger.runs.get(run.id)):
         with pytest.raises(LeaseLost):
             await ledger.budget.reserve(lease, view, 1, ONE)
@@ -317,7 +317,7 @@ class Bookkeeping(RuleBasedStateMachine):
     def change_hands(self) -> None:
         stale: Lease = self.lease
         self.do(self.ledger.runs.release(stale, NOON))
-        _, self.lease = self.do(self.ledger.runs.acquire(self.run.id, NOON, 60))
+        _, self.lease = self.do(self.ledger.runs.acquire(self.run.id, at(NOON), 60))
         try:
             self.do(self.ledger.budget.reserve(stale, self.now(), self.used, Usd(1)))
         except LeaseLost:

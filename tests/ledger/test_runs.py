@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import Usd
 from ledger.ledger import Ledger
-from ledger.run import RecordedOffer
-from tests.support.builders import NOON, a_quote, leased, open_ledger
+from ledger.run import Lease, RecordedOffer, Run
+from tests.support.builders import NOON, a_quote, at, leased, open_ledger
 from tests.support.stack import FreshDatabase
 
 LATER = NOON + timedelta(seconds=61)
@@ -36,7 +37,7 @@ async def test_a_run_that_is_not_there_is_not_found(ledger: Ledger) -> None:
     with pytest.raises(NotFound):
         await ledger.runs.get("nobody")
     with pytest.raises(NotFound):
-        await ledger.runs.acquire("nobody", NOON, 60)
+        await ledger.runs.acquire("nobody", at(NOON), 60)
 
 
 async def test_what_is_stored_of_a_run_comes_back_the_same(ledger: Ledger) -> None:
@@ -52,7 +53,7 @@ async def test_what_is_stored_of_a_run_comes_back_the_same(ledger: Ledger) -> No
 
 async def test_of_32_who_want_the_lease_one_gets_it(ledger: Ledger) -> None:
     run = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
-    attempts = [ledger.runs.acquire(run.id, NOON, 60) for _ in range(32)]
+    attempts = [ledger.runs.acquire(run.id, at(NOON), 60) for _ in range(32)]
     answers = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(answer, tuple) for answer in answers) == 1
     assert sum(isinstance(answer, LeaseHeld) for answer in answers) == 31
@@ -61,7 +62,7 @@ async def test_of_32_who_want_the_lease_one_gets_it(ledger: Ledger) -> None:
 async def test_a_lease_given_back_can_be_taken_at_once(ledger: Ledger) -> None:
     run, lease = await leased(ledger)
     assert await ledger.runs.release(lease, NOON, {"phase": "monitor"})
-    after, next_lease = await ledger.runs.acquire(run.id, NOON, 60)
+    after, next_lease = await ledger.runs.acquire(run.id, at(NOON), 60)
     assert next_lease.fence == lease.fence + 1
     assert after.phase == "monitor"
 
@@ -69,14 +70,64 @@ async def test_a_lease_given_back_can_be_taken_at_once(ledger: Ledger) -> None:
 async def test_a_lease_is_taken_over_only_after_it_expired(ledger: Ledger) -> None:
     run, _ = await leased(ledger)
     with pytest.raises(LeaseHeld):
-        await ledger.runs.acquire(run.id, NOON + timedelta(seconds=59), 60)
-    _, taken_over = await ledger.runs.acquire(run.id, LATER, 60)
+        await ledger.runs.acquire(run.id, at(NOON + timedelta(seconds=59)), 60)
+    _, taken_over = await ledger.runs.acquire(run.id, at(LATER), 60)
     assert taken_over.expires_at == LATER + timedelta(seconds=60)
+
+
+async def test_a_run_that_was_ticked_since_it_was_read_is_not_taken(ledger: Ledger) -> None:
+    run = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
+    _, lease = await ledger.runs.acquire(run.id, at(NOON), 60)
+    assert await ledger.runs.release(lease, NOON)
+    with pytest.raises(LeaseHeld):
+        await ledger.runs.take(run, at(NOON), 60)
+    assert (await ledger.runs.get(run.id)).leased_until is None
+
+
+async def test_who_reads_while_another_comes_and_goes_tries_once_more(ledger: Ledger) -> None:
+    runs = ledger.runs
+    run = await runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
+    take = runs.take
+
+    async def late(read: Run, *args: Any, **kwargs: Any) -> tuple[Run, Lease]:
+        runs.take = take  # type: ignore[method-assign]
+        _, lease = await runs.acquire(run.id, at(NOON), 60)
+        await runs.release(lease, NOON, {"phase": "monitor"})
+        return await take(read, *args, **kwargs)
+
+    runs.take = late  # type: ignore[method-assign, assignment]
+    after, lease = await runs.acquire(run.id, at(NOON), 60)
+    assert (after.phase, lease.fence) == ("monitor", 2)
+
+
+def test_a_lease_that_ran_out_while_it_was_taken_is_none() -> None:
+    lease = Lease("run_1", 1, LATER)
+    lease.check(NOON)
+    with pytest.raises(LeaseLost):
+        lease.check(LATER)
+
+
+async def test_who_takes_over_finds_what_the_last_holder_wrote_late(ledger: Ledger) -> None:
+    _, slow = await leased(ledger)
+    read = await ledger.runs.get(slow.run_id)
+    await ledger.runs.update(slow, {"phase": "pay"})
+    run, lease = await ledger.runs.take(read, at(LATER), 60)
+    assert (read.phase, run.phase, lease.fence) == ("intake", "pay", slow.fence + 1)
+
+
+async def test_who_reads_before_a_lease_is_given_back_finds_what_was_written_with_it(
+    ledger: Ledger,
+) -> None:
+    _, before = await leased(ledger)
+    read = await ledger.runs.get(before.run_id)
+    assert await ledger.runs.release(before, NOON, {"phase": "monitor"})
+    run, _ = await ledger.runs.take(read, at(NOON), 60)
+    assert (read.phase, run.phase) == ("intake", "monitor")
 
 
 async def test_who_lost_the_lease_changes_nothing(ledger: Ledger) -> None:
     run, stale = await leased(ledger)
-    current, lease = await ledger.runs.acquire(run.id, LATER, 60)
+    current, lease = await ledger.runs.acquire(run.id, at(LATER), 60)
     with pytest.raises(LeaseLost):
         await ledger.runs.update(stale, {"phase": "pay"})
     with pytest.raises(LeaseLost):
@@ -85,7 +136,7 @@ async def test_who_lost_the_lease_changes_nothing(ledger: Ledger) -> None:
     after = await ledger.runs.get(run.id)
     assert (after.phase, after.status) == (current.phase, RunStatus.RUNNING)
     with pytest.raises(LeaseHeld):
-        await ledger.runs.acquire(run.id, LATER, 60)
+        await ledger.runs.acquire(run.id, at(LATER), 60)
     assert await ledger.runs.release(lease, LATER)
 
 

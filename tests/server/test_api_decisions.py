@@ -40,7 +40,10 @@ async def test_a_cancelled_run_gets_its_unused_time_back(api: Api, wallet: Walle
     assert (await cancel(api, run_id)).json() == {"message": "Run cancelled"}
     status = await api.status(run_id)
     assert status["run"]["status"] == "cancelled"
-    assert status["payments"][0]["state"] == "refunded"
+    [payment] = status["payments"]
+    assert (payment["state"], payment["refunded"]) == ("refunded", payment["amount"])
+    [told] = [o for o in status["observations"] if o["type"] == "payment_refunded"]
+    assert told["data"]["refundedMicros"] == Usd.parse(payment["refunded"]).micros
     assert status["run"]["spent"] == await wallet.paid() == 0
     assert balanced(status["run"])
     assert await api.message(run_id) == "Run already cancelled"

@@ -24,6 +24,7 @@ async def test_the_seeds_walk_through(api: Api, wallet: Wallet, vendor_admin: Ve
     assert [(job["vendorId"], job["status"]) for job in started["jobs"]] == [
         ("gpu_vendor_1", "running")
     ]
+    assert started["vendorNames"] == {"gpu_vendor_1": "FastGPU", "gpu_vendor_2": "ReliableGPU"}
     payment = started["payments"][0]
     assert (payment["amount"], payment["currency"], payment["status"], payment["state"]) == (
         (1.4, "USD", "completed", "settled")
@@ -68,7 +69,7 @@ async def test_money_held_before_there_is_a_payment_shows_as_reserved(
 ) -> None:
     run_id = (await api.start())["_id"]
     deps = services.deps
-    run, lease = await deps.ledger.runs.acquire(run_id, deps.now(), 60)
+    run, lease = await deps.ledger.runs.acquire(run_id, deps.now, 60)
     await deps.ledger.budget.reserve(lease, run, 0, run.budget_total.scaled(1, 4))
 
     status = await api.status(run_id)

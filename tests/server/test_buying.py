@@ -195,7 +195,7 @@ async def test_a_crash_around_the_send_is_paid_once(till: Till, when: str) -> No
 async def test_a_process_that_vanished_is_followed_when_its_lease_ends(till: Till) -> None:
     run_id = run_id_of("one")
     await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse(1), till.clock.now())
-    await till.ledger.runs.acquire(run_id, till.clock.now(), 60)
+    await till.ledger.runs.acquire(run_id, till.clock.now, 60)
     with pytest.raises(LeaseHeld):
         await till.buy()
     assert till.shop.asked == []
@@ -406,7 +406,7 @@ async def _away(*_: object) -> None:
 async def test_a_slot_closed_by_another_hand_is_never_opened_again(till: Till) -> None:
     run_id = run_id_of("one")
     await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse(1), till.clock.now())
-    run, lease = await till.ledger.runs.acquire(run_id, till.clock.now(), 60)
+    run, lease = await till.ledger.runs.acquire(run_id, till.clock.now, 60)
     held = await till.ledger.budget.reserve(lease, run, 0, Usd.parse(1))
     await till.ledger.budget.release(run_id, held)
     await till.ledger.runs.release(lease, till.clock.now())

@@ -17,6 +17,7 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.tokens import ModelUse
 from graph.reader import Asked, RuleReader
+from graph.replies import LONGEST_WORDS
 from graph.talk import HELP, NOT_STARTED, WELCOME
 from ledger.runs import FETCH
 from tests.support.builders import check_books
@@ -210,6 +211,18 @@ async def test_the_failure_of_the_last_job_and_of_the_run_are_told(database: Fre
         chosen = await me.told("why did you choose that vendor?")
         assert "to FastGPU for 60 minutes of A100" in chosen
         assert "Why: " in chosen
+
+
+async def test_why_a_vendor_was_chosen_is_told_to_the_last_word(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        run = await world.start("Fine-tune on an A100 for 9 hours, no ReliableGPU", 50)
+        await world.tick_until(run, "Job started")
+        decided = [
+            e for e in await world.journal(run, "agent_reasoning") if "reason" in e.note.data
+        ]
+        reason = str(decided[-1].note.data["reason"])
+        assert len(reason) > LONGEST_WORDS
+        assert f"Why: {reason}" in await person(world).told("why did you choose that vendor?")
 
 
 async def test_a_half_said_goal_outlives_the_process(database: FreshDatabase) -> None:

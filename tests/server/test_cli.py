@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -17,9 +18,10 @@ from domain import errors
 from domain.money import Usd
 from server import cli
 from server.commands.bars import budget_line, losses
+from server.commands.client import ServerClient
 from server.commands.output import Exit, exit_for
 from server.commands.vendor_entry import vendor_entry
-from server.run_picture import picture
+from server.run_picture import picture, run_list
 from server.watch import follow
 from tests.support.served import free_ports, gpu_renter
 
@@ -102,6 +104,31 @@ def test_no_server_is_3_and_says_how_to_start_one(
 
     problem = capsys.readouterr().err
     assert f"There is no server at {url}. Run: gpu-renter serve" in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "why"), [("", "none is set"), ("gr_wrong", "is not known there, or was revoked")]
+)
+async def test_a_missing_or_unknown_key_is_told_as_to_somebody_at_a_terminal(
+    key: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RENTER_API_KEY", key)
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        said = "An API key is needed. Send Authorization: Bearer KEY"
+        return httpx.Response(401, json={"error": said})
+
+    async with ServerClient("http://127.0.0.1:3000", httpx.MockTransport(refuse)) as server:
+        with pytest.raises(errors.InvalidInput) as caught:
+            await server.status("some-run")
+
+    said = str(caught.value)
+    assert said.startswith("RENTER_API_KEY: the server at http://127.0.0.1:3000 asks for an API")
+    assert why in said
+    assert "Set RENTER_API_KEY" in said
+    assert "gpu-renter keys create --owner" in said
+    assert "Bearer" not in said
+    assert "gr_wrong" not in said
 
 
 def test_the_server_is_found_by_its_variable(
@@ -299,6 +326,21 @@ async def test_watching_goes_on_to_the_end_through_busy_and_failing_ticks(
     assert terminal or shown_on(console).count("Epoch 1/3") == 1, "each line once"
 
 
+async def test_watching_calls_vendors_by_their_names() -> None:
+    class Ended(ScriptedServer):
+        async def status(self, run_id: str) -> dict[str, Any]:  # noqa: ARG002
+            said = {"seq": 1, "type": "recovery", "content": "gpu_vendor_1 failed: out of memory"}
+            names = {"gpu_vendor_1": "FastGPU"}
+            return status_answer("completed") | {"observations": [said], "vendorNames": names}
+
+    console = screen(terminal=False)
+
+    await follow(Ended(), "r1", interval_s=0, console=console)
+
+    assert "FastGPU failed: out of memory" in shown_on(console)
+    assert "gpu_vendor_1" not in shown_on(console)
+
+
 async def test_watching_gives_up_when_something_stays_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -318,6 +360,33 @@ def test_a_status_is_legible_at_any_width(width: int) -> None:
     assert "$1.40" in text
     assert "0xaaaa…aaaa" in text
     assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_a_status_calls_vendors_by_their_names() -> None:
+    answer = status_answer("running", 1.4, 2) | {"vendorNames": {"acme": "Acme Cloud"}}
+    console = Console(file=io.StringIO(), width=80)
+    console.print(picture(answer))
+
+    assert shown_on(console).count("Acme Cloud") == 2
+    assert "following its job" in shown_on(console)
+
+
+def test_a_list_of_runs_has_a_line_for_each_at_80_columns() -> None:
+    goal = "Fine-tune a 7B model on an A100 for 2 hours, the cheapest that there is"
+    one = {"goal": goal, "status": "running", "spent": 1.4, "budgetTotal": 5}
+    listed = [
+        one | {"_id": "a" * 24, "phase": "approve"},
+        one | {"_id": "b" * 24, "phase": "monitor"},
+        one | {"_id": "c" * 24, "status": "completed", "budgetTotal": 12_345.67},
+    ]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(run_list(listed))
+
+    lines = shown_on(console).splitlines()
+    assert len(lines) == 4
+    assert all(len(line) <= 80 for line in lines)
+    assert all("Fine-tune" in line and "$1.40 $" in line for line in lines[1:])
+    assert "waits for you" in lines[1]
 
 
 def test_bars_are_never_wider_than_they_should_be() -> None:

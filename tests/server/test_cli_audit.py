@@ -13,7 +13,7 @@ from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from tests.server.money_cli import MoneyCli, money_cli
-from tests.support.builders import NOON
+from tests.support.builders import NOON, at
 
 RUN = "run_1"
 NOTES = [
@@ -26,7 +26,7 @@ NOTES = [
 
 async def _write(ledger: Ledger) -> None:
     await ledger.runs.create(RUN, "user_1", "Train on an A100", Usd.parse(5), NOON)
-    _, lease = await ledger.runs.acquire(RUN, NOON, 60)
+    _, lease = await ledger.runs.acquire(RUN, at(NOON), 60)
     head = await ledger.observations.append(RUN, Head(), NOTES, NOON)
     await ledger.runs.release(lease, NOON, {"journal": {"seq": head.seq, "hash": head.hash}})
 
@@ -52,6 +52,28 @@ def test_the_journal_is_shown_in_order_with_amounts_and_reasons(cli: MoneyCli) -
     assert shown == sorted(shown)
     assert "$1.40" in ran.out
     assert "The journal is whole: 4 entries" in ran.out
+
+
+def test_a_refund_is_shown_beside_what_was_paid(cli: MoneyCli) -> None:
+    """And where a journal of an older version has it in its words only, no amount misleads."""
+    paid = {"amountMicros": 1_400_000, "vendorId": "v1"}
+    notes = [
+        Note("payment_refunded", "$0.73 came back", paid | {"refundedMicros": 730_000}),
+        Note("payment_refunded", "$0.72 came back", paid),
+    ]
+
+    async def add(ledger: Ledger) -> None:
+        [last] = await ledger.observations.newest(RUN, 1)
+        await ledger.observations.append(RUN, Head(last.seq, last.hash), notes, NOON)
+
+    cli.with_ledger(add)
+    lines = cli("audit", RUN).out.splitlines()
+    [new] = [n for n, line in enumerate(lines) if "$0.73 came back" in line]
+    assert "$1.40" in lines[new]
+    assert "$0.73 back" in lines[new + 1]
+    [old] = [line for line in lines if "$0.72 came back" in line]
+    assert "$1.40" not in old
+    assert cli("audit", RUN, "--json").json()["entries"][4]["data"]["refundedMicros"] == 730_000
 
 
 def test_the_journal_is_exported_as_json(cli: MoneyCli, tmp_path: Path) -> None:

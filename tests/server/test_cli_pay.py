@@ -16,6 +16,7 @@ from mock_vendor.accounts import dev_address
 from server.buying import run_id_of
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.paid_shop import GOODS, SHOP, PaidShop, ServedShop, served
+from tests.support.served import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,17 @@ def test_a_price_above_the_maximum_is_refused_and_nothing_is_signed(
     assert (ran.status, ran.out) == (1, "")
     assert "$0.25 is asked for" in ran.err
     assert shop.payments == []
+
+
+def test_a_seller_that_is_not_there_is_said_with_what_to_do(cli: MoneyCli) -> None:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}/thing"
+    ran = cli("pay", url, "--id", "one")
+    assert (ran.status, ran.out) == (3, "")
+    assert "the connection failed" in ran.err
+    assert "Nothing was paid. Check the address, and whether the seller is up" in ran.err
+    again = cli("pay", url, "--id", "one")
+    assert "nothing can be under this --id" in again.err
+    assert "another --id" in again.err, "as was said at once"
 
 
 @pytest.mark.usefixtures("_with_rpc")

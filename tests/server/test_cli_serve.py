@@ -96,7 +96,8 @@ def test_a_run_from_its_goal_to_its_end_on_the_command_line(ask: Ask) -> None:
     run_id = json.loads(started.stdout)["_id"]
 
     assert "Job started" in ask("tick", run_id).stdout
-    assert "gpu_vendor_1" in ask("status", run_id).stdout
+    assert "FastGPU" in (shown := ask("status", run_id).stdout)
+    assert "gpu_vendor_1" not in shown
     watched = ask("watch", run_id, "--interval", "0")
 
     assert watched.returncode == 0, watched.stderr

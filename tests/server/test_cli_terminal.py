@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,6 +43,22 @@ def test_each_commands_help_has_an_example_and_its_exit_statuses(command: tuple[
     assert shown.exit_code == 0
     assert "gpu-renter " + " ".join(command) in shown.output.partition("$ ")[2]
     assert "Exit status" in shown.output
+
+
+@pytest.mark.parametrize("command", [(), *commands()], ids=lambda c: " ".join(c) or "gpu-renter")
+def test_a_help_flows_at_eighty_columns(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(cli.app, [*command, "--help"], env={"COLUMNS": "80"}).output
+    words = shown.partition("Usage:")[2].partition("\n")[2].partition("╭")[0]
+    lines = [line.strip() for line in words.splitlines()]
+
+    for line, below in pairwise(lines):
+        if line and below and not line.startswith("$") and not line.endswith("\\"):
+            first = below.split()[0]
+            assert len(f" {line} {first}") > 79, f"{line!r} is broken before {first!r}"
+    for example, below in pairwise([*lines, ""]):
+        if example.startswith("$"):
+            broken = below and not below.startswith("$") and not example.endswith("\\")
+            assert not broken, f"{example!r} goes on with {below!r}"
 
 
 def test_what_the_environment_gives_by_default_is_in_the_help() -> None:
@@ -168,6 +185,45 @@ def test_a_payment_that_waits_for_a_person_says_how_to_answer() -> None:
 
     assert "Waits for your approval: $1.40 to acme" in shown
     assert "gpu-renter approve 514d02d5b059c94c0c191c22" in shown
+
+
+def test_a_refund_is_shown_beside_its_payment() -> None:
+    payment = {"vendorId": "acme", "amount": 1.4, "status": "completed", "refunded": 0.73}
+    shown = drawn(picture({"run": a_run(), "payments": [payment]}))
+
+    assert "$1.40, $0.73 back" in shown
+    assert " back" not in drawn(picture({"run": a_run(), "payments": [payment | {"refunded": 0}]}))
+
+
+def test_vendors_are_called_by_their_names() -> None:
+    answer = {
+        "run": a_run(),
+        "vendorNames": {"gpu_vendor_1": "FastGPU"},
+        "approvals": [{"state": "pending", "amount": 1.4, "vendorId": "gpu_vendor_1"}],
+        "jobs": [{"vendorId": "gpu_vendor_1", "status": "running", "progress": 0.5}],
+        "payments": [{"vendorId": "gpu_vendor_1", "amount": 1.4, "status": "completed"}],
+        "observations": [{"type": "recovery", "content": "gpu_vendor_1 failed"}],
+    }
+    shown = drawn(picture(answer))
+
+    assert "Waits for your approval: $1.40 to FastGPU" in shown
+    assert shown.count("FastGPU") == 4
+    assert "gpu_vendor_1" not in shown
+
+
+def test_a_run_is_one_line_of_a_usual_terminal() -> None:
+    goal = "Fine-tune Llama 8B on an A100 for about two hours\nand keep it under $5, by tonight"
+    runs = [
+        a_run(goal=goal),
+        a_run(goal=goal, phase="approve"),
+        a_run(goal=goal, status="completed", spent=1234.5, budgetTotal=5000),
+    ]
+    _, *lines = drawn(run_list(runs), 80).splitlines()
+
+    assert len(lines) == len(runs)
+    assert all("Fine-tune" in line and "…" in line for line in lines)
+    assert "waits for you" in lines[1]
+    assert "$1,234.50 $5,000.00" in lines[2]
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])

@@ -17,6 +17,7 @@ from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.builders import NOON, a_vendor
+from tests.support.served import free_ports
 from tests.tools.cdp_service import CdpService, served
 
 KEY = "0x" + "11" * 32
@@ -65,6 +66,17 @@ def test_the_address_is_shown_where_the_chain_is_silent(cli: MoneyCli) -> None:
     assert ran.status == 3
     assert dev_address("agent") in ran.out
     assert "unknown" in ran.out
+
+
+@pytest.mark.parametrize("command", [("wallet", "show"), ("wallet", "fund"), ("reconcile",)])
+def test_where_no_local_chain_runs_the_remedy_is_to_start_it(
+    cli: MoneyCli, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAIN_PORT", str(free_ports(1)[0]))
+    ran = cli(*command)
+    assert ran.status == 3
+    assert "There is no local chain at 127.0.0.1:" in ran.err
+    assert "Run: gpu-renter serve" in ran.err
 
 
 def test_local_dollars_are_minted_to_whoever_pays(

@@ -166,6 +166,7 @@ def test_the_demo_completes_with_its_model_down_and_its_json_is_the_apis_status(
         "offers",
         "noQuotes",
         "approvals",
+        "vendorNames",
     }
     told = [o["data"] for o in answer["observations"] if "planner" in o["data"]]
     assert [(data["planner"], data["fallback"]) for data in told] == [("ranking", True)] * 2
@@ -206,3 +207,5 @@ def test_the_demo_is_plain_and_complete_when_piped_whatever_the_settings_say(
         "All 9 claims hold",
     ):
         assert shown in done.stdout
+    assert "and open the address it prints" in " ".join(done.stdout.split())
+    assert ":3000" not in done.stdout, "nothing says that it is served there"

@@ -16,6 +16,8 @@ from ledger.vendors import End
 from server import cli
 from server.commands.output import Exit
 from server.commands.plan import NO_MARKET, plan_view, show
+from server.dashboard.reading import choices
+from server.views import status_view
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
@@ -57,6 +59,7 @@ async def test_the_plan_is_what_the_run_then_does_and_leaves_no_trace(
             "deadline": "2026-01-01T23:59:00+00:00",
             "preference": "cheapest",
             "excludedVendors": [],
+            "onlyVendors": [],
             "missing": [],
         }
         assert {o["vendorId"] for o in view["offers"]} == {"gpu_vendor_1", "gpu_vendor_2"}
@@ -93,6 +96,28 @@ async def test_the_plan_asks_for_the_slices_that_the_run_would_ask_for(
         assert minutes == {offer.quote.vendor_id: offer.quote.minutes for offer in offers}
 
 
+async def test_a_first_slice_is_shown_beside_the_price_of_the_whole_job(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start("Train on an A100 for 9 hours, budget $50", 50)
+        await world.tick(run)
+        kept = await world.ledger.runs.get(run.id)
+        entries = await world.ledger.observations.of_run(run.id)
+        [choice] = choices(entries)
+        status = status_view(kept, [], [], entries)
+        assert kept.offers
+        for quoted, offer in zip(choice.quotes, status["offers"], strict=True):
+            assert (quoted.vendor_id, quoted.price) == (
+                offer["vendorId"],
+                Usd.parse(offer["price"]),
+            )
+            assert quoted.whole == Usd.parse(offer["wholeJob"]) > Usd.parse(offer["price"])
+            assert quoted.minutes == offer["minutes"]
+        taken = next(quoted for quoted in choice.quotes if quoted.taken)
+        assert f"at {taken.whole} for the whole job" in choice.reason
+
+
 async def test_a_vendor_that_is_left_out_by_name_is_not_asked(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         made = await planned(world, "Train on an A100 for $5, not FastGPU")
@@ -110,6 +135,36 @@ async def test_without_a_budget_there_are_offers_and_a_question(database: FreshD
         given = plan_view(await planned(world, "Train on an A100", Usd.parse(5)), "")
         assert given["jobSpec"]["budgetTotal"] == 5
         assert given["decision"]["action"] == "rent"
+
+
+@pytest.mark.parametrize(
+    ("goal", "asks"),
+    [("Train on an A100 for 1 hour by yesterday, $5", "By when must it be done?"),
+     ("Train on anything but an A100, $5", "Which GPU shall I rent?")],
+)  # fmt: skip
+async def test_what_the_agent_would_ask_first_is_asked_and_nothing_is_said_to_be_paid(
+    goal: str, asks: str, database: FreshDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with World.open(database) as world:
+        made = await planned(world, goal)
+        assert plan_view(made, "")["decision"] is None
+        show(made, "")
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "It would ask first: " in shown
+        assert asks in shown
+        assert "would pay" not in shown
+
+
+async def test_a_deadline_that_the_job_cannot_keep_is_given_up_as_the_run_would(
+    database: FreshDatabase,
+) -> None:
+    goal = "Train on an A100 for 2 hours, within 119 minutes, $5"
+    async with World.open(database) as world:
+        decision = plan_view(await planned(world, goal), "")["decision"]
+        run = await world.start(goal, 5)
+        await world.tick_until(run, "Run failed")
+        assert decision["action"] == "abort"
+        assert decision["reason"] == (await world.run(run)).reason
 
 
 async def test_a_person_reads_the_plan_in_words_and_the_vendors_by_name(
@@ -177,7 +232,11 @@ def test_the_command_prints_the_spec_where_nothing_runs(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["plan", " "], "goal: it is empty"), (["plan", "Train for 100 days"], "usable duration"),
+    [(["plan", " "], "goal: it is empty"),
+     (["plan", "hello"], "it says neither what to run nor on what. What shall I run, and on which "
+      "GPU? For example: Fine-tune a 7B model on an A100"),
+     (["plan", "What does an A100 cost?"], "it is a question"),
+     (["plan", "Train for 100 days"], "usable duration"),
      (["plan", "Train", "--budget", "0"], "--budget: it must be above 0"),
      (["plan", "Train", "--budget", "lots"], "is not an amount")],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +20,11 @@ from tests.support.stack import FreshDatabase
 
 NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PAYEE: Final = "0x" + "Aa" * 20
+
+
+def at(moment: datetime) -> Callable[[], datetime]:
+    """A clock that stands still."""
+    return lambda: moment
 
 
 def a_vendor(vendor_id: str = "gpu_vendor_1", **changes: Any) -> Vendor:
@@ -109,7 +114,7 @@ async def open_ledger(database: FreshDatabase, **options: Any) -> AsyncIterator[
 async def leased(ledger: Ledger, dollars: object = 5, run_id: str = "run_1") -> tuple[Run, Lease]:
     """A new run, and the lease on it."""
     await ledger.runs.create(run_id, "user_1", "Train on an A100", Usd.parse(dollars), NOON)
-    return await ledger.runs.acquire(run_id, NOON, 60)
+    return await ledger.runs.acquire(run_id, at(NOON), 60)
 
 
 def check_books(run: Run) -> None:

@@ -14,12 +14,14 @@ class Person:
 
     process: Process
     user_id: str = "user_1"
+    talk_id: str = ""
 
     async def hears(
         self, message: str, run_id: str | None = None, message_id: str | None = None
     ) -> list[Said]:
         chat = Chat(self.process.services)
-        return [said async for said in chat.say(self.user_id, message, run_id, message_id)]
+        said = chat.say(self.user_id, message, run_id, message_id, talk_id=self.talk_id)
+        return [piece async for piece in said]
 
     async def told(
         self, message: str, run_id: str | None = None, message_id: str | None = None
@@ -29,8 +31,8 @@ class Person:
         return "\n".join(piece.text for piece in pieces if piece.kind != "run")
 
 
-def person(world: World, user_id: str = "user_1") -> Person:
-    return Person(world.process, user_id)
+def person(world: World, user_id: str = "user_1", talk_id: str = "") -> Person:
+    return Person(world.process, user_id, talk_id)
 
 
 def run_of(pieces: list[Said]) -> str:

@@ -173,7 +173,7 @@ class Process:
     async def resume(self, run: Run, command: Command[Any]) -> dict[str, Any]:
         """Answer an interrupt as Studio does, past the tick runner; the state after it."""
         now, ledger = self.deps.now(), self.deps.ledger
-        held, lease = await ledger.runs.acquire(run.id, now, 60)
+        held, lease = await ledger.runs.acquire(run.id, self.deps.now, 60)
         config = RunnableConfig(configurable={"thread_id": run.id})
         desk = Desk(self.deps, held, lease)
         state = await self.services.graph.ainvoke(command, config, context=desk)

@@ -102,7 +102,7 @@ async def test_a_reservation_that_may_still_settle_is_reserved_money(
 ) -> None:
     ledger = services.deps.ledger
     started = await api.start()
-    run, lease = await ledger.runs.acquire(started["_id"], services.deps.now(), 60)
+    run, lease = await ledger.runs.acquire(started["_id"], services.deps.now, 60)
     await ledger.budget.reserve(lease, run, 0, Usd.parse("1.4"), None)
 
     assert (await scrape(api))["money_dollars", "reserved"] == 1.4

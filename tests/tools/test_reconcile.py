@@ -66,7 +66,7 @@ async def test_a_run_that_a_tick_works_on_is_left_to_it(database: FreshDatabase)
         run = await world.start()
         world.vendor_fault("gpu_vendor_1", "submit-job", "silent_before_settling", when="payment")
         await world.tick(run)
-        await world.ledger.runs.acquire(run.id, world.clock.now(), 60)
+        await world.ledger.runs.acquire(run.id, world.clock.now, 60)
         assert (await reconcile(world)).busy == (run.id,)
 
 

@@ -202,7 +202,7 @@ async def test_a_report_is_read() -> None:
     vendor = Recorder(ok(body))
     report = await client(vendor).job_status(VENDOR, "job/1&x=2")
     assert vendor.requests[0].url.params["vendorJobId"] == "job/1&x=2"
-    assert (report.status, report.progress, report.logs) == (
+    assert (report.status, report.progress, tuple(report.logs)) == (
         JobStatus.RUNNING,
         0.5,
         ("one", "two"),

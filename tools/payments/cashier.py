@@ -15,25 +15,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import (
-    ChainDown,
-    PolicyRefused,
-    SlotClosed,
-    VendorError,
-    VendorGarbage,
-    WalletEmpty,
-)
+from domain.errors import PolicyRefused, SlotClosed, VendorError
 from domain.journal import Note
-from domain.money import ZERO, Usd
-from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
+from domain.money import ZERO
+from domain.payments import PaymentState, PaymentTerms, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
 from ledger.allowances import Charge, allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
+from tools.payments.admission import admit, billed_by, check_clock, check_funds
 from tools.payments.authorization import sign_payment
-from tools.payments.chain import Block, Chain
+from tools.payments.chain import Chain
 from tools.payments.challenge import Challenge
 from tools.payments.fetch import Fetched, Fetcher
 from tools.payments.judge import Judge, Observe, facts
@@ -44,8 +38,6 @@ from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
 from tools.wire.observer import note
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
-MOST_APART_S: Final = 300
-"""How far our clock and a public chain's newest block may be apart when something is signed."""
 FREE: Final = "no payment was asked"
 """Why the payment for a URL was released that gave its goods for nothing."""
 
@@ -85,7 +77,7 @@ class Cashier:
         """
         on_chain = purchase.vendor.pay_to is not None or purchase.any_payee
         if on_chain and run.reservation(purchase.slot) is None:
-            await self._check_funds(purchase.quoted)
+            await check_funds(self._chain, self._wallet, self.policy.network, purchase.quoted)
         held = await self._hold(lease, run, purchase)
         payment = await self._ledger.payments.open(self._reserved(run, purchase))
         note(payment=payment.id)
@@ -106,11 +98,11 @@ class Cashier:
             if not isinstance(answer, PaymentRequired402):
                 return Delivery(await self._book(payment, held, None, observe), answer)
             if answer.challenge is None:
-                tx_id = _billed_by(answer, purchase)
+                tx_id = billed_by(answer, purchase)
                 return Delivery(await self._book(payment, held, tx_id, observe), None)
             # What was reserved may be more than this buyer wants to pay by now.
             most = min(payment.amount, purchase.quoted)
-            terms = self._admit(answer.challenge, purchase, most)
+            terms = admit(self.policy, answer.challenge, purchase, most)
             payment = await self._sign(payment, answer.challenge, terms)
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
@@ -221,19 +213,6 @@ class Cashier:
             gpu_type=purchase.gpu_type,
         )
 
-    def _admit(self, challenge: Challenge, purchase: Purchase, quoted: Usd) -> PaymentTerms:
-        """The first of the challenge's terms that the policy passes; raises the first refusal."""
-        refusals: list[PolicyRefused] = []
-        for terms in challenge.accepts:
-            pay_to = purchase.vendor.pay_to or (terms.pay_to if purchase.any_payee else None)
-            try:
-                self.policy.check_terms(terms, quoted=quoted, pay_to=pay_to)
-            except PolicyRefused as refusal:
-                refusals.append(refusal)
-            else:
-                return terms
-        raise refusals[0]
-
     async def _check_slot(self, payment: Payment, held: Reservation) -> None:
         """Raise PolicyRefused when the slot was begun with another wallet, network or token.
 
@@ -253,31 +232,9 @@ class Cashier:
             for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot)
         )
 
-    async def _check_funds(self, amount: Usd) -> None:
-        """Raise WalletEmpty when the wallet cannot pay `amount` as things are now."""
-        balance = await self._chain.balance(self._wallet.address)
-        if balance < amount:
-            raise WalletEmpty(
-                f"The wallet {self._wallet.address} holds {balance} and {amount} is due",
-                f"Send USDC on {self.policy.network.name} to it",
-            )
-
-    def _check_clock(self, head: Block) -> None:
-        """Raise ChainDown where our clock and the chain's are far apart: what is signed by a clock
-        that is ahead may settle for longer than anybody reckons with.
-        """
-        apart_s = abs(int(self._now().timestamp()) - head.timestamp_s)
-        network = self.policy.network
-        if network.is_local or not head.timestamp_s or apart_s <= MOST_APART_S:
-            return  # a local chain's newest block may be old, and an unknown one has no time
-        raise ChainDown(
-            f"This machine's clock and the newest block of {network.name} are {apart_s:,} s apart",
-            "Set the clock; if it is right, the node at RPC_URL is behind: take another",
-        )
-
     async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
         head = await self._chain.head()
-        self._check_clock(head)
+        check_clock(self._now(), head, self.policy.network)
         now_s = max(int(self._now().timestamp()), head.timestamp_s)
         signed = await sign_payment(
             self._wallet,
@@ -333,20 +290,6 @@ class Cashier:
         """Give up a payment that was not signed, and its money unless a rival still needs it."""
         if await self.judge.release(payment, why, observe):
             await self.judge.free(payment.run_id, held)
-
-
-def _billed_by(answer: PaymentRequired402, purchase: Purchase) -> str:
-    """The id under which a vendor without x402 bills a job; more time is not sold so. Raises
-    VendorGarbage.
-    """
-    if purchase.kind is not PurchaseKind.LAUNCH or answer.legacy_tx_id is None:
-        raise VendorGarbage(
-            purchase.vendor.vendor_id,
-            purchase.kind.value,
-            "it answered 402 without an x402 challenge"
-            + (" or an x402-tx-id" if purchase.kind is PurchaseKind.LAUNCH else ""),
-        )
-    return answer.legacy_tx_id
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:

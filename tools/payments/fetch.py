@@ -34,6 +34,11 @@ from tools.wire.untrusted import Unreadable, clean_text, parse_object
 LARGEST_GOODS_BYTES: Final = 16 * 1024 * 1024
 LONGEST_URL: Final = 2_000
 LONGEST_REASON: Final = 200
+UNREACHABLE_REMEDY: Final = (
+    "Nothing was paid. Check the address, and whether the seller is up; then buy it with another "
+    "--id"
+)
+"""For a seller who was asked what it costs. One who was sent a payment may have taken it."""
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -208,7 +213,8 @@ class Fetcher:
                 content=request.body,
             )
         except NoAnswer as error:
-            raise VendorUnreachable(request.seller, request.method, str(error)) from None
+            remedy = UNREACHABLE_REMEDY if payment is None else ""
+            raise VendorUnreachable(request.seller, request.method, str(error), remedy) from None
         except Unreadable as error:
             raise VendorGarbage(request.seller, request.method, str(error)) from None
 

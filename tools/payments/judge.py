@@ -230,6 +230,7 @@ def facts(payment: Payment) -> Mapping[str, Any]:
         "slot": payment.slot,
         "vendorId": payment.vendor_id,
         "amountMicros": payment.amount.micros,
+        "refundedMicros": payment.refunded.micros,
         "payTo": payment.pay_to,
         "network": payment.network,
         "x402TxId": payment.tx_id,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import DependencyDown, LeaseHeld, RenterError
+from domain.errors import DependencyDown, LeaseHeld, LeaseLost, RenterError
 from domain.jobs import JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
@@ -201,10 +201,9 @@ class Reconciler:
         """Close the slots of one run under its lease, and book what was `returned` to it; False
         when a tick holds it.
         """
-        now = self._now()
         try:
-            run, lease = await self._ledger.runs.acquire(run_id, now, LEASE_SECONDS)
-        except LeaseHeld:
+            run, lease = await self._ledger.runs.acquire(run_id, self._now, LEASE_SECONDS)
+        except (LeaseHeld, LeaseLost):
             return False
         notes: list[Note] = []
         head = Head(run.journal_seq, run.journal_hash)

@@ -7,7 +7,7 @@ transaction hashes in answers are claims until the chain confirms them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -90,7 +90,7 @@ class JobReport:
     status: JobStatus
     progress: float
     """0 to 1."""
-    logs: tuple[str, ...]
+    logs: Sequence[str]
     """All lines so far, from the first."""
     final_metrics: Mapping[str, Primitive]
     artifact_url: str | None

@@ -6,11 +6,11 @@ Each reader raises Unreadable, naming the field.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, TypeVar, overload
 
 from domain.errors import InvalidInput
 from domain.money import Usd
@@ -20,6 +20,33 @@ SHORTEST_SECRET: Final = 8
 """Characters. A shorter one is a word that occurs by chance."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class Lines(Sequence[str]):
+    """Texts of a vendor, each made harmless when it is read.
+
+    A log comes whole with each poll, and only its new lines are read.
+    """
+
+    def __init__(self, texts: list[str], longest: int, secrets: tuple[str, ...] = ()) -> None:
+        self._texts, self._longest, self._secrets = texts, longest, secrets
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return tuple(self._clean(text) for text in self._texts[index])
+        return self._clean(self._texts[index])
+
+    def _clean(self, text: str) -> str:
+        return clean_text(text, self._longest, self._secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +134,15 @@ class Fields:
             raise self._wrong(name, "an object")
         return Fields(value, self.secrets)
 
-    def lines(self, name: str, *, most: int, longest: int) -> tuple[str, ...]:
+    def lines(self, name: str, *, most: int, longest: int) -> Lines:
         """A required list of texts: the first `most`, each cut to `longest` characters."""
         value = self.data.get(name)
         if not isinstance(value, list):
             raise self._wrong(name, "a list of texts")
         lines = value[:most]
-        if not all(isinstance(line, str) for line in lines):
+        if any(kind is not str for kind in set(map(type, lines))):
             raise self._wrong(name, "a list of texts")
-        return tuple(clean_text(line, longest, self.secrets) for line in lines)
+        return Lines(lines, longest, self.secrets)
 
     def _wrong(self, name: str, wanted: str) -> Unreadable:
         got = self.data.get(name)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx
 from pydantic import SecretStr
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from domain.errors import (
     ConfigError,
@@ -43,7 +44,6 @@ from tools.wire.exchange import Answer, Limits, NoAnswer, exchange
 from tools.wire.untrusted import Unreadable, clean_text, is_plain_id, parse_object
 
 LONGEST_REASON: Final = 200
-READ_ATTEMPTS: Final = 2
 
 _MEBIBYTE: Final = 1024 * 1024
 _HEADER_TEXT: Final = re.compile(r"[\x21-\x7e]{1,1024}", re.ASCII)
@@ -180,7 +180,7 @@ class HttpVendorClient:
                     path,
                     headers=self._headers(vendor, None),
                     limits=self._artifact_limits,
-                    check=lambda code: check_status(vendor.vendor_id, "artifact", code, ""),
+                    check=lambda code: check_status(vendor.vendor_id, "artifact", code, str),
                 )
             except Unreadable as error:
                 raise VendorGarbage(vendor.vendor_id, "artifact", str(error)) from None
@@ -222,7 +222,7 @@ class HttpVendorClient:
             raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
         payable = call in ("submit-job", "extend-job")
         if not (payable and answer.status_code == httpx.codes.PAYMENT_REQUIRED):
-            check_status(vendor.vendor_id, call, answer.status_code, self._said(answer))
+            check_status(vendor.vendor_id, call, answer.status_code, partial(self._said, answer))
         return answer
 
     def _headers(self, vendor: VendorAddress, payment: PaymentHeader | None) -> dict[str, str]:
@@ -302,9 +302,6 @@ def _payment_response(answer: Answer) -> str | None:
 
 async def _retried(read: Callable[[], Awaitable[Value]]) -> Value:
     """`read`, once more after VendorUnreachable."""
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(READ_ATTEMPTS),
-        retry=retry_if_exception_type(VendorUnreachable),
-        reraise=True,
-    )
-    return await retrying(read)
+    with suppress(VendorUnreachable):
+        return await read()
+    return await read()

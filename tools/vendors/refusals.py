@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from domain.errors import (
@@ -14,14 +15,14 @@ from domain.errors import (
 SECRET_REMEDY: Final = "Set GPU_VENDOR_SECRET to the secret this vendor gave you"
 
 
-def check_status(vendor_id: str, call: str, code: int, said: str) -> None:
+def check_status(vendor_id: str, call: str, code: int, said: Callable[[], str]) -> None:
     """Raise the error that `code` stands for unless it is 2xx.
 
-    said: the vendor's own words, already made harmless; may be empty.
+    said: gives the vendor's own words, made harmless; may be empty.
     """
     if 200 <= code < 300:
         return
-    words = f"{code} {said}".strip()
+    words = f"{code} {said()}".strip()
     if code in (401, 403):
         problem = f"it refuses our secret ({words})"
         raise VendorUnauthorized(vendor_id, call, problem, SECRET_REMEDY)
