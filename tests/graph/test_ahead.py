@@ -175,15 +175,27 @@ async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_heal
         await other.tick(run)
         await other.tick(run)
 
-        async def stand_still() -> None:
-            stage.acts.clear()
+        async def meanwhile() -> None:
             world.clear_faults()
             world.clock.advance(minutes=6)
             assert (await other.tick(run)).message == "Job still running"
 
-        stage.acts = {moment: stand_still}
+        others: list[asyncio.Task[None]] = []
+        leased = asyncio.Event()
+
+        async def take() -> None:
+            leased.set()
+
+        async def stand_still() -> None:
+            await leased.wait()
+            stage.acts.clear()
+            others.append(asyncio.create_task(meanwhile()))
+            await asyncio.shield(others[0])  # no drop of our poll stops another process
+
+        stage.acts = {LEASE: take, moment: stand_still}
         with suppress(LeaseLost, LeaseHeld):
             await stage.tick()
+        await others[0]
         await other.tick(run)
         assert [status for _, status in await world.jobs(run)] == [JobStatus.RUNNING]
         assert len(world.transfers()) == 1
