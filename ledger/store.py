@@ -55,8 +55,12 @@ class Documents:
 
     async def insert_all(self, documents: Sequence[Query]) -> None:
         """Insert in order. Raises DuplicateKey at the first that exists; those before it stay."""
+        ours = [dict(d) for d in documents]
         async with _translated():
-            await self._collection.insert_many([dict(d) for d in documents], ordered=True)
+            if len(ours) == 1:  # the usual case, and the cheaper command
+                await self._collection.insert_one(ours[0])
+            else:
+                await self._collection.insert_many(ours, ordered=True)
 
     async def change(self, id_: str, guard: Query, update: Query) -> bool:
         """Apply `update` to the document `id_` if `guard` holds; say whether it matched."""

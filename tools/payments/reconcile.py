@@ -173,8 +173,9 @@ class Reconciler:
         return returned, unclaimed
 
     async def _lost_job(self, transfer: Transfer, mine: Sequence[Payment]) -> Job | None:
-        """The newest job of the sender's that came to nothing and is not paid back yet; None where
-        there is none, or where more than one run has one: nobody's money is given to another.
+        """The newest job of the sender's that came to nothing, or is still being stopped after its
+        run's end, and is not paid back yet; None where there is none, or where more than one run
+        has one: nobody's money is given to another.
         """
         paid = {
             p.id: p.run_id
@@ -191,7 +192,7 @@ class Reconciler:
             jobs = [
                 job
                 for job in await self._ledger.jobs.of_run(run)
-                if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
+                if (job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or _left_over(job, run))
                 and not paid.keys().isdisjoint({job.payment_id, *job.extensions})
             ]
             lost += jobs[-1:]
@@ -293,6 +294,11 @@ class Reconciler:
                 )
                 total += min(transfer.amount, payment.refunded) if transfer else ZERO
         return total
+
+
+def _left_over(job: Job, run: Run) -> bool:
+    """Whether the job outlived its run, which stops it and asks for the money back."""
+    return run.status.ended and not job.status.ended
 
 
 def _sound(run: Run) -> bool:
