@@ -12,6 +12,7 @@ from domain.errors import InvalidInput
 from domain.goals import (
     ASK_FOR_JOB,
     LONGEST_GOAL,
+    MOST_UNASKED,
     Reading,
     check_goal,
     plain,
@@ -30,8 +31,6 @@ from graph.reader import GoalReader, Heard, RuleReader, read_said
 from ledger.drafts import Utterance
 from ledger.run import Run
 
-MOST_UNASKED: Final = Usd(1_000_000_000)
-"""A budget above it is asked for once more: a digit too many is soon written."""
 MOST_NAMED: Final = 10
 _GOES_ON: Final = re.compile(
     r"(?:and|but|also|then|so|or|actually|instead|rather|make (?:it|that)|change|use|with|for|on|"

@@ -26,6 +26,8 @@ ASK_FOR_JOB: Final = (
 ASK_FOR_BUDGET: Final = (
     "I can do that. How much may I spend on it at most? Tell me an amount, like $5."
 )
+MOST_UNASKED: Final = Usd(1_000_000_000)
+"""A budget in words above it is asked for once more: a digit too many is soon written."""
 
 
 @dataclass(frozen=True, slots=True)

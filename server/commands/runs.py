@@ -10,6 +10,7 @@ from server.commands.output import Exit, JsonOption, print_json, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
+    from domain.money import Usd
     from server.commands.client import ServerClient
 
 RunArgument = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
@@ -32,24 +33,26 @@ UserOption = Annotated[
 
 def start(
     goal: Annotated[str, typer.Argument(help="What to do, in plain words.")],
-    budget: Annotated[str, typer.Option(help="The most to spend, in dollars.")],
+    budget: Annotated[
+        str | None, typer.Option(help="The most to spend, in dollars, if the goal does not say.")
+    ] = None,
     user: UserOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run: give the agent a goal and a budget. Nothing is spent before the first tick.
 
-    [dim]$[/] gpu-renter start "Fine-tune a 7B model on an A100 for 2 hours" --budget 5
+    [dim]$[/] gpu-renter start "Fine-tune a 7B model on an A100 for 2 hours, under $5"
     """
     from domain.goals import check_goal
     from domain.money import Usd
 
     asked = check_goal(goal)
-    dollars = Usd.parse(budget, "--budget", above_zero=True).dollars()
+    total = _budget_in(asked) if budget is None else Usd.parse(budget, "--budget", above_zero=True)
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
-            return await server.start(user, asked, dollars)
+            return await server.start(user, asked, total.dollars())
 
     with working("Starting the run"):
         started = run(work())
@@ -57,8 +60,25 @@ def start(
         print_json(started)
         return
     run_id = started.get("_id") or started.get("runId")
-    typer.echo(f"Started run {run_id} with {Usd.parse(budget)}")
+    typer.echo(f"Started run {run_id} with {total}")
     typer.echo(f"Follow it: gpu-renter watch {run_id}")
+
+
+def _budget_in(goal: str) -> Usd:
+    """The budget that the goal itself names. Raises InvalidInput where there is no such one."""
+    from domain.errors import InvalidInput
+    from domain.goals import MOST_UNASKED, read
+
+    said = read(goal)
+    if doubt := said.doubts.get("budgetTotal"):
+        raise InvalidInput("--budget", "the goal leaves it open", doubt)
+    if said.budget is None:
+        remedy = "Say how much to spend at most: --budget 5"
+        raise InvalidInput("--budget", "the goal does not name one", remedy)
+    if said.budget > MOST_UNASKED:
+        remedy = f"To say that it is meant: --budget {said.budget.dollars():.2f}"
+        raise InvalidInput("--budget", f"the goal names {said.budget}, which is a lot", remedy)
+    return said.budget
 
 
 def tick(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:

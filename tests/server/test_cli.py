@@ -60,7 +60,9 @@ def test_the_help_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["start", "Train"], "--budget"),
+        (["start", "Train"], "--budget: the goal does not name one"),
+        (["start", "Train on an A100 for $3 or $5"], "You named"),
+        (["start", "Train on an A100, under $5000"], "which is a lot. To say that it is meant"),
         (["start", "Train", "--budget", "abc"], "'abc' is not an amount"),
         (["start", "Train", "--budget", "-5"], "-5 is negative. Give dollars above 0"),
         (["start", "Train", "--budget", "0"], "--budget: it must be above 0"),

@@ -92,7 +92,7 @@ def test_serve_says_what_is_in_force_and_what_it_started(served: Served) -> None
 
 
 def test_a_run_from_its_goal_to_its_end_on_the_command_line(ask: Ask) -> None:
-    started = ask("start", GOAL, "--budget", "$5", "--json")
+    started = ask("start", GOAL, "--json")
     run_id = json.loads(started.stdout)["_id"]
 
     assert "Job started" in ask("tick", run_id).stdout
