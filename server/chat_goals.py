@@ -9,12 +9,11 @@ from typing import Final
 from domain.errors import InvalidInput
 from domain.goals import ASK_FOR_JOB, DEFAULT_JOB, Reading
 from domain.intents import QUESTIONS, Intent, Wants, read_intent
-from domain.names import named
+from domain.names import Names, named, names_of
 from domain.phrasing import asks, asks_of_a_run, greets, not_yet, only_asks
 from domain.quotes import Vendor
 from graph.deps import Deps
 from graph.reader import read_said
-from graph.replies import vendor_names
 from graph.talk import HELP, NOT_STARTED, WELCOME
 from graph.talk_market import prices
 from graph.talk_progress import list_runs
@@ -64,9 +63,10 @@ class GoalTalk:
         if said := await self._in_passing(text, intent, draft):
             yield said
             return
-        question = only_asks(text) or (asks(text) and not read_words(utterance).job_type)
+        reading = read_words(utterance)
+        question = only_asks(text) or (asks(text) and not reading.job_type)
         if question:
-            gpu = read_words(utterance).gpu_type
+            gpu = reading.gpu_type
             if gpu and not asks_of_a_run(text) and intent.wants in (Wants.SPENT, Wants.OTHER):
                 yield Said("words", (await prices(self._deps, gpu)).text)
                 return
@@ -105,7 +105,8 @@ class GoalTalk:
         """The goal with one thing more, kept where something is still to be asked."""
         anew = draft is not None and begins_anew(utterance, draft.said)
         before = draft.said if draft and not anew else ()
-        wish = await understand(self._deps.reader, [*before, utterance], await self._vendors())
+        vendors = await self._vendors()
+        wish = await understand(self._deps.reader, [*before, utterance], vendors)
         if isinstance(wish, Refusal):
             yield Said("question", str(wish))
             return
@@ -116,7 +117,7 @@ class GoalTalk:
         if isinstance(wish, str):
             yield Said("question", wish)
             return
-        async for said in self._start(draft, wish):
+        async for said in self._start(draft, wish, names_of(vendors)):
             yield said
 
     async def _open_draft(self) -> Draft | None:
@@ -132,14 +133,14 @@ class GoalTalk:
             return None
         return draft
 
-    async def _start(self, draft: Draft, wish: Wish) -> AsyncIterator[Said]:
+    async def _start(self, draft: Draft, wish: Wish, names: Names) -> AsyncIterator[Said]:
         run = await begin(self._deps, draft.run_id, self._user_id, wish)
         await self._drafts.forget(self._session)
         yield Said("run", f"Run {run.id}", {"runId": run.id})
         if run.spec is not None:
             by_memory = wish.heard.reading.by_memory
             sentence = understood(run.spec, run.budget_total, by_memory)
-            yield Said("words", f"Understood: {named(sentence, await vendor_names(self._deps))}.")
+            yield Said("words", f"Understood: {named(sentence, names)}.")
         yield Said(
             "action",
             STARTED.format(run.id, run.budget_total),

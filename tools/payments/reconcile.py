@@ -192,7 +192,7 @@ class Reconciler:
             jobs = [
                 job
                 for job in await self._ledger.jobs.of_run(run)
-                if (job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or _left_over(job, run))
+                if (job.status in (JobStatus.FAILED, JobStatus.CANCELLED) or _outlived(job, run))
                 and not paid.keys().isdisjoint({job.payment_id, *job.extensions})
             ]
             lost += jobs[-1:]
@@ -296,7 +296,7 @@ class Reconciler:
         return total
 
 
-def _left_over(job: Job, run: Run) -> bool:
+def _outlived(job: Job, run: Run) -> bool:
     """Whether the job outlived its run, which stops it and asks for the money back."""
     return run.status.ended and not job.status.ended
 
