@@ -53,9 +53,10 @@ class GoalTalk:
         draft = await self._open_draft()
         intent = read_intent(text)
         utterance = Utterance(text, self._deps.now())
+        reading = read_words(utterance)
         if draft and (
             intent.wants is Wants.STOP
-            or (intent.wants is Wants.STOP_PERHAPS and not _is_goal(intent, utterance))
+            or (intent.wants is Wants.STOP_PERHAPS and not _is_goal(intent, reading))
         ):
             await self._drafts.forget(self._session)
             yield Said("action", FORGOTTEN)
@@ -63,7 +64,6 @@ class GoalTalk:
         if said := await self._in_passing(text, intent, draft):
             yield said
             return
-        reading = read_words(utterance)
         question = only_asks(text) or (asks(text) and not reading.job_type)
         if question:
             gpu = reading.gpu_type
@@ -76,7 +76,7 @@ class GoalTalk:
         if question or (
             intent.wants is not Wants.OTHER
             and (not draft or intent.wants in (Wants.RESULT, Wants.REFUND))
-            and not _is_goal(intent, utterance)
+            and not _is_goal(intent, reading)
         ):
             async for said in self._about_newest(intent, message_id):
                 yield said
@@ -186,6 +186,6 @@ def read_words(said: Utterance) -> Reading:
         return Reading(job_type=DEFAULT_JOB)
 
 
-def _is_goal(intent: Intent, said: Utterance) -> bool:
+def _is_goal(intent: Intent, reading: Reading) -> bool:
     """Whether what could be a question says something of a job all the same."""
-    return intent.wants in QUESTIONS and read_words(said) != Reading()
+    return intent.wants in QUESTIONS and reading != Reading()
