@@ -1,7 +1,10 @@
-"""A job polled while the lease of its run is being taken: both take a while, and neither waits.
+"""A look at a job: it is polled before the lease of its run is taken, and mostly instead of it.
 
-A poll only reads. The lease is taken only if no tick came since the run was read (`Runs.take`),
-so the report is what it would have been a moment later; who does not get the lease drops it.
+A poll only reads. Of a job that just runs there is nothing to do but to remember what was seen,
+and that is one write, which only holds if nobody had the lease since the run was read
+(`Runs.look`). Whatever else there is to do is done under the lease, which is taken on the same
+condition (`Runs.take`), so that the report is what it would have been a moment later; who does not
+get the lease drops it.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ def poll_ahead(found: Followed, vendors: VendorClient, now: datetime) -> Ahead |
     settled = not (run.cancel_requested or run.reservations or run.leased_until)
     if not (run.phase == Phase.MONITOR and settled and found.state):
         return None
-    if job is None or job.status.ended:
+    if job is None or job.status.ended or run.status.ended:
         return None
     report = asyncio.create_task(vendors.job_status(job, job.vendor_job_id))
     report.add_done_callback(_retrieve)

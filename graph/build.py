@@ -75,7 +75,8 @@ async def _entry(state: AgentState) -> str:
 def _at_desk(
     phase: Phase, node: Node, open_desk: OpenDesk
 ) -> Callable[..., Awaitable[Command[str]]]:
-    """The node as LangGraph calls it. Its notes are written before its checkpoint is.
+    """The node as LangGraph calls it, under the lease; the first one of a tick that looks takes it
+    when it needs it. Its notes are written before its checkpoint is.
 
     A node that took longer than its lease writes neither: its run is another's now.
     """
@@ -84,9 +85,12 @@ def _at_desk(
         state: AgentState, config: RunnableConfig, runtime: Runtime[Desk | None]
     ) -> Command[str]:
         async with open_desk(state, config, runtime.context) as desk:
+            if not desk.ahead:
+                await desk.take_lease()
             with desk.deps.observer.step("node", phase.value):
                 command = await node(state, desk)
-                desk.check_lease()
+                if not desk.looks:
+                    desk.check_lease()
                 await desk.flush()
                 return command
 

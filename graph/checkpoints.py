@@ -7,7 +7,7 @@ days would grow without end. Here each checkpoint takes its parent's place, in o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,9 +56,9 @@ class SavedOnce:
     """Only from a state in this phase; `Moved` is raised for another."""
     newest: Document
     """The thread's newest checkpoint, as it is stored."""
-    check_lease: Callable[[], None]
-    """Raises LeaseLost when the run may be another's by now; asked before a changed state is
-    stored, because those who changed nothing left no trace.
+    make_sure: Callable[[], Awaitable[None]]
+    """Raises LeaseHeld or LeaseLost when the run may be another's by now; asked before a changed
+    state is stored, because those who changed nothing left no trace.
     """
 
 
@@ -104,7 +104,9 @@ class RunSaver(MongoDBSaver):
         if once is not None and parent:
             if position.get(_STORED) == self._state_of(checkpoint):
                 return _position(position, parent)
-            once.check_lease()
+            if f"branch:to:{once.phase}" in checkpoint["channel_values"]:
+                return _position(position, parent)  # broken off before its step: nothing was done
+            await once.make_sure()
         return await super().aput(config, checkpoint, metadata, new_versions)
 
     def put(

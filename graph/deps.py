@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,7 @@ from tools.payments.wallets import Wallet
 from tools.vendors.base import VendorClient
 from tools.wire.observer import Observer
 
+LOG: Final = logging.getLogger(__name__)
 CALLBACK_PATH: Final = "/api/vendor-callback"
 DEFAULT_SLICES: Final = SliceRule(first_minutes=60, exposure=Usd(2_000_000))
 
@@ -43,6 +45,8 @@ class Limits:
     """Purchases that came to nothing before a run is given up."""
     poll_failure_limit: int = 3
     """Polls in a row without an answer before a job counts as lost."""
+    look_s: float = 0.5
+    """How long a poll may take before the run's lease is taken: a slow vendor is asked by one."""
     silent_minutes: float = 5.0
     """For how long, too, a vendor that was paid is silent before its job counts as lost."""
     stall_minutes: float = 30.0
@@ -92,7 +96,12 @@ def callback_url(public_url: str | None) -> str | None:
 
 @dataclass(slots=True)
 class Desk:
-    """One tick's working place: the run as last read, the lease on it, and notes to be written."""
+    """One tick's working place: the run as last read, the lease on it, and notes to be written.
+
+    A tick that looks whether its job still runs begins without a lease (graph/ahead.py). It may
+    write down the vendor's lines, each of which is in the journal once whoever wrote it; before
+    anything else it takes the lease.
+    """
 
     deps: Deps
     run: Run
@@ -131,6 +140,34 @@ class Desk:
             self.head = await self.ledger.observations.append(
                 self.run.id, self.head, notes, self.deps.now()
             )
+
+    @property
+    def looks(self) -> bool:
+        """Whether no lease was taken, and so far none was needed."""
+        return not self.lease.taken
+
+    @property
+    def tick(self) -> int:
+        """The tick's number: its lease's fence, if it takes one."""
+        return self.run.fence + 1 if self.looks else self.lease.fence
+
+    async def take_lease(self, *, due: bool = False) -> None:
+        """Go on under the lease, which no other tick had since the run was read.
+
+        Raises what `Runs.take` does.
+        """
+        if not self.looks:
+            return
+        runs, seconds = self.ledger.runs, self.deps.limits.lease_seconds
+        self.run, self.lease = await runs.take(self.run, self.deps.now, seconds, due=due)
+        LOG.debug("run %s: tick %d begins", self.run.id, self.tick)
+        if self.run.journal_seq > self.head.seq:
+            self.head = Head(self.run.journal_seq, self.run.journal_hash)
+
+    async def make_sure(self) -> None:
+        """Go on under the lease, and only if it has not run out."""
+        await self.take_lease()
+        self.check_lease()
 
     def check_lease(self) -> None:
         """Raise LeaseLost when the lease has run out: another tick may be at work by now."""

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from graph.deps import Desk
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
+
+
+def told(report: JobReport) -> dict[str, Any]:
+    """What a report says of the job that its document keeps: fields of Job."""
+    return {
+        "status": report.status,
+        "metrics": dict(report.final_metrics),
+        "artifact_url": report.artifact_url,
+        "error_message": report.error_message,
+    }
+
+
+def is_news(job: Job, report: JobReport) -> bool:
+    """Whether a report changes the job's document: not by progress and log lines alone."""
+    return any(getattr(job, name) != value for name, value in told(report).items())
 
 
 async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> Job:
@@ -24,17 +40,12 @@ async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> J
         lines=max(job.lines, len(report.logs)),
         poll_failures=0,
         failing_since=None,
-        seen_in=desk.lease.fence,
+        seen_in=desk.tick,
         progress_at=at if report.progress > job.progress else job.progress_at,
         updated_at=at,
     )
     desk.saw(seen)
-    told = {
-        "status": report.status.value,
-        "metrics": dict(report.final_metrics),
-        "artifact_url": report.artifact_url,
-        "error_message": report.error_message,
-    }
-    if any(getattr(job, name) != value for name, value in told.items()):
-        await desk.ledger.jobs.update(seen, **told, updated_at=at)
+    if is_news(job, report):
+        changes = told(report) | {"status": report.status.value}
+        await desk.ledger.jobs.update(seen, **changes, updated_at=at)
     return seen

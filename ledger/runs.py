@@ -17,7 +17,7 @@ from domain.tokens import UNUSED, ModelUse
 from ledger.run import Lease, RecordedOffer, Run, Silence, offer_document, run_of, spec_document
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, is_due
-from ledger.store import Documents, Store
+from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
@@ -157,9 +157,7 @@ class Runs:
             run = await self.get(run.id)
             taken = run.fence == lease.fence
         if not taken:
-            raise LeaseHeld(
-                f"Another tick works on run {run.id}", "Try again when it is done, in a moment"
-            )
+            raise lease_held(run.id)
         lease.check(now())
         return replace(run, fence=lease.fence, leased_until=expires_at), lease
 
@@ -184,13 +182,34 @@ class Runs:
         the run was `seen`. None: that stays as it is.
         """
         changes = {"lease": None, "updatedAt": now, **(fields or {})}
+        return await self._last_change(lease.run_id, lease.fence, changes, {}, seen, due)
+
+    async def look(self, run: Run, now: datetime, fields: Mapping[str, Any], due: Due) -> bool:
+        """Write what a tick that took no lease has seen, as if it took it and gave it back with
+        this one write. False when anybody held it since the run was read: nothing changed.
+
+        run: as it was read, while nobody held its lease. due: as for `release`.
+        """
+        changes = {"updatedAt": now, **fields}
+        counted = {"$inc": {"fence": 1}}
+        return await self._last_change(run.id, run.fence, changes, counted, run, due)
+
+    async def _last_change(
+        self,
+        run_id: str,
+        fence: int,
+        changes: Document,
+        counted: Document,
+        seen: Run | None,
+        due: Due | None,
+    ) -> bool:
         if due is not None and seen is not None and await self.documents.change(
-            lease.run_id,
-            {"fence": lease.fence, "dueAt": seen.due_at},
-            {"$set": {**changes, "dueAt": due.at, "quietTicks": due.quiet}},
+            run_id,
+            {"fence": fence, "dueAt": seen.due_at},
+            {"$set": {**changes, "dueAt": due.at, "quietTicks": due.quiet}, **counted},
         ):  # fmt: skip
             return True
-        return await self.documents.change(lease.run_id, {"fence": lease.fence}, {"$set": changes})
+        return await self.documents.change(run_id, {"fence": fence}, {"$set": changes, **counted})
 
     async def update(self, lease: Lease, fields: Mapping[str, Any]) -> None:
         """Set fields as the holder of the lease. Raises LeaseLost when another took over."""
@@ -240,6 +259,12 @@ class Runs:
         if (await self.get(lease.run_id)).fence != lease.fence:
             raise LeaseLost(f"Another tick took over run {lease.run_id}")
         return False
+
+
+def lease_held(run_id: str) -> LeaseHeld:
+    return LeaseHeld(
+        f"Another tick works on run {run_id}", "Try again when it is done, in a moment"
+    )
 
 
 def no_run(run_id: str) -> NotFound:

@@ -1,6 +1,7 @@
 """One tick: take the run's lease, step the graph to its next wait point, give the lease back.
 
-Nothing of a run lives in memory between ticks, so any process may tick any run.
+A tick that only looks whether a job still runs takes no lease, unless it finds something to do
+(graph/ahead.py). Nothing of a run lives in memory between ticks, so any process may tick any run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -30,8 +32,8 @@ from graph.pacing import LIVELY, NEWS, came, expiry
 from graph.routing import Phase
 from graph.wiring import Services
 from ledger.following import follow
-from ledger.run import Run
-from ledger.runs import FETCH
+from ledger.run import Lease, Run
+from ledger.runs import FETCH, lease_held
 from ledger.schedule import has_come
 from ledger.store import store_down
 from tools.wire.observer import Step
@@ -75,12 +77,11 @@ class Ticker:
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
         deps = self._services.deps
         desk = await self._desk(run_id, due)
-        run, lease, polling = desk.run, desk.lease, desk.ahead
-        step.note(tick=lease.fence)
+        run, polling = desk.run, desk.ahead
+        step.note(tick=desk.tick)
         if run.phase == FETCH:
-            await deps.ledger.runs.release(lease, deps.now(), seen=run, due=Due(None, 0))
+            await deps.ledger.runs.release(desk.lease, deps.now(), seen=run, due=Due(None, 0))
             raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
-        LOG.debug("run %s: tick %d begins", run.id, lease.fence)
         phase, ahead, until = run.phase, Came.FAILED, None
         done = asyncio.Event()
         heartbeat = asyncio.create_task(self._keep(desk, done))
@@ -94,11 +95,13 @@ class Ticker:
             ended = phase == Phase.ENDED.value
             status = (await desk.reread()).status if ended else run.status
             message = WAITING if "__interrupt__" in state else state["message"]
+            if desk.looks:
+                await self._looked(desk, *self._last(desk, run, phase, ahead, until))
             return Ticked(message, status)
         except asyncio.CancelledError:
             ahead = Came.ACTED
             raise
-        except LeaseLost:
+        except (LeaseHeld, LeaseLost):
             raise
         except RenterError as error:
             await self._note_failure(desk, str(error))
@@ -116,44 +119,61 @@ class Ticker:
                 polling.drop()
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
-            fields = {"phase": phase, **desk.last_fields()}
-            due_next = next_due(
-                ahead,
-                deps.now(),
-                run.quiet_ticks,
-                deps.limits.pace,
-                news=desk.turned or bool(desk.noted & NEWS),
-                lively=bool(desk.noted & LIVELY),
-                within_s=desk.look_within_s,
-                until=until,
-            )
-            LOG.debug("run %s: tick %d ends: %s", run.id, lease.fence, ahead)
-            # A task of its own: who hangs up on a stream is cancelled anew at every await.
-            leaving = asyncio.create_task(self._leave(heartbeat, desk, fields, run, due_next))
-            await asyncio.shield(leaving)
+            if not desk.looks:
+                LOG.debug("run %s: tick %d ends: %s", run.id, desk.tick, ahead)
+                fields, due_next = self._last(desk, run, phase, ahead, until)
+                # A task of its own: who hangs up on a stream is cancelled anew at every await.
+                leaving = asyncio.create_task(self._leave(heartbeat, desk, fields, run, due_next))
+                await asyncio.shield(leaving)
 
     async def _desk(self, run_id: str, due: bool) -> Desk:
-        """The run with its lease; where it follows a job, that is being polled already."""
+        """The run with its lease; or, where it follows a job, without, and that is polled already.
+
+        Raises LeaseHeld, also where the run is to be due and is not.
+        """
         deps = self._services.deps
         found = await follow(deps.ledger.runs, run_id)
         if due and not has_come(found.run.due_at, deps.now()):
             raise LeaseHeld(f"Run {run_id} is not due", "It will be ticked when it is")
         polling = poll_ahead(found, deps.vendors, deps.now())
-        try:
-            run, lease = await deps.ledger.runs.take(
-                found.run, deps.now, deps.limits.lease_seconds, due=due
-            )
-        except BaseException:
-            if polling:
-                polling.drop()
-            raise
-        return Desk(deps, run, lease, polling)
+        desk = Desk(deps, found.run, Lease.untaken(run_id), polling)
+        if polling:
+            LOG.debug("run %s: tick %d looks", run_id, desk.tick)
+            await asyncio.sleep(0)  # the question is on its way before the graph is set up
+        else:
+            await desk.take_lease(due=due)
+        return desk
+
+    def _last(
+        self, desk: Desk, seen: Run, phase: str, ahead: Came, until: datetime | None
+    ) -> tuple[dict[str, Any], Due]:
+        """What the tick leaves in the run's document, and when the next one is due."""
+        due = next_due(
+            ahead,
+            desk.deps.now(),
+            seen.quiet_ticks,
+            desk.deps.limits.pace,
+            news=desk.turned or bool(desk.noted & NEWS),
+            lively=bool(desk.noted & LIVELY),
+            within_s=desk.look_within_s,
+            until=until,
+        )
+        return {"phase": phase, **desk.last_fields()}, due
+
+    async def _looked(self, desk: Desk, fields: dict[str, Any], due: Due) -> None:
+        """Remember what was seen. Raises LeaseHeld where another tick was at the run meanwhile."""
+        run = desk.run
+        if not await desk.ledger.runs.look(run, desk.deps.now(), fields, due):
+            raise lease_held(run.id)
+        LOG.debug("run %s: tick %d looked", run.id, desk.tick)
 
     async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
         """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
         seconds, runs = desk.deps.limits.lease_seconds, desk.ledger.runs
         while not done.is_set():
             await asyncio.sleep(seconds / 3)
+            if desk.looks:
+                continue
             try:
                 desk.lease = await runs.renew(desk.lease, desk.deps.now(), seconds)
             except LeaseLost as lost:
@@ -170,10 +190,11 @@ class Ticker:
         stands is in its state; its document, which a crash may have left behind, only hints.
         """
         if desk.ahead:
-            once = SavedOnce(Phase.MONITOR.value, desk.ahead.state, desk.check_lease)
+            once = SavedOnce(Phase.MONITOR.value, desk.ahead.state, desk.make_sure)
             with suppress(Moved):
                 return await self._invoke(desk, control, once)
             desk.ahead = None
+            await desk.take_lease()  # from here on, each step is saved
         return await self._invoke(desk, control, None)
 
     async def _invoke(
@@ -210,9 +231,12 @@ class Ticker:
         return state
 
     async def _note_failure(self, desk: Desk, problem: str) -> None:
-        """Leave an observation of a failed tick, if the store can still take it."""
-        desk.note("tick_failed", problem)
+        """Leave an observation of a failed tick, if the store can still take it, and the run is
+        no other tick's by now.
+        """
         try:
+            await desk.take_lease()
+            desk.note("tick_failed", problem)
             await desk.flush()
         except RenterError as error:
             LOG.warning("run %s: its failed tick could not be noted: %s", desk.run.id, error)

@@ -278,6 +278,7 @@ def _change(collection: str, update: Query) -> str:
         ("reserve", "nextSlot" in added),
         ("share", any(field.endswith(".shared") for field in set_)),
         ("arm", any(field.endswith(".armed") for field in set_)),
+        ("look", "fence" in added and "sighting" in set_),
         ("acquire", "fence" in added),
         ("leave", "lease" in set_ and set_["lease"] is None),
         ("end", "endedAt" in set_),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +20,7 @@ from server.brokers import open_broker
 from server.fleet import Fleet
 from server.worker import working
 from tests.fleet.test_worker import DEADLINE_S, Ticks, ended
-from tests.support.fleet import TickSpan, overlaps
+from tests.support.fleet import TickSpan, WorkerProcess, overlaps
 from tests.support.queues import RedisServer
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
@@ -147,6 +148,21 @@ def test_ticks_that_meet_are_found() -> None:
     assert overlaps([other, one, TickSpan("q", 1, 0.5, 1.0)]) == []
     assert len(overlaps([one, TickSpan("r", 2, 1.9, 3.0)])) == 1
     assert len(overlaps([one, TickSpan("r", 1, 5.0, 6.0)])) == 1
+
+
+def test_a_look_counts_where_it_was_remembered(tmp_path: Path) -> None:
+    said = ["4 looks", "4 looked", "5 begins", "5 ends: acted", "6 looks", "6 begins", "7 looks"]
+    log = tmp_path / "worker.log"
+    lines = [
+        json.dumps({"at": f"2026-01-01T00:00:0{second}+00:00", "message": f"run r: tick {what}"})
+        for second, what in enumerate(said)
+    ]
+    log.write_text("\n".join(lines))
+    worker = WorkerProcess("worker", tmp_path, {}, [(log, 1767225607.0)])
+    at = 1767225600.0
+    assert sorted(worker.spans(), key=lambda span: span.fence) == [
+        TickSpan("r", 4, at, at), TickSpan("r", 5, at + 2, at + 3), TickSpan("r", 6, at + 5, at + 7)
+    ]  # fmt: skip
 
 
 @pytest.mark.skipif(os.environ.get("LONG") != "1", reason="a campaign, of `make chaos`: LONG=1")

@@ -1,5 +1,5 @@
-"""A job polled while its run's lease is taken: for who gets the lease, and for nobody else; and
-who stands still on the way.
+"""Ticks that look whether a job still runs: without a lease where there is nothing to do, which
+holds for who was alone with the run, and for nobody else; and who stands still on the way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from langgraph.runtime import RunControl
 
 from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobStatus
+from domain.journal import first_broken
 from graph.ahead import poll_ahead
+from graph.deps import Limits
 from ledger.following import follow
 from ledger.run import Run
 from server.ticks import Ticker
@@ -25,8 +27,10 @@ from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
 
-POLL, LEASE = "http.job-status", "runs.acquire"
+POLL, LEASE, LOOK = "http.job-status", "runs.acquire", "runs.look"
 POLLED, TAKEN = f"{POLL}:after", f"{LEASE}:after"
+SLOW = Limits(look_s=0)
+"""With it, every poll counts as one that takes its time."""
 
 
 @dataclass(slots=True)
@@ -45,7 +49,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def at_work(database: FreshDatabase) -> AsyncIterator[Stage]:
+async def at_work(database: FreshDatabase, limits: Limits | None = None) -> AsyncIterator[Stage]:
     stages: list[Stage] = []
 
     async def hook(moment: Moment) -> None:
@@ -57,29 +61,123 @@ async def at_work(database: FreshDatabase) -> AsyncIterator[Stage]:
             await act()
 
     life = Life(1, Record(), [hook])
-    async with World.open(database, wrap=life.wraps(), epochs=9) as world:
+    async with World.open(database, wrap=life.wraps(), epochs=9, limits=limits) as world:
         run = await world.start()
         assert await world.tick(run) == "Job started"
         stages.append(Stage(world, run))
         yield stages[0]
 
 
-async def test_the_poll_is_under_way_before_the_lease_is_there(database: FreshDatabase) -> None:
+async def test_a_job_that_just_runs_is_looked_at_without_a_lease(database: FreshDatabase) -> None:
     async with at_work(database) as stage:
-        polled = asyncio.Event()
+        before = await stage.world.run(stage.run)
+        assert await stage.tick() == "Job still running"
+        stage.seen.clear()
+        assert await stage.tick() == "Job still running"
+        assert (stage.seen.count(POLL), stage.seen.count(LEASE), stage.seen.count(LOOK)) == (
+            1,
+            0,
+            1,
+        )
+        job, after = await stage.world.job(stage.run), await stage.world.run(stage.run)
+        assert job.progress > 0
+        assert (after.fence, job.seen_in) == (before.fence + 2, before.fence + 2)
+        assert after.leased_until is None
 
-        async def poll() -> None:
-            polled.set()
 
-        stage.acts = {POLL: poll, LEASE: polled.wait}
+async def test_a_look_is_remembered_only_where_no_other_tick_was_at_the_run(
+    database: FreshDatabase,
+) -> None:
+    async with at_work(database) as stage, stage.world.another_process() as other:
+        assert await stage.tick() == "Job still running"
+
+        async def meanwhile() -> None:
+            stage.acts.clear()
+            await other.tick(stage.run)
+
+        stage.acts = {LOOK: meanwhile}
+        before = await stage.world.run(stage.run)
+        with pytest.raises(LeaseHeld):
+            await stage.tick()
+        after = await stage.world.run(stage.run)
+        assert (after.fence, after.leased_until) == (before.fence + 1, None)
+        assert (await stage.world.job(stage.run)).progress == 0.3333, "as the other saw it"
+
+
+async def test_lines_that_two_looks_tell_are_in_the_journal_once(database: FreshDatabase) -> None:
+    async with at_work(database) as stage, stage.world.another_process() as other:
+        world, run = stage.world, stage.run
+
+        async def meanwhile() -> None:
+            stage.acts.clear()
+            await other.tick(run)
+
+        stage.acts = {f"{POLL}:after": meanwhile}
+        with suppress(LeaseHeld):
+            await stage.tick()
+        await other.tick(run)
+        numbers = [entry.note.data["line"] for entry in await world.journal(run, "job_log")]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert first_broken(await world.journal(run)) is None
+
+
+async def test_what_is_to_be_done_is_done_under_the_lease(database: FreshDatabase) -> None:
+    async with at_work(database) as stage, stage.world.another_process() as other:
+        stage.world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling")
+        assert await stage.tick() == "Job still running"
+        assert (stage.seen.count(LEASE), stage.seen.count(LOOK)) == (1, 0)
+
+        async def meanwhile() -> None:
+            stage.acts.clear()
+            await other.tick(stage.run)
+
+        stage.acts = {LEASE: meanwhile}
+        with pytest.raises(LeaseHeld):
+            await stage.tick()
+        assert (await stage.world.job(stage.run)).poll_failures == 2, "the other's"
+        assert len(await stage.world.told(stage.run, "poll_failed")) == 2
+
+
+async def test_a_vendor_that_takes_its_time_is_asked_by_one_tick(database: FreshDatabase) -> None:
+    async with at_work(database, SLOW) as stage, stage.world.another_process() as other:
+        assert await stage.tick() == "Job still running"
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def hang() -> None:
+            await answered.wait()
+
+        async def taken() -> None:
+            asked.set()
+
+        stage.acts = {POLL: hang, TAKEN: taken}
+        slow = asyncio.create_task(stage.tick())
         async with asyncio.timeout(10):
-            assert await stage.tick() == "Job still running"
-        assert stage.seen.count(POLL) == 1
-        assert (await stage.world.job(stage.run)).progress > 0
+            await asked.wait()
+            with pytest.raises(LeaseHeld):
+                await other.tick(stage.run)
+            answered.set()
+            assert await slow == "Job still running"
+
+
+async def test_who_asks_for_the_end_during_a_look_is_heard_by_the_next_tick(
+    database: FreshDatabase,
+) -> None:
+    async with at_work(database) as stage:
+        runs, now = stage.world.ledger.runs, stage.world.clock.now
+        assert await stage.tick() == "Job still running"
+
+        async def stop() -> None:
+            assert await runs.request_cancel(stage.run.id, "enough", now())
+
+        stage.acts = {LOOK: stop}
+        assert await stage.tick() == "Job still running"
+        assert (await stage.world.run(stage.run)).due_at == now()
+        stage.acts.clear()
+        assert await stage.tick(due=True) == "Run cancelled"
 
 
 async def test_who_does_not_get_the_lease_drops_its_poll(database: FreshDatabase) -> None:
-    async with at_work(database) as stage, stage.world.another_process() as other:
+    async with at_work(database, SLOW) as stage, stage.world.another_process() as other:
         polled, dropped = asyncio.Event(), asyncio.Event()
 
         async def poll() -> None:
@@ -98,7 +196,9 @@ async def test_who_does_not_get_the_lease_drops_its_poll(database: FreshDatabase
             with pytest.raises(LeaseHeld):
                 await stage.tick()
             await dropped.wait()
-        assert sorted(stage.seen) == [POLL, "runs.acquire", "runs.aggregate"], "it wrote nothing"
+        reads = {POLL, LEASE, "runs.aggregate"}
+        stored = {name for name in stage.seen if not name.startswith("checkpoint.")} - reads
+        assert stored == set(), "it wrote nothing"
         assert (await stage.world.run(stage.run)).leased_until is None
 
 
@@ -161,16 +261,16 @@ async def test_a_tick_reads_polls_and_writes_no_more_than_it_must(database: Fres
         stage.seen.clear()
         assert await stage.tick(due=True) == "Job still running"
         assert sorted(stage.seen) == sorted(
-            ["runs.aggregate", LEASE, POLL, "checkpoint.get", "observations.insert_all",
-             "checkpoint.put", "runs.leave"]
+            ["runs.aggregate", POLL, "checkpoint.get", "observations.insert_all", "checkpoint.put",
+             LOOK]
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("moment", [TAKEN, POLLED])
+@pytest.mark.parametrize(("moment", "limits"), [(TAKEN, SLOW), (POLLED, SLOW), (POLLED, None)])
 async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_health(
-    moment: str, database: FreshDatabase
+    moment: str, limits: Limits | None, database: FreshDatabase
 ) -> None:
-    async with at_work(database) as stage, stage.world.another_process() as other:
+    async with at_work(database, limits) as stage, stage.world.another_process() as other:
         world, run = stage.world, stage.run
         world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling")
         await other.tick(run)
@@ -188,7 +288,7 @@ async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_heal
             leased.set()
 
         async def stand_still() -> None:
-            if moment != TAKEN:
+            if moment != TAKEN and limits:
                 await leased.wait()
             stage.acts.clear()
             others.append(asyncio.create_task(meanwhile()))
@@ -203,11 +303,11 @@ async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_heal
         assert len(world.transfers()) == 1
 
 
-@pytest.mark.parametrize("moment", [TAKEN, POLLED])
+@pytest.mark.parametrize(("moment", "limits"), [(TAKEN, SLOW), (POLLED, SLOW), (POLLED, None)])
 async def test_who_stood_still_takes_no_healthy_job_for_hung(
-    moment: str, database: FreshDatabase
+    moment: str, limits: Limits | None, database: FreshDatabase
 ) -> None:
-    async with at_work(database) as stage:
+    async with at_work(database, limits) as stage:
         world, run = stage.world, stage.run
         assert await stage.tick() == "Job still running"
 

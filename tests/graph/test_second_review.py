@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from domain.errors import ChainDown, LeaseLost, StoreDown
@@ -11,6 +12,7 @@ from domain.jobs import JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState as S
+from graph.deps import Limits
 from ledger.payments import Payment
 from mock_vendor.settings import vendor_profile
 from tests.graph.test_hostile_timing import FAST, RELIABLE, sound
@@ -226,7 +228,7 @@ async def test_failed_ticks_leave_nothing_in_the_checkpoints(database: FreshData
 
 async def test_a_tick_that_outlived_its_lease_stores_no_state(database: FreshDatabase) -> None:
     """Those who took over may have changed nothing, and so left no trace in the checkpoint."""
-    async with World.open(database, epochs=9) as world:
+    async with World.open(database, epochs=9, limits=Limits(look_s=0)) as world:
         run = await world.start()
         for _ in range(3):
             await world.tick(run)
@@ -235,11 +237,16 @@ async def test_a_tick_that_outlived_its_lease_stores_no_state(database: FreshDat
         class Late(Rewritten):
             """The job has failed by this answer, which comes after the lease has run out."""
 
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                answer = await super().handle_async_request(request)
+                while (await world.run(run)).leased_until is None:
+                    """It is being taken, for so slow a vendor."""
+                world.clock.advance(61)
+                return answer
+
         def failed(path: str, answer: dict[str, Any]) -> dict[str, Any] | None:
-            if path != "/job-status":
-                return None
-            world.clock.advance(61)
-            return {**answer, "status": "failed", "errorMessage": "late"}
+            failed = {**answer, "status": "failed", "errorMessage": "late"}
+            return failed if path == "/job-status" else None
 
         async with world.another_process(Wraps(http=lambda inner: Late(inner, failed))) as late:
             with pytest.raises(LeaseLost):

@@ -23,7 +23,7 @@ from graph.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 READY_S: Final = 60.0
-TICK: Final = re.compile(r"run (\S+): tick (\d+) (begins|ends)")
+TICK: Final = re.compile(r"run (\S+): tick (\d+) (begins|ends|looks|looked)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,11 @@ def overlaps(spans: Iterable[TickSpan]) -> list[str]:
 
 
 def _spans(log: Path, ended: float) -> list[TickSpan]:
+    """A tick that only looked had its one effect at some moment after it began; that nobody was at
+    the run in between is what let it have it. One that was cut off before had none.
+    """
     begun: dict[tuple[str, int], float] = {}
+    looks: dict[tuple[str, int], float] = {}
     spans = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         said = TICK.search(line)
@@ -136,8 +140,13 @@ def _spans(log: Path, ended: float) -> list[TickSpan]:
             continue
         at = datetime.fromisoformat(json.loads(line)["at"]).timestamp()
         key = (said[1], int(said[2]))
-        if said[3] == "begins":
-            begun[key] = at
-        else:
-            spans.append(TickSpan(*key, begun.pop(key), at))
+        match said[3]:
+            case "looks":
+                looks[key] = at
+            case "looked":
+                spans.append(TickSpan(*key, looks[key], looks[key]))
+            case "begins":
+                begun[key] = at
+            case _:
+                spans.append(TickSpan(*key, begun.pop(key), at))
     return spans + [TickSpan(*key, at, ended) for key, at in begun.items()]

@@ -261,7 +261,7 @@ class World:
             chain=chain,
             vendor=app.state.service,
             transport=InProcess({"vendor.test": app, "chain.test": chain.asgi()}, epochs),
-            limits=limits or Limits(),
+            limits=limits or Limits(look_s=60),  # how fast this machine is decides nothing
             policy=policy or SpendingPolicy(LOCAL, Usd.parse(100)),
             planner=planner or RankingPlanner(),
             artifacts=artifacts or Path(folder.name),
