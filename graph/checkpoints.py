@@ -7,7 +7,7 @@ days would grow without end. Here each checkpoint takes its parent's place, in o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,9 +56,9 @@ class SavedOnce:
     """Only from a state in this phase; `Moved` is raised for another."""
     newest: Document
     """The thread's newest checkpoint, as it is stored."""
-    make_sure: Callable[[], Awaitable[None]]
-    """Raises LeaseHeld or LeaseLost when the run may be another's by now; asked before a changed
-    state is stored, because those who changed nothing left no trace.
+    check_lease: Callable[[], None]
+    """Raises LeaseLost when the run may be another's by now; asked before a changed state is
+    stored, because those who changed nothing left no trace.
     """
 
 
@@ -105,8 +105,8 @@ class RunSaver(MongoDBSaver):
             if position.get(_STORED) == self._state_of(checkpoint):
                 return _position(position, parent)
             if f"branch:to:{once.phase}" in checkpoint["channel_values"]:
-                return _position(position, parent)  # broken off before its step: nothing was done
-            await once.make_sure()
+                return _position(position, parent)  # its step did not end: it will be repeated
+            once.check_lease()
         return await super().aput(config, checkpoint, metadata, new_versions)
 
     def put(

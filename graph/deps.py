@@ -46,7 +46,9 @@ class Limits:
     poll_failure_limit: int = 3
     """Polls in a row without an answer before a job counts as lost."""
     look_s: float = 0.5
-    """How long a poll may take before the run's lease is taken: a slow vendor is asked by one."""
+    """How long a poll may take before the run's lease is taken, so that one tick alone waits for a
+    slow vendor. 0: it is taken for every poll.
+    """
     silent_minutes: float = 5.0
     """For how long, too, a vendor that was paid is silent before its job counts as lost."""
     stall_minutes: float = 30.0
@@ -98,9 +100,9 @@ def callback_url(public_url: str | None) -> str | None:
 class Desk:
     """One tick's working place: the run as last read, the lease on it, and notes to be written.
 
-    A tick that looks whether its job still runs begins without a lease (graph/ahead.py). It may
-    write down the vendor's lines, each of which is in the journal once whoever wrote it; before
-    anything else it takes the lease.
+    A tick that looks whether its job still runs begins without a lease (graph/ahead.py). Its notes
+    may be written without one if they have a key, and so are in the journal once whoever wrote
+    them, be it after the run's end; before anything else it takes the lease.
     """
 
     deps: Deps
@@ -115,10 +117,13 @@ class Desk:
     """Whether a job that just ran does so no more: the pause between ticks begins anew."""
     look_within_s: float | None = None
     """The next tick is wanted by then."""
+    since: datetime = field(init=False)
+    """When the run was read."""
     _notes: list[Note] = field(default_factory=list)
     _sighting: Sighting | None = None
 
     def __post_init__(self) -> None:
+        self.since = self.deps.now()
         self.head = Head(self.run.journal_seq, self.run.journal_hash)
 
     @property
@@ -134,7 +139,9 @@ class Desk:
         self.observe(Note(type_, content, data, key))
 
     async def flush(self) -> None:
-        """Write the notes into the journal."""
+        """Write the notes into the journal: under the lease, those that could be there twice."""
+        if any(note.key is None for note in self._notes):
+            await self.take_lease()
         if self._notes:
             notes, self._notes = self._notes, []
             self.head = await self.ledger.observations.append(
@@ -148,26 +155,22 @@ class Desk:
 
     @property
     def tick(self) -> int:
-        """The tick's number: its lease's fence, if it takes one."""
+        """The tick's number: the run's fence with it. A look that is not remembered has none of its
+        own: the next tick gets the same.
+        """
         return self.run.fence + 1 if self.looks else self.lease.fence
 
     async def take_lease(self, *, due: bool = False) -> None:
-        """Go on under the lease, which no other tick had since the run was read.
-
-        Raises what `Runs.take` does.
+        """Go on under the lease, which no other tick had since the run was read, and which counts
+        from then. Raises what `Runs.take` does.
         """
         if not self.looks:
             return
-        runs, seconds = self.ledger.runs, self.deps.limits.lease_seconds
-        self.run, self.lease = await runs.take(self.run, self.deps.now, seconds, due=due)
+        runs, now, seconds = self.ledger.runs, self.deps.now, self.deps.limits.lease_seconds
+        self.run, self.lease = await runs.take(self.run, now, seconds, since=self.since, due=due)
         LOG.debug("run %s: tick %d begins", self.run.id, self.tick)
         if self.run.journal_seq > self.head.seq:
             self.head = Head(self.run.journal_seq, self.run.journal_hash)
-
-    async def make_sure(self) -> None:
-        """Go on under the lease, and only if it has not run out."""
-        await self.take_lease()
-        self.check_lease()
 
     def check_lease(self) -> None:
         """Raise LeaseLost when the lease has run out: another tick may be at work by now."""
@@ -181,9 +184,14 @@ class Desk:
         """Put aside what a poll has found of the run's job; the tick's end writes it."""
         self._sighting = sighting(job)
 
+    @property
+    def looked(self) -> bool:
+        """Whether the tick has seen the job."""
+        return self._sighting is not None
+
     def last_fields(self) -> dict[str, Any]:
-        """What the tick leaves in the run's document with its lease: what it saw of the job, and
-        the journal's head, a hint that saves the next tick a search.
+        """What the tick leaves in the run's document: what it saw of the job, and the journal's
+        head, a hint that saves the next tick a search.
         """
         seen = {"sighting": sighting_document(self._sighting)} if self._sighting else {}
         return {"journal": {"seq": self.head.seq, "hash": self.head.hash}, **seen}

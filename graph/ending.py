@@ -1,4 +1,4 @@
-"""How a run ends: its status and the reason, the journal's last note, and nothing more to do."""
+"""How a run ends: its status and the reason, a note that says so, and nothing more to do."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _SAID: Final = {
 
 
 def last_note(status: RunStatus, what: str) -> Note:
-    """The journal's last note of a run. what: the vendor where it completed, else the reason.
+    """The note of a run's end. what: the vendor where it completed, else the reason.
 
-    A run ends once, however often the step that ends it is repeated.
+    What closes its books is noted after it. A run ends once, however often the step that ends it
+    is repeated.
     """
     return Note(f"run_{status}", _SAID[status].format(what), key="run_ended")
 

@@ -11,8 +11,8 @@ from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
 
-def told(report: JobReport) -> dict[str, Any]:
-    """What a report says of the job that its document keeps: fields of Job."""
+def _kept(report: JobReport) -> dict[str, Any]:
+    """What the job's document keeps of a report: fields of Job."""
     return {
         "status": report.status,
         "metrics": dict(report.final_metrics),
@@ -21,9 +21,9 @@ def told(report: JobReport) -> dict[str, Any]:
     }
 
 
-def is_news(job: Job, report: JobReport) -> bool:
+def changes_job(job: Job, report: JobReport) -> bool:
     """Whether a report changes the job's document: not by progress and log lines alone."""
-    return any(getattr(job, name) != value for name, value in told(report).items())
+    return any(getattr(job, name) != value for name, value in _kept(report).items())
 
 
 async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> Job:
@@ -45,7 +45,7 @@ async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> J
         updated_at=at,
     )
     desk.saw(seen)
-    if is_news(job, report):
-        changes = told(report) | {"status": report.status.value}
+    if changes_job(job, report):
+        changes = _kept(report) | {"status": report.status.value}
         await desk.ledger.jobs.update(seen, **changes, updated_at=at)
     return seen

@@ -32,7 +32,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on a run. `fence` grows with each holder; an old one writes nothing."""
+    """The right to work on a run. `fence` grows with each tick; an old one writes nothing."""
 
     run_id: str
     fence: int
@@ -89,8 +89,8 @@ class Sighting:
     failing_since: datetime | None = None
     """When the first of them was."""
     seen_in: int = 0
-    """The tick that saw it, by its lease's fence. Not the clock, which may be set back, says what
-    is newer.
+    """The tick that saw it, by its number, the fence. Not the clock, which may be set back, says
+    what is newer.
     """
 
 

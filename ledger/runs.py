@@ -135,31 +135,40 @@ class Runs:
         return await self.take(again, now, seconds, due=due)
 
     async def take(
-        self, run: Run, now: Callable[[], datetime], seconds: float, *, due: bool = False
+        self,
+        run: Run,
+        now: Callable[[], datetime],
+        seconds: float,
+        *,
+        since: datetime | None = None,
+        due: bool = False,
     ) -> tuple[Run, Lease]:
         """Take the lease of a run as it was read. Gives the run as its holder finds it.
 
+        since: when it was read, if something was found out about it before the lease was wanted:
+        the lease counts from then, and what was found out is no older than it.
+
         Raises LeaseHeld while another holder's lasts, or where one came since the run was read, or
-        where its end was asked for; LeaseLost when it ran out while it was being taken: who stood
-        still meanwhile may not go on. due: only if the run is due; LeaseHeld, too, where it is not.
+        where its end was asked for; LeaseLost when it ran out before it was taken: who stood still
+        meanwhile may not go on. due: only if the run is due; LeaseHeld, too, where it is not.
         """
         given_back, began = run.leased_until is None, now()
-        expires_at = began + timedelta(seconds=seconds)
+        lease = Lease(run.id, run.fence + 1, (since or began) + timedelta(seconds=seconds))
+        lease.check(began)
         as_read = {"lease": None, "cancelRequested": run.cancel_requested}
         unheld = as_read if given_back else free(began)
         taken = await self.documents.change(
             run.id,
             {"fence": run.fence, **unheld, **(is_due(began) if due else {})},
-            {"$set": {"lease": {"expiresAt": expires_at}}, "$inc": {"fence": 1}},
+            {"$set": {"lease": {"expiresAt": lease.expires_at}}, "$inc": {"fence": 1}},
         )
-        lease = Lease(run.id, run.fence + 1, expires_at)
         if taken and not given_back:  # its holder may have written until now
             run = await self.get(run.id)
             taken = run.fence == lease.fence
         if not taken:
             raise lease_held(run.id)
         lease.check(now())
-        return replace(run, fence=lease.fence, leased_until=expires_at), lease
+        return replace(run, fence=lease.fence, leased_until=lease.expires_at), lease
 
     async def renew(self, lease: Lease, now: datetime, seconds: float) -> Lease:
         """Prolong a lease. Raises LeaseLost when another took over."""
@@ -181,8 +190,8 @@ class Runs:
         due: when the run is to be ticked next; it does not replace what somebody asked for since
         the run was `seen`. None: that stays as it is.
         """
-        changes = {"lease": None, "updatedAt": now, **(fields or {})}
-        return await self._last_change(lease.run_id, lease.fence, changes, {}, seen, due)
+        update = {"$set": {"lease": None, "updatedAt": now, **(fields or {})}}
+        return await self._leave(lease.run_id, lease.fence, update, seen, due)
 
     async def look(self, run: Run, now: datetime, fields: Mapping[str, Any], due: Due) -> bool:
         """Write what a tick that took no lease has seen, as if it took it and gave it back with
@@ -190,26 +199,20 @@ class Runs:
 
         run: as it was read, while nobody held its lease. due: as for `release`.
         """
-        changes = {"updatedAt": now, **fields}
-        counted = {"$inc": {"fence": 1}}
-        return await self._last_change(run.id, run.fence, changes, counted, run, due)
+        update = {"$set": {"updatedAt": now, **fields}, "$inc": {"fence": 1}}
+        return await self._leave(run.id, run.fence, update, run, due)
 
-    async def _last_change(
-        self,
-        run_id: str,
-        fence: int,
-        changes: Document,
-        counted: Document,
-        seen: Run | None,
-        due: Due | None,
+    async def _leave(
+        self, run_id: str, fence: int, update: Document, seen: Run | None, due: Due | None
     ) -> bool:
+        """A tick's last write, if the run's fence is still that one."""
         if due is not None and seen is not None and await self.documents.change(
             run_id,
             {"fence": fence, "dueAt": seen.due_at},
-            {"$set": {**changes, "dueAt": due.at, "quietTicks": due.quiet}, **counted},
+            update | {"$set": {**update["$set"], "dueAt": due.at, "quietTicks": due.quiet}},
         ):  # fmt: skip
             return True
-        return await self.documents.change(run_id, {"fence": fence}, {"$set": changes, **counted})
+        return await self.documents.change(run_id, {"fence": fence}, update)
 
     async def update(self, lease: Lease, fields: Mapping[str, Any]) -> None:
         """Set fields as the holder of the lease. Raises LeaseLost when another took over."""

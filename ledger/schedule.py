@@ -1,7 +1,7 @@
 """Which runs are to be ticked, and when: `dueAt` on each run's document.
 
-Set with the end of each tick, by the same write that gives the lease back; moved to now by
-whoever has something for the run to see.
+Set with the end of each tick, by its last write of the run; moved to now by whoever has something
+for the run to see.
 """
 
 from __future__ import annotations

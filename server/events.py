@@ -148,7 +148,7 @@ class Journal:
         with self._wakeups.of(self._run_id) as grown:
             while loop.time() < until:
                 grown.clear()
-                ended = await self._ended()  # before the journal is read: then it is whole
+                ended = await self._ended()  # before the journal is read: its end is in it then
                 entries = await self._ledger.observations.of_run(
                     self._run_id, after=self._seq, limit=MOST_AT_ONCE
                 )

@@ -1,11 +1,11 @@
 """Ticking over a queue, with any number of workers on any machines: Taskiq carries the hints.
 
-The queue says which run to look at; the run's document says whether it is due, and its lease
-lets one worker in. So a hint that is lost, late or doubled does no harm:
+The queue says which run to look at; the run's document says whether it is due, and lets one tick
+at a time have effects (server/ticks.py). So a hint that is lost, late or doubled does no harm:
 
     lost      the sweeper ticks the run itself, when nobody has for a while
     late      the run is not due any more, and nothing happens
-    doubled   the lease, or the moment at which the run is due next, refuses the second
+    doubled   the run's document, or the moment at which it is due next, refuses the second
 
 While the queue is away, workers ask MongoDB, as a worker without a queue always does.
 """

@@ -1,6 +1,6 @@
 """One tick: take the run's lease, step the graph to its next wait point, give the lease back.
 
-A tick that only looks whether a job still runs takes no lease, unless it finds something to do
+A tick that looks whether a job still runs takes the lease only where it finds something to do
 (graph/ahead.py). Nothing of a run lives in memory between ticks, so any process may tick any run.
 """
 
@@ -76,9 +76,8 @@ class Ticker:
 
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
         deps = self._services.deps
-        desk = await self._desk(run_id, due)
+        desk = await self._desk(run_id, step, due)
         run, polling = desk.run, desk.ahead
-        step.note(tick=desk.tick)
         if run.phase == FETCH:
             await deps.ledger.runs.release(desk.lease, deps.now(), seen=run, due=Due(None, 0))
             raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
@@ -95,8 +94,8 @@ class Ticker:
             ended = phase == Phase.ENDED.value
             status = (await desk.reread()).status if ended else run.status
             message = WAITING if "__interrupt__" in state else state["message"]
-            if desk.looks:
-                await self._looked(desk, *self._last(desk, run, phase, ahead, until))
+            if desk.looks and desk.looked:
+                await self._remember(desk, *self._last(desk, run, phase, ahead, until))
             return Ticked(message, status)
         except asyncio.CancelledError:
             ahead = Came.ACTED
@@ -126,7 +125,7 @@ class Ticker:
                 leaving = asyncio.create_task(self._leave(heartbeat, desk, fields, run, due_next))
                 await asyncio.shield(leaving)
 
-    async def _desk(self, run_id: str, due: bool) -> Desk:
+    async def _desk(self, run_id: str, step: Step, due: bool) -> Desk:
         """The run with its lease; or, where it follows a job, without, and that is polled already.
 
         Raises LeaseHeld, also where the run is to be due and is not.
@@ -135,11 +134,11 @@ class Ticker:
         found = await follow(deps.ledger.runs, run_id)
         if due and not has_come(found.run.due_at, deps.now()):
             raise LeaseHeld(f"Run {run_id} is not due", "It will be ticked when it is")
-        polling = poll_ahead(found, deps.vendors, deps.now())
-        desk = Desk(deps, found.run, Lease.untaken(run_id), polling)
-        if polling:
+        desk = Desk(deps, found.run, Lease.untaken(run_id))
+        step.note(tick=desk.tick)
+        desk.ahead = poll_ahead(found, deps.vendors, deps.now())
+        if desk.ahead:
             LOG.debug("run %s: tick %d looks", run_id, desk.tick)
-            await asyncio.sleep(0)  # the question is on its way before the graph is set up
         else:
             await desk.take_lease(due=due)
         return desk
@@ -160,8 +159,10 @@ class Ticker:
         )
         return {"phase": phase, **desk.last_fields()}, due
 
-    async def _looked(self, desk: Desk, fields: dict[str, Any], due: Due) -> None:
-        """Remember what was seen. Raises LeaseHeld where another tick was at the run meanwhile."""
+    async def _remember(self, desk: Desk, fields: dict[str, Any], due: Due) -> None:
+        """End a look. Raises LeaseHeld where another tick was at the run meanwhile; then, as after
+        a look that was broken off, the run stays as due as it was.
+        """
         run = desk.run
         if not await desk.ledger.runs.look(run, desk.deps.now(), fields, due):
             raise lease_held(run.id)
@@ -190,7 +191,8 @@ class Ticker:
         stands is in its state; its document, which a crash may have left behind, only hints.
         """
         if desk.ahead:
-            once = SavedOnce(Phase.MONITOR.value, desk.ahead.state, desk.make_sure)
+            await asyncio.sleep(0)  # the poll is on its way before the graph is set up
+            once = SavedOnce(Phase.MONITOR.value, desk.ahead.state, desk.check_lease)
             with suppress(Moved):
                 return await self._invoke(desk, control, once)
             desk.ahead = None
@@ -234,9 +236,8 @@ class Ticker:
         """Leave an observation of a failed tick, if the store can still take it, and the run is
         no other tick's by now.
         """
+        desk.note("tick_failed", problem)
         try:
-            await desk.take_lease()
-            desk.note("tick_failed", problem)
             await desk.flush()
         except RenterError as error:
             LOG.warning("run %s: its failed tick could not be noted: %s", desk.run.id, error)

@@ -3,7 +3,8 @@
     async with working(Worker(services), grace_s=20):
         …
 
-Ticks of different runs overlap; of one run, never: neither here nor, for its lease, anywhere.
+Ticks of different runs overlap; of one run, never here, and anywhere only looks, of which one is
+remembered (graph/ahead.py).
 Any number of workers may share a MongoDB.
 """
 

@@ -20,7 +20,7 @@ from graph.closing import stop_left_over
 from graph.deps import Desk
 from graph.ending import complete
 from graph.extending import next_slice
-from graph.reports import is_news, write_down
+from graph.reports import changes_job, write_down
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import book_outcome, chain_permitting, stop_job
@@ -64,15 +64,19 @@ async def _report(desk: Desk, job: Job, ahead: Ahead | None) -> JobReport:
     """What the vendor says. While one takes its time, the lease keeps others from asking it too."""
     if ahead is None:
         return await desk.deps.vendors.job_status(job, job.vendor_job_id)
-    await asyncio.wait([ahead.report], timeout=desk.deps.limits.look_s)
-    if not ahead.report.done():
+    look_s = desk.deps.limits.look_s
+    if look_s:
+        await asyncio.wait([ahead.report], timeout=look_s)
+    if not (look_s and ahead.report.done()):
         await desk.take_lease()
     return await ahead.report
 
 
 def _just_runs(desk: Desk, job: Job, report: JobReport, at: datetime) -> bool:
-    """Whether there is nothing to do but to remember what was seen."""
-    return not (is_news(job, report) or _leaves_to_stop(desk, job) or _hangs(desk, job, at))
+    """Whether there is nothing to do now but to remember what was seen. Whether to buy more time
+    is decided later; who decides so takes the lease with the decision.
+    """
+    return not (changes_job(job, report) or _leaves_to_stop(desk, job) or _hangs(desk, job, at))
 
 
 def _leaves_to_stop(desk: Desk, job: Job) -> bool:

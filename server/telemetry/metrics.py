@@ -70,7 +70,7 @@ class Metrics:
         self._ticks = Counter(
             "gpu_renter_ticks", "Ticks by how they ended.", ["outcome"], registry=self.registry
         )
-        self._tick_seconds = self._histogram("tick", "Of one tick, with its lease.")
+        self._tick_seconds = self._histogram("tick", "Of one tick.")
         self._node_seconds = self._histogram("node", "Of one node of the graph.", "node")
         self._vendor_calls = Counter(
             "gpu_renter_vendor_calls",

@@ -16,11 +16,13 @@ from langgraph.runtime import RunControl
 from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobStatus
 from domain.journal import first_broken
+from domain.money import Usd
+from domain.slices import SliceRule
 from graph.ahead import poll_ahead
 from graph.deps import Limits
 from ledger.following import follow
 from ledger.run import Run
-from server.ticks import Ticker
+from server.ticks import INTERRUPTED, Ticker
 from tests.chaos.effects import Life, Moment
 from tests.chaos.record import Record
 from tests.support.rewritten import Rewritten
@@ -49,7 +51,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def at_work(database: FreshDatabase, limits: Limits | None = None) -> AsyncIterator[Stage]:
+async def at_work(
+    database: FreshDatabase,
+    limits: Limits | None = None,
+    goal: str = "Fine-tune on an A100",
+    epochs: int = 9,
+) -> AsyncIterator[Stage]:
     stages: list[Stage] = []
 
     async def hook(moment: Moment) -> None:
@@ -61,8 +68,8 @@ async def at_work(database: FreshDatabase, limits: Limits | None = None) -> Asyn
             await act()
 
     life = Life(1, Record(), [hook])
-    async with World.open(database, wrap=life.wraps(), epochs=9, limits=limits) as world:
-        run = await world.start()
+    async with World.open(database, wrap=life.wraps(), epochs=epochs, limits=limits) as world:
+        run = await world.start(goal, 20)
         assert await world.tick(run) == "Job started"
         stages.append(Stage(world, run))
         yield stages[0]
@@ -74,11 +81,7 @@ async def test_a_job_that_just_runs_is_looked_at_without_a_lease(database: Fresh
         assert await stage.tick() == "Job still running"
         stage.seen.clear()
         assert await stage.tick() == "Job still running"
-        assert (stage.seen.count(POLL), stage.seen.count(LEASE), stage.seen.count(LOOK)) == (
-            1,
-            0,
-            1,
-        )
+        assert [stage.seen.count(name) for name in (POLL, LEASE, LOOK)] == [1, 0, 1]
         job, after = await stage.world.job(stage.run), await stage.world.run(stage.run)
         assert job.progress > 0
         assert (after.fence, job.seen_in) == (before.fence + 2, before.fence + 2)
@@ -198,8 +201,19 @@ async def test_who_does_not_get_the_lease_drops_its_poll(database: FreshDatabase
             await dropped.wait()
         reads = {POLL, LEASE, "runs.aggregate"}
         stored = {name for name in stage.seen if not name.startswith("checkpoint.")} - reads
-        assert stored == set(), "it wrote nothing"
+        assert (stored, stage.seen.count(LEASE)) == (set(), 1), "it wrote nothing"
         assert (await stage.world.run(stage.run)).leased_until is None
+
+
+async def test_a_look_that_is_drained_leaves_the_run_as_it_was(database: FreshDatabase) -> None:
+    async with at_work(database) as stage:
+        assert await stage.tick() == "Job still running"
+        before, control = await stage.world.run(stage.run), RunControl()
+        control.request_drain("shutdown")
+        ticked = await Ticker(stage.world.process.services).tick(stage.run.id, control=control)
+        assert ticked.message == INTERRUPTED
+        assert await stage.world.run(stage.run) == before
+        assert await stage.tick() == "Job still running"
 
 
 async def test_a_run_that_is_not_due_is_not_polled(database: FreshDatabase) -> None:
@@ -320,6 +334,52 @@ async def test_who_stood_still_takes_no_healthy_job_for_hung(
             await stage.tick()
         assert await stage.tick() == "Job still running"
         assert [status for _, status in await world.jobs(run)] == [JobStatus.RUNNING]
+
+
+async def test_who_stood_still_alone_does_not_act_on_what_it_heard_long_ago(
+    database: FreshDatabase,
+) -> None:
+    async with at_work(database) as stage, stage.world.another_process() as other:
+        world, run = stage.world, stage.run
+        world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling")
+        await other.tick(run)
+        await other.tick(run)
+        world.clock.advance(minutes=6)
+
+        async def stand_still() -> None:
+            stage.acts.clear()
+            world.clear_faults()
+            world.clock.advance(minutes=30)
+
+        stage.acts = {POLLED: stand_still}
+        with pytest.raises(LeaseLost):
+            await stage.tick()
+        assert await stage.tick() == "Job still running"
+        assert [status for _, status in await world.jobs(run)] == [JobStatus.RUNNING]
+
+
+async def test_who_stood_still_alone_buys_no_time_by_what_it_heard_long_ago(
+    database: FreshDatabase,
+) -> None:
+    by_the_hour = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with at_work(database, by_the_hour, "Fine-tune on an A100 for 4 hours", 12) as stage:
+
+        async def stand_still() -> None:
+            stage.world.clock.advance(minutes=2)
+
+        stage.acts = {POLLED: stand_still}
+        lost = 0
+        for _ in range(8):
+            try:
+                await stage.tick()
+            except LeaseLost:
+                lost += 1
+        assert lost > 0, "more time was wanted"
+        assert len(stage.world.transfers()) == 1
+        stage.acts.clear()
+        for _ in range(3):
+            await stage.tick()
+        assert len(stage.world.transfers()) == 2
 
 
 async def test_a_cancel_asked_for_before_the_lease_is_there_is_obeyed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -239,8 +240,9 @@ async def test_a_tick_that_outlived_its_lease_stores_no_state(database: FreshDat
 
             async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
                 answer = await super().handle_async_request(request)
-                while (await world.run(run)).leased_until is None:
-                    """It is being taken, for so slow a vendor."""
+                async with asyncio.timeout(10):
+                    while (await world.run(run)).leased_until is None:
+                        """It is being taken, for so slow a vendor."""
                 world.clock.advance(61)
                 return answer
 
