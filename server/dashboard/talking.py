@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from nicegui.element import Element
@@ -39,6 +40,7 @@ class Talk:
         self._page = page
         self._run_id = run_id
         self._user_id = user_id
+        self._turn = asyncio.Lock()
         self._said = box("div", "talk", role="log", aria_live="polite", aria_label="Conversation")
         with box("form", "say big" if big else "say") as form:
             self._line = box(
@@ -56,12 +58,16 @@ class Talk:
         await self.say(str(event.args))
 
     async def say(self, words: str) -> None:
+        """Have it answered, after what was said before. The line stays open meanwhile: a browser
+        drops the Enter of a form whose button is disabled.
+        """
         self._add(words, "me")
-        self._button.props["disabled"] = True
-        try:
-            await self._page.doing(lambda services, visitor: self._answer(services, visitor, words))
-        finally:
-            del self._button.props["disabled"]
+        async with self._turn:
+            self._button.props["aria-busy"] = "true"
+            try:
+                await self._page.doing(lambda services, who: self._answer(services, who, words))
+            finally:
+                del self._button.props["aria-busy"]
 
     async def _answer(self, services: Services, visitor: Visitor, words: str) -> str:
         user_id = self._user_id or visitor.user_id

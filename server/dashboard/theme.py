@@ -79,7 +79,7 @@ overflow-wrap:anywhere}
 color:var(--ink);font:inherit;font-weight:550;padding:7px 14px;border-radius:9px;
 cursor:pointer;min-height:38px;white-space:nowrap}
 .btn:hover{background:var(--sunken)}
-.btn:disabled{opacity:.5;cursor:default}
+.btn:disabled,.btn[aria-busy=true]{opacity:.5;cursor:default}
 .btn.primary{background:var(--accent);border-color:var(--accent);color:var(--on-accent)}
 .btn.primary:hover{filter:brightness(1.08)}
 .btn.danger{color:var(--bad);border-color:currentColor}

@@ -180,6 +180,18 @@ async def test_what_the_goal_leaves_out_is_asked_in_the_page(
         await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
 
 
+async def test_what_is_said_before_the_answer_came_is_answered_after_it(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        await say(page, "Fine-tune a 7B model on an A100 for an hour")
+        await say(page, "$4")
+        await expect(page.locator(".said.me")).to_have_text([re.compile("7B"), "$4"])
+        await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
+
+
 async def test_what_one_visitor_began_to_say_is_no_part_of_anothers_goal(
     served: Served, browser: Browser
 ) -> None:
