@@ -36,12 +36,12 @@ def picture(name: str, title: str, x: str, y: str) -> Iterator[Any]:
         plt.close(figure)
 
 
-def age(tenths_ms: Sequence[float], ticks: int, floor_ms: float) -> None:
-    """A tick's time as its run grows old, over the floor's."""
-    at = [ticks * (n + 0.5) / len(tenths_ms) for n in range(len(tenths_ms))]
-    with picture("ticks", "A monitor tick as its run grows old", "ticks so far", "ms") as axes:
-        axes.plot(at, tenths_ms, marker="o", color="tab:orange", label="tick (median)")
-        axes.axhline(floor_ms, color="0.35", linestyle="--", label="floor (median)")
+def age(tenths: Sequence[float], ticks: int) -> None:
+    """A tick's time as its run grows old, in times of the floor's beside it."""
+    at = [ticks * (n + 0.5) / len(tenths) for n in range(len(tenths))]
+    with picture("ticks", "A monitor tick as its run grows old", "ticks so far", "floors") as axes:
+        axes.plot(at, tenths, marker="o", color="tab:orange", label="tick (median)")
+        axes.axhline(1, color="0.35", linestyle="--", label="floor (median)")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
 

@@ -30,7 +30,7 @@ async def test_each_measurement_is_made_and_told(
     assert written == pictures | {
         f"{name}.{kind}" for name in ("ticks", "throughput", "open_runs") for kind in ("md", "json")
     }
-    assert len(found["ticks"]["growing old"]["tenths_ms"]) == 10
+    assert len(found["ticks"]["growing old"]["tenths"]) == 10
     assert [m["at_once"] for m in found["throughput"]["throughput"]] == [1, 4]
     assert all(m["ticks_per_s"] > 0 for m in found["throughput"]["throughput"])
     assert found["open_runs"]["first_ticks"] > 0
