@@ -64,7 +64,8 @@ async def _report(desk: Desk, job: Job, ahead: Ahead | None) -> JobReport:
     """What the vendor says. While one takes its time, the lease keeps others from asking it too."""
     if ahead is None:
         return await desk.deps.vendors.job_status(job, job.vendor_job_id)
-    look_s = desk.deps.limits.look_s
+    limits = desk.deps.limits
+    look_s = min(limits.look_s, limits.lease_seconds / 4)  # the lease counts from the same moment
     if look_s:
         await asyncio.wait([ahead.report], timeout=look_s)
     if not (look_s and ahead.report.done()):
