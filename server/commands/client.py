@@ -25,7 +25,8 @@ from server.key_help import MAKE_A_KEY
 
 URL_VARIABLE: Final = "GPU_RENTER_URL"
 KEY_VARIABLE: Final = "RENTER_API_KEY"
-DEFAULT_URL: Final = "http://127.0.0.1:3000"
+PORT_VARIABLE: Final = "PORT"
+DEFAULT_PORT: Final = "3000"
 TIMEOUT_S: Final = 120.0
 """A tick may wait for vendors, the chain and a model."""
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -48,7 +49,7 @@ class ServerClient:
         self, url: str | None = None, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         """transport: instead of the network."""
-        self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+        self.url = (url or server_url()).rstrip("/")
         address = urlsplit(self.url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise InvalidInput("--url", f"{self.url!r} is not an http(s) address")
@@ -199,10 +200,24 @@ class ServerClient:
                 return RenterError(said)
 
 
+def server_url() -> str:
+    """The server that GPU_RENTER_URL names, else the one that `serve` with our PORT would be."""
+    port = _configured(PORT_VARIABLE)
+    known = port if port.isdecimal() and int(port) else DEFAULT_PORT
+    return _configured(URL_VARIABLE) or f"http://127.0.0.1:{known}"
+
+
 def _key_header() -> dict[str, str]:
-    """The API key of RENTER_API_KEY, from the environment or .env, if there is one."""
-    key = os.environ.get(KEY_VARIABLE) or dotenv_values(".env", interpolate=False).get(KEY_VARIABLE)
-    return {"Authorization": f"Bearer {key.strip()}"} if key and key.strip() else {}
+    """The API key of RENTER_API_KEY, if there is one."""
+    key = _configured(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _configured(name: str) -> str:
+    """A variable of the environment, or else of .env; empty where neither has it."""
+    return (
+        os.environ.get(name) or dotenv_values(".env", interpolate=False).get(name) or ""
+    ).strip()
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -18,7 +18,7 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The server.  \\[default: GPU_RENTER_URL, else http://127.0.0.1:3000]",
+        help="The server.  \\[default: GPU_RENTER_URL, else this machine's, at PORT or 3000]",
         show_default=False,
     ),
 ]

@@ -18,7 +18,7 @@ from domain import errors
 from domain.money import Usd
 from server import cli
 from server.commands.bars import budget_line, losses
-from server.commands.client import ServerClient
+from server.commands.client import ServerClient, server_url
 from server.commands.output import Exit, exit_for
 from server.commands.vendor_entry import vendor_entry
 from server.run_picture import picture, run_list
@@ -140,6 +140,21 @@ def test_the_server_is_found_by_its_variable(
 
     assert cli.run(["start", "Train", "--budget", "5"]) == Exit.DOWN
     assert "GPU_RENTER_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("set_", "url"),
+    [
+        ("", "http://127.0.0.1:3000"),
+        ("PORT=4000", "http://127.0.0.1:4000"),
+        ("PORT=0", "http://127.0.0.1:3000"),
+        ("PORT=many", "http://127.0.0.1:3000"),
+        ("PORT=4000\nGPU_RENTER_URL=https://renter.example/", "https://renter.example/"),
+    ],
+)
+def test_the_server_is_the_one_that_serve_would_start_here(set_: str, url: str) -> None:
+    Path(".env").write_text(set_)
+    assert server_url() == url
 
 
 @pytest.mark.parametrize(

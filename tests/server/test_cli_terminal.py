@@ -64,7 +64,7 @@ def test_a_help_flows_at_eighty_columns(command: tuple[str, ...]) -> None:
 def test_what_the_environment_gives_by_default_is_in_the_help() -> None:
     shown = CliRunner().invoke(cli.app, ["status", "--help"], env={"COLUMNS": "200"}).output
 
-    assert "[default: GPU_RENTER_URL, else http://127.0.0.1:3000]" in shown
+    assert "[default: GPU_RENTER_URL, else this machine's, at PORT or 3000]" in shown
 
 
 def test_the_page_about_the_command_line_knows_every_command_and_exit_status() -> None:
