@@ -76,7 +76,7 @@ class Talk:
             if said.kind != "run":
                 self._add(said.text, said.kind)
             elif run_id != self._run_id:
-                self._add(said.text, "run", f"/runs/{run_id}?move=1")
+                self._add(said.text, "begun", f"/runs/{run_id}?move=1")
         self._page.dashboard.watches.hurry()
         return ""
 

@@ -116,7 +116,7 @@ border-radius:14px 14px 4px 14px}
 .said.action::before{content:"→ "}
 .said.question{background:var(--warn-soft)}.said.error{background:var(--bad-soft);
 color:var(--bad)}
-.said.run{background:var(--good-soft)}
+.said.begun{background:var(--good-soft)}
 .say{display:flex;gap:8px;align-items:stretch}
 .talk:not(:empty)+.say{margin-top:12px}
 .say input{flex:1;min-width:0;font:inherit;color:inherit;background:var(--card);
