@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -110,6 +111,8 @@ class Desk:
     lease: Lease
     ahead: Ahead | None = None
     """What the first step, and only that, finds at hand."""
+    taking: asyncio.Task[None] | None = None
+    """Takes the lease, once it was wanted: who was refused it is not asked again."""
     head: Head = field(init=False)
     noted: set[str] = field(default_factory=set)
     """The types of the notes of this tick: what happened in it."""
@@ -163,9 +166,14 @@ class Desk:
     async def take_lease(self, *, due: bool = False) -> None:
         """Go on under the lease, which no other tick had since the run was read, and which counts
         from then. Raises what `Runs.take` does.
+
+        Who is cancelled meanwhile may have it in the end, and finds in `taking` whether.
         """
-        if not self.looks:
-            return
+        if self.looks:
+            self.taking = self.taking or asyncio.create_task(self._take(due))
+            await asyncio.shield(self.taking)
+
+    async def _take(self, due: bool) -> None:
         runs, now, seconds = self.ledger.runs, self.deps.now, self.deps.limits.lease_seconds
         self.run, self.lease = await runs.take(self.run, now, seconds, since=self.since, due=due)
         LOG.debug("run %s: tick %d begins", self.run.id, self.tick)

@@ -62,6 +62,10 @@ class Schedule:
         self.tell()
         return made
 
+    async def take_off(self, run_id: str) -> None:
+        """Have a run never ticked by itself."""
+        await self._documents.change(run_id, {}, {"$set": {"dueAt": None}})
+
     async def due(self, now: datetime, limit: int, *, within_s: float = 0.0) -> list[Overdue]:
         """Runs to be ticked that nobody works on, the longest overdue first.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,16 +75,15 @@ class Ticker:
             return ticked
 
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
-        deps = self._services.deps
         desk = await self._desk(run_id, step, due)
         run, polling = desk.run, desk.ahead
-        if run.phase == FETCH:
-            await deps.ledger.runs.release(desk.lease, deps.now(), seen=run, due=Due(None, 0))
-            raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
-        phase, ahead, until = run.phase, Came.FAILED, None
+        phase, ahead, until = run.phase if polling else "", Came.FAILED, None
         done = asyncio.Event()
         heartbeat = asyncio.create_task(self._keep(desk, done))
         try:
+            if not polling:
+                await desk.take_lease(due=due)
+                run, phase = desk.run, desk.run.phase
             if run.status.ended:
                 ahead = Came.OVER if await close_books(desk) else Came.CLOSING
                 phase = Phase.ENDED.value
@@ -118,35 +117,41 @@ class Ticker:
                 polling.drop()
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
-            if not desk.looks:
-                LOG.debug("run %s: tick %d ends: %s", run.id, desk.tick, ahead)
-                fields, due_next = self._last(desk, run, phase, ahead, until)
+            if desk.taking:
+                last = self._last(desk, run, phase, ahead, until)
                 # A task of its own: who hangs up on a stream is cancelled anew at every await.
-                leaving = asyncio.create_task(self._leave(heartbeat, desk, fields, run, due_next))
+                leaving = asyncio.create_task(
+                    self._leave([heartbeat, desk.taking], desk, run, last)
+                )
                 await asyncio.shield(leaving)
 
     async def _desk(self, run_id: str, step: Step, due: bool) -> Desk:
-        """The run with its lease; or, where it follows a job, without, and that is polled already.
+        """The run as it is now; where it follows a job, that is being polled already.
 
-        Raises LeaseHeld, also where the run is to be due and is not.
+        Raises NotFound; LeaseHeld where the run is to be due and is not; Conflict for one that is
+        no run to tick.
         """
         deps = self._services.deps
         found = await follow(deps.ledger.runs, run_id)
         if due and not has_come(found.run.due_at, deps.now()):
             raise LeaseHeld(f"Run {run_id} is not due", "It will be ticked when it is")
+        if found.run.phase == FETCH:
+            await deps.ledger.runs.schedule.take_off(run_id)
+            raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
         desk = Desk(deps, found.run, Lease.untaken(run_id))
         step.note(tick=desk.tick)
         desk.ahead = poll_ahead(found, deps.vendors, deps.now())
         if desk.ahead:
             LOG.debug("run %s: tick %d looks", run_id, desk.tick)
-        else:
-            await desk.take_lease(due=due)
         return desk
 
     def _last(
         self, desk: Desk, seen: Run, phase: str, ahead: Came, until: datetime | None
     ) -> tuple[dict[str, Any], Due]:
-        """What the tick leaves in the run's document, and when the next one is due."""
+        """What the tick leaves in the run's document, and when the next one is due.
+
+        seen: the run as it was read. phase: empty where the tick did not come so far as to know.
+        """
         due = next_due(
             ahead,
             desk.deps.now(),
@@ -157,7 +162,7 @@ class Ticker:
             within_s=desk.look_within_s,
             until=until,
         )
-        return {"phase": phase, **desk.last_fields()}, due
+        return ({"phase": phase} if phase else {}) | desk.last_fields(), due
 
     async def _remember(self, desk: Desk, fields: dict[str, Any], due: Due) -> None:
         """End a look. Raises LeaseHeld where another tick was at the run meanwhile; then, as after
@@ -244,14 +249,20 @@ class Ticker:
 
     async def _leave(
         self,
-        heartbeat: asyncio.Task[None],
+        ending: Iterable[asyncio.Task[None]],
         desk: Desk,
-        fields: dict[str, Any],
         seen: Run,
-        due: Due,
+        last: tuple[dict[str, Any], Due],
     ) -> None:
-        """Give the lease back; where that fails, it ends by itself when it expires."""
-        await asyncio.wait([heartbeat])
+        """Give the lease back, if we got it; where that fails, it ends by itself when it expires.
+
+        ending: what may still change the lease.
+        """
+        await asyncio.wait(ending)
+        if desk.looks:
+            return
+        LOG.debug("run %s: tick %d ends", desk.run.id, desk.tick)
+        fields, due = last
         try:
             await desk.ledger.runs.release(desk.lease, desk.deps.now(), fields, seen=seen, due=due)
         except RenterError as error:

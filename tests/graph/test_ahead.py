@@ -216,6 +216,34 @@ async def test_a_look_that_is_drained_leaves_the_run_as_it_was(database: FreshDa
         assert await stage.tick() == "Job still running"
 
 
+@pytest.mark.parametrize("limits", [None, SLOW])
+async def test_who_is_cancelled_while_the_lease_is_taken_gives_it_back(
+    limits: Limits | None, database: FreshDatabase
+) -> None:
+    """A client that hangs up. With its job just running, the lease is taken for a slow poll alone;
+    without, the tick begins with it.
+    """
+    async with at_work(database, limits) as stage:
+        world, run = stage.world, stage.run
+        assert await stage.tick() == "Job still running"
+        if limits is None:
+            await world.ledger.runs.documents.change(run.id, {}, {"$set": {"phase": "pay"}})
+        ticking: list[asyncio.Task[str]] = []
+
+        async def hang_up() -> None:
+            stage.acts.clear()
+            ticking[0].cancel()
+            await asyncio.sleep(0)
+
+        stage.acts = {TAKEN: hang_up}
+        ticking.append(asyncio.create_task(stage.tick()))
+        with pytest.raises(asyncio.CancelledError):
+            await ticking[0]
+        after = await world.run(run)
+        assert (after.leased_until, after.due_at) == (None, world.clock.now())
+        assert await stage.tick() == "Job still running"
+
+
 async def test_a_run_that_is_not_due_is_not_polled(database: FreshDatabase) -> None:
     async with at_work(database) as stage:
         assert await stage.tick() == "Job still running"
