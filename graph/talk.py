@@ -83,7 +83,9 @@ async def stop(deps: Deps, run: Run) -> Reply:
     """Ask for the run's end."""
     if not await deps.ledger.runs.request_cancel(run.id, "stopped by its owner", deps.now()):
         raise Conflict(f"Run {run.id} has ended already", "There is nothing to stop")
-    return Reply("Cancelling the run: its job is stopped at the vendor.", "action")
+    job = await deps.ledger.jobs.current(run)
+    stops = "" if job is None or job.status.ended else ": its job is stopped at the vendor"
+    return Reply(f"Cancelling the run{stops}.", "action")
 
 
 async def decide(deps: Deps, run: Run, intent: Intent) -> Reply:

@@ -39,14 +39,17 @@ class Approvals:
         """Answer a pending question, and make its run due. The same answer again changes nothing.
 
         Raises NotFound when the run has no such question, and Conflict when it was answered
-        otherwise, has expired, or was used.
+        otherwise, has expired, or was used, or its run has ended.
         """
         wanted = ApprovalState.APPROVED if approve else ApprovalState.REJECTED
-        await self.documents.change(
-            approval_id,
-            {"runId": run_id, "state": ApprovalState.PENDING.value, "expiresAt": {"$gt": now}},
-            {"$set": {"state": wanted.value, "decidedAt": now}},
-        )
+        run = await self._runs.find(run_id)
+        over = run is not None and run.status.ended
+        if not over:
+            await self.documents.change(
+                approval_id,
+                {"runId": run_id, "state": ApprovalState.PENDING.value, "expiresAt": {"$gt": now}},
+                {"$set": {"state": wanted.value, "decidedAt": now}},
+            )
         found = await self.documents.get(approval_id)
         if found is None or found["runId"] != run_id:
             raise NotFound(
@@ -58,6 +61,8 @@ class Approvals:
             await self._runs.schedule.make_due(run_id, now)
             return current
         state = current.state
+        if over and state is ApprovalState.PENDING:
+            raise Conflict(f"Run {run_id} has ended already", "Nothing of it waits for an answer")
         if state is ApprovalState.PENDING:
             state = ApprovalState.EXPIRED
         raise Conflict(

@@ -17,14 +17,14 @@ from domain.errors import InvalidInput, LeaseHeld, NotFound, RenterError
 from domain.goals import LONGEST_GOAL, check_goal
 from domain.intents import Intent, Wants, read_intent
 from domain.names import named
-from domain.phrasing import asks_price
+from domain.phrasing import asks, asks_price
 from graph.reader import MOST_SHOWN
 from graph.replies import APPROVE_OR_REJECT, vendor_names
 from graph.talk import ELSEWHERE, HELP, reply
 from graph.talk_market import prices
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services
-from ledger.drafts import Utterance
+from ledger.drafts import Drafts, Utterance
 from ledger.run import Run
 from ledger.runs import FETCH, LONGEST_RUN_ID
 from server.chat_goals import GoalTalk, is_new_goal, read_words
@@ -58,6 +58,8 @@ class Chat:
         """
         text = check_message(message)
         run = await self._own_run(user_id, run_id) if run_id else None
+        if run and await self._begins_again(run, text, session_of(user_id, None, talk_id)):
+            run = None
         session = session_of(user_id, run.id if run else None, talk_id)
         await self._transcripts.add(session, [HumanMessage(text)])
         known_as = message_id or secrets.token_hex(12)
@@ -91,6 +93,20 @@ class Chat:
         if run is None or run.user_id != user_id or run.phase == FETCH:
             raise NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
         return run
+
+    async def _begins_again(self, run: Run, text: str, session: str) -> bool:
+        """Whether what is said of a run that has ended is a goal for a new one, or the rest of one
+        that was begun in `session`.
+        """
+        if not run.status.ended:
+            return False
+        intent, utterance = read_intent(text), Utterance(text, self._deps.now())
+        if is_new_goal(utterance, intent):
+            return True
+        if intent.wants is not Wants.OTHER or asks(text):
+            return False
+        begun = await Drafts(self._deps.ledger.store).find(session)
+        return begun is not None or read_words(utterance).gpu_type is not None
 
     async def _about(self, run: Run, text: str, message_id: str) -> AsyncIterator[Said]:
         intent = read_intent(text)

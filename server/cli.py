@@ -93,7 +93,7 @@ def root(
 
     [dim]$[/] gpu-renter demo                                see it work
     [dim]$[/] gpu-renter serve --worker                      start it, page and all
-    [dim]$[/] gpu-renter start "Train on a T4" --budget 5    give the agent a goal
+    [dim]$[/] gpu-renter start "Train on an A10, under $5"   give the agent a goal
     """
 
 

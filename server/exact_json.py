@@ -44,7 +44,8 @@ def read_json(body: bytes) -> Any:
         return json.loads(body.decode("utf-8"), parse_float=Decimal, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise HTTPException(
-            HTTPStatus.BAD_REQUEST, 'The body is not JSON. Send an object, like {"runId": "…"}'
+            HTTPStatus.BAD_REQUEST,
+            "The body is not JSON. Send an object with the fields that /docs shows",
         ) from None
 
 

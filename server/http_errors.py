@@ -34,18 +34,24 @@ from domain.errors import (
     Conflict,
     DependencyDown,
     InvalidInput,
+    LeaseHeld,
+    LeaseLost,
     NotFound,
     PaymentError,
     RenterError,
     VendorError,
 )
+from ledger.idempotency import KeyBusy
 from ledger.store import store_down
 from server.access import Forbidden, Unauthorized
 from server.rate_limits import TooMany
 from server.requests import HELP
 
 LOG: Final = logging.getLogger(__name__)
-RETRY_AFTER_S: Final = {HTTPStatus.CONFLICT: 1, HTTPStatus.SERVICE_UNAVAILABLE: 5}
+BUSY_S: Final = 1
+"""After which what is busy with the same may be asked again."""
+AWAY_S: Final = 5
+"""After which what is away may be back."""
 UNEXPECTED: Final = "The server failed to handle this. Try again; its log says what went wrong"
 LONGEST_NAME: Final = 64
 """Characters of a client's own field name that an answer repeats."""
@@ -84,8 +90,8 @@ def problem(
 ) -> JSONResponse:
     """The answer for something that went wrong; `more` stands beside `error` in it."""
     given = dict(headers or {})
-    if "Retry-After" not in given and (retry_after := RETRY_AFTER_S.get(HTTPStatus(status))):
-        given["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        given.setdefault("Retry-After", str(AWAY_S))
     return JSONResponse({"error": message, **more}, status, given)
 
 
@@ -97,6 +103,8 @@ def problem_of(error: RenterError) -> JSONResponse:
     headers = {}
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, LeaseHeld | LeaseLost | PaymentError | KeyBusy):
+        headers["Retry-After"] = str(BUSY_S)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="gpu-renter"'
     more = {"code": error.code} if error.code else {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from domain import networks
-from domain.approvals import Approval
+from domain.approvals import Approval, ApprovalState
 from domain.journal import Entry
 from domain.money import ZERO, Usd
 from ledger.jobs import Job
@@ -83,7 +83,7 @@ def status_answer(
         observations=[observation_view(entry) for entry in entries],
         offers=[offer_view(offer, run) for offer in run.offers],
         no_quotes=[NoQuoteView(vendor_id=s.vendor_id, why=s.why) for s in run.no_quotes],
-        approvals=[approval_view(approval) for approval in approvals],
+        approvals=[approval_view(approval, run) for approval in approvals],
         vendor_names=dict(names or {}),
     )
 
@@ -143,13 +143,15 @@ def observation_view(entry: Entry) -> ObservationView:
     )
 
 
-def approval_view(approval: Approval) -> ApprovalView:
+def approval_view(approval: Approval, run: Run) -> ApprovalView:
+    """A question that nobody answered before its run ended does not wait any more."""
+    moot = run.status.ended and approval.state is ApprovalState.PENDING
     return ApprovalView(
         id=approval.id,
         vendor_id=approval.vendor_id,
         pay_to=approval.pay_to,
         amount=approval.amount.dollars(),
-        state=approval.state.value,
+        state=(ApprovalState.EXPIRED if moot else approval.state).value,
         created_at=approval.created_at,
         expires_at=approval.expires_at,
     )

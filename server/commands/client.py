@@ -30,6 +30,8 @@ DEFAULT_PORT: Final = "3000"
 TIMEOUT_S: Final = 120.0
 """A tick may wait for vendors, the chain and a model."""
 CONNECT_TIMEOUT_S: Final = 5.0
+_OPTIONS: Final = {"budgetTotal": "--budget", "userId": "--user"}
+"""The API's fields that are options here."""
 SOMEBODY: Final = "cli"
 """Whose the runs are where neither the caller nor an API key says it."""
 
@@ -184,7 +186,10 @@ class ServerClient:
             case 422 if said.startswith("userId: it is missing"):
                 return Unnamed("request", said)
             case 400 | 413 | 422:
-                return InvalidInput("request", said)
+                field, _, problem = said.partition(": ")
+                named = field.isidentifier() and bool(problem)
+                at_fault = (_OPTIONS.get(field, field), problem) if named else ("request", said)
+                return InvalidInput(*at_fault)
             case 401:
                 return self._no_key()
             case 403:

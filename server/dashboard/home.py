@@ -94,7 +94,8 @@ def _line(run: Run, facts: list[str], at: datetime) -> None:
             with box("div", "soft small"):
                 for fact in facts:
                     text("span", f"{fact} · ")
-                when(run.updated_at, at)
+                text("span", "begun ")
+                when(run.created_at, at)
         pill(run)
         with box("div", "spend"):
             budget_bar(run)

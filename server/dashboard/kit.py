@@ -56,10 +56,15 @@ def card(title: str, css: str = "", name: str = "") -> Element:
 
 
 def pill(run: Run) -> Element:
-    """How it stands with a run, in a word or three."""
+    """How it stands with a run."""
+    return text("span", *pill_of(run))
+
+
+def pill_of(run: Run) -> tuple[str, str]:
+    """The same, in a word or three, and its look."""
     if not run.status.ended and run.phase == Phase.APPROVE.value:
-        return text("span", "waits for you", "pill warn")
-    return text("span", run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}")
+        return "waits for you", "pill warn"
+    return run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}"
 
 
 def when(moment: datetime, now: datetime) -> Element:

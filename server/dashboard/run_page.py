@@ -18,7 +18,7 @@ from ledger.run import Run
 from server.access import Scope
 from server.dashboard import deeds
 from server.dashboard.frame import Page, confirmed, page
-from server.dashboard.kit import Part, box, button, card, day, pill, short, text, when
+from server.dashboard.kit import Part, box, button, card, day, pill, pill_of, short, text, when
 from server.dashboard.reading import choices, decisions, logs, losses, visits
 from server.dashboard.run_graph import draw_graph
 from server.dashboard.run_parts import (
@@ -116,7 +116,7 @@ class RunPage:
         entries = seen.entries
         marks = visits(entries)
         known = tuple(sorted(names.items()))
-        head = (run.status, run.spec, run.reason, known, day(seen.at))
+        head = (pill_of(run), run.spec, run.reason, known, day(seen.at))
         self._head.show(head, lambda: _head(run, names, seen.at))
         overdue = run.due_at is not None and seen.at - run.due_at > LEFT_ALONE
         self._left_alone = not run.status.ended and (self._left_alone or overdue)

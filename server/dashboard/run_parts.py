@@ -56,7 +56,7 @@ def draw_budget(run: Run) -> None:
 
 def draw_jobs(jobs: Sequence[Job], names: Names) -> None:
     if not jobs:
-        text("p", "No job yet.", "soft")
+        text("p", "No job.", "soft")
     for job in jobs:
         colour = _JOB_LOOK.get(job.status, "live")
         share = min(1.0, max(0.0, job.progress))
@@ -106,7 +106,7 @@ class LossPlot:
 
 def draw_payments(payments: Sequence[Payment], names: Names) -> None:
     if not payments:
-        text("p", "Nothing paid yet.", "soft")
+        text("p", "Nothing paid.", "soft")
         return
     with box("div", "scroll"), box("table"):
         with box("thead"), box("tr"):
@@ -144,7 +144,7 @@ def _payment(payment: Payment, names: Names) -> None:
 def draw_choices(found: Sequence[Choice], offers: Sequence[RecordedOffer], names: Names) -> None:
     """Each comparison of vendors, the newest first; the last one with its verdicts."""
     if not found:
-        text("p", "Not chosen yet.", "soft")
+        text("p", "No vendor chosen.", "soft")
     verdicts = {offer.quote.vendor_id: offer for offer in offers}
     for number in range(len(found), 0, -1):
         choice = found[number - 1]
@@ -211,7 +211,7 @@ class Logs:
 
     def __init__(self) -> None:
         with box("div", "logs", tabindex="0", role="log", aria_label="The vendors' logs"):
-            self._text = TextElement(tag="pre", text="No log lines yet.")
+            self._text = TextElement(tag="pre", text="No log lines.")
 
     def show(self, entries: Sequence[Entry]) -> None:
         if entries:

@@ -27,6 +27,7 @@ box-shadow:0 0 0 5px var(--accent-soft)}
 box-shadow:0 0 0 5px var(--good-soft)}
 .graph li.node.completed::after{background:var(--good)}
 .graph li.failed,.graph li.cancelled{color:var(--bad)}
+.graph li.node.failed::after,.graph li.node.cancelled::after{background:var(--line)}
 .graph li.node.failed::before,.graph li.node.cancelled::before{background:var(--bad);
 border-color:var(--bad);box-shadow:0 0 0 5px var(--bad-soft)}
 .graph .times{font-size:11.5px;color:var(--faint);font-weight:500;display:block;min-height:15px}

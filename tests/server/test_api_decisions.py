@@ -100,3 +100,21 @@ async def test_an_answer_that_is_not_true_or_false_is_refused(api: Api, answer: 
     refused = await approve(api, "0" * 24, "apr_" + "0" * 32, answer)
     assert refused.status_code == 422
     assert "approve" in refused.json()["error"]
+
+
+async def test_what_nobody_answered_before_the_runs_end_waits_no_more(
+    careful: tuple[Api, Services], wallet: Wallet
+) -> None:
+    api, _ = careful
+    run_id = (await api.start())["_id"]
+    assert await api.message(run_id) == "Waiting for approval"
+    [asked] = (await api.status(run_id))["approvals"]
+    assert asked["state"] == "pending"
+    assert (await cancel(api, run_id)).json() == {"message": "Run cancelled"}
+    [moot] = (await api.status(run_id))["approvals"]
+    assert moot["state"] == "expired"
+    for yes in (True, False):
+        answer = await approve(api, run_id, moot["_id"], yes)
+        assert answer.status_code == 409
+        assert "ended already" in answer.json()["error"]
+    assert await wallet.paid() == 0

@@ -168,6 +168,37 @@ async def test_a_new_goal_in_a_run_is_sent_to_a_chat_of_its_own(
         assert (after.budget_total, after.cancel_requested) == (Usd.parse(5), "")
 
 
+async def test_a_new_goal_after_a_runs_end_begins_another_one(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me, run = person(world), await world.start("Train on a T4")
+        await world.ticks(run)
+        assert "has begun" in await me.told("Train on an A100 for 2 hours, under $5", run.id)
+        assert len(await world.ledger.runs.all()) == 2
+        assert "has begun" not in await me.told("why did it fail?", run.id)
+
+
+async def test_half_a_goal_after_a_runs_end_is_asked_about_until_it_begins(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        me, run = person(world), await world.start("Train on a T4")
+        await world.ticks(run)
+        assert "How much" in await me.told("Now I want an A100 for 2 hours", run.id)
+        assert "Your run is failed" in await me.told("how is it going?", run.id)
+        assert "has begun" in await me.told("$5", run.id)
+        assert len(await world.ledger.runs.all()) == 2
+        assert await me.told("$5", run.id) == HELP
+
+
+async def test_a_stop_speaks_of_a_job_only_where_there_is_one(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me, new, working = person(world), await world.start(), await world.start()
+        await world.tick(working)
+        assert (await me.told("stop", new.id)).startswith("Cancelling the run.")
+        told = await me.told("stop", working.id)
+        assert told.startswith("Cancelling the run: its job is stopped at the vendor.")
+
+
 @pytest.mark.parametrize(
     "message", ["how is the training on the A100 for 2 hours going", "stop", "why an A100 for $5"]
 )

@@ -133,6 +133,22 @@ async def test_a_missing_or_unknown_key_is_told_as_to_somebody_at_a_terminal(
     assert "gr_wrong" not in said
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("budgetTotal: the goal says $5.00 at most", "--budget: the goal says $5.00 at most"),
+        ("goal: it is empty", "goal: it is empty"),
+        ("Send it again: it was cut off", "request: Send it again: it was cut off"),
+    ],
+)
+async def test_what_the_server_refuses_is_named_as_it_was_given(said: str, told: str) -> None:
+    refuse = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": said}))
+    async with ServerClient("http://127.0.0.1:3000", refuse) as server:
+        with pytest.raises(errors.InvalidInput) as caught:
+            await server.status("some-run")
+    assert str(caught.value) == told
+
+
 def test_the_server_is_found_by_its_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,15 @@ async def test_a_conversation_from_a_goal_to_the_end_of_its_run(
     assert run["status"] == "cancelled"
 
 
+async def test_a_run_that_is_named_alone_is_talked_about_as_its_owner(
+    talk: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = (await talk.start())["_id"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("how is it going?\n"))
+    await _talk(None, run_id, None)
+    assert "Your run is running" in capsys.readouterr().out
+
+
 async def test_anothers_run_is_not_found(talk: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = (await talk.start(userId="u1"))["_id"]
     monkeypatch.setattr("sys.stdin", io.StringIO("how is it going?\n"))

@@ -64,6 +64,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(api: Api, services: 
 
     assert other.status_code == 409
     assert other.json()["error"].startswith("This Idempotency-Key was used with another body")
+    assert "retry-after" not in other.headers, "it is the same for ever"
     assert await runs_of(services) == 1
 
 
