@@ -1,78 +1,28 @@
 """Ticks that look whether a job still runs: without a lease where there is nothing to do, which
-holds for who was alone with the run, and for nobody else; and who stands still on the way.
+holds for who was alone with the run, and for nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from langgraph.runtime import RunControl
 
-from domain.errors import LeaseHeld, LeaseLost, NotFound
-from domain.jobs import JobStatus
+from domain.errors import LeaseHeld, NotFound
 from domain.journal import first_broken
-from domain.money import Usd
-from domain.slices import SliceRule
 from graph.ahead import poll_ahead
 from graph.deps import Limits
 from ledger.following import follow
-from ledger.run import Run
 from server.ticks import INTERRUPTED, Ticker
 from tests.chaos.effects import Life, Moment
 from tests.chaos.record import Record
+from tests.graph.at_work import LEASE, LOOK, POLL, SLOW, TAKEN, at_work
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
-
-POLL, LEASE, LOOK = "http.job-status", "runs.acquire", "runs.look"
-POLLED, TAKEN = f"{POLL}:after", f"{LEASE}:after"
-SLOW = Limits(look_s=0)
-"""With it, every poll counts as one that takes its time."""
-
-
-@dataclass(slots=True)
-class Stage:
-    """A run whose job is at work, and what happens at the next moments of its agent."""
-
-    world: World
-    run: Run
-    acts: dict[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
-    """By an effect's name, or its name and ":after": what happens before it, or after."""
-    seen: list[str] = field(default_factory=list)
-    """The effects since the job was launched."""
-
-    async def tick(self, *, due: bool = False) -> str:
-        return (await Ticker(self.world.process.services).tick(self.run.id, due=due)).message
-
-
-@asynccontextmanager
-async def at_work(
-    database: FreshDatabase,
-    limits: Limits | None = None,
-    goal: str = "Fine-tune on an A100",
-    epochs: int = 9,
-) -> AsyncIterator[Stage]:
-    stages: list[Stage] = []
-
-    async def hook(moment: Moment) -> None:
-        before = moment.when == "before"
-        name = moment.name if before else f"{moment.name}:after"
-        if stages and before:
-            stages[0].seen.append(name)
-        if stages and (act := stages[0].acts.get(name)):
-            await act()
-
-    life = Life(1, Record(), [hook])
-    async with World.open(database, wrap=life.wraps(), epochs=epochs, limits=limits) as world:
-        run = await world.start(goal, 20)
-        assert await world.tick(run) == "Job started"
-        stages.append(Stage(world, run))
-        yield stages[0]
 
 
 async def test_a_job_that_just_runs_is_looked_at_without_a_lease(database: FreshDatabase) -> None:
@@ -306,108 +256,6 @@ async def test_a_tick_reads_polls_and_writes_no_more_than_it_must(database: Fres
             ["runs.aggregate", POLL, "checkpoint.get", "observations.insert_all", "checkpoint.put",
              LOOK]
         )  # fmt: skip
-
-
-@pytest.mark.parametrize(("moment", "limits"), [(TAKEN, SLOW), (POLLED, SLOW), (POLLED, None)])
-async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_health(
-    moment: str, limits: Limits | None, database: FreshDatabase
-) -> None:
-    async with at_work(database, limits) as stage, stage.world.another_process() as other:
-        world, run = stage.world, stage.run
-        world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling")
-        await other.tick(run)
-        await other.tick(run)
-
-        async def meanwhile() -> None:
-            world.clear_faults()
-            world.clock.advance(minutes=6)
-            assert (await other.tick(run)).message == "Job still running"
-
-        others: list[asyncio.Task[None]] = []
-        leased = asyncio.Event()
-
-        async def taken() -> None:
-            leased.set()
-
-        async def stand_still() -> None:
-            if moment != TAKEN and limits:
-                await leased.wait()
-            stage.acts.clear()
-            others.append(asyncio.create_task(meanwhile()))
-            await asyncio.shield(others[0])  # no drop of our poll stops another process
-
-        stage.acts = {TAKEN: taken, moment: stand_still}
-        with suppress(LeaseLost, LeaseHeld):
-            await stage.tick()
-        await others[0]
-        await other.tick(run)
-        assert [status for _, status in await world.jobs(run)] == [JobStatus.RUNNING]
-        assert len(world.transfers()) == 1
-
-
-@pytest.mark.parametrize(("moment", "limits"), [(TAKEN, SLOW), (POLLED, SLOW), (POLLED, None)])
-async def test_who_stood_still_takes_no_healthy_job_for_hung(
-    moment: str, limits: Limits | None, database: FreshDatabase
-) -> None:
-    async with at_work(database, limits) as stage:
-        world, run = stage.world, stage.run
-        assert await stage.tick() == "Job still running"
-
-        async def stand_still() -> None:
-            stage.acts.clear()
-            world.clock.advance(minutes=31)
-
-        stage.acts = {moment: stand_still}
-        with suppress(LeaseLost, LeaseHeld):
-            await stage.tick()
-        assert await stage.tick() == "Job still running"
-        assert [status for _, status in await world.jobs(run)] == [JobStatus.RUNNING]
-
-
-async def test_who_stood_still_alone_does_not_act_on_what_it_heard_long_ago(
-    database: FreshDatabase,
-) -> None:
-    async with at_work(database) as stage, stage.world.another_process() as other:
-        world, run = stage.world, stage.run
-        world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling")
-        await other.tick(run)
-        await other.tick(run)
-        world.clock.advance(minutes=6)
-
-        async def stand_still() -> None:
-            stage.acts.clear()
-            world.clear_faults()
-            world.clock.advance(minutes=30)
-
-        stage.acts = {POLLED: stand_still}
-        with pytest.raises(LeaseLost):
-            await stage.tick()
-        assert await stage.tick() == "Job still running"
-        assert [status for _, status in await world.jobs(run)] == [JobStatus.RUNNING]
-
-
-async def test_who_stood_still_alone_buys_no_time_by_what_it_heard_long_ago(
-    database: FreshDatabase,
-) -> None:
-    by_the_hour = Limits(slices=SliceRule(60, Usd.parse(5)))
-    async with at_work(database, by_the_hour, "Fine-tune on an A100 for 4 hours", 12) as stage:
-
-        async def stand_still() -> None:
-            stage.world.clock.advance(minutes=2)
-
-        stage.acts = {POLLED: stand_still}
-        lost = 0
-        for _ in range(8):
-            try:
-                await stage.tick()
-            except LeaseLost:
-                lost += 1
-        assert lost > 0, "more time was wanted"
-        assert len(stage.world.transfers()) == 1
-        stage.acts.clear()
-        for _ in range(3):
-            await stage.tick()
-        assert len(stage.world.transfers()) == 2
 
 
 async def test_a_cancel_asked_for_before_the_lease_is_there_is_obeyed(
