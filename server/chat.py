@@ -24,7 +24,7 @@ from graph.talk import ELSEWHERE, HELP, reply
 from graph.talk_market import prices
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services
-from ledger.drafts import Drafts, Utterance
+from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.runs import FETCH, LONGEST_RUN_ID
 from server.chat_goals import GoalTalk, is_new_goal, read_words
@@ -58,16 +58,13 @@ class Chat:
         """
         text = check_message(message)
         run = await self._own_run(user_id, run_id) if run_id else None
-        if run and await self._begins_again(run, text, session_of(user_id, None, talk_id)):
+        goals = GoalTalk(self._deps, session_of(user_id, None, talk_id), user_id, self._do)
+        if run and await self._begins_again(run, text, goals):
             run = None
         session = session_of(user_id, run.id if run else None, talk_id)
         await self._transcripts.add(session, [HumanMessage(text)])
         known_as = message_id or secrets.token_hex(12)
-        answers = (
-            self._about(run, text, known_as)
-            if run
-            else GoalTalk(self._deps, session, user_id, self._do).answer(text, known_as)
-        )
+        answers = self._about(run, text, known_as) if run else goals.answer(text, known_as)
         spoken: list[str] = []
         try:
             async for said in answers:
@@ -94,9 +91,9 @@ class Chat:
             raise NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
         return run
 
-    async def _begins_again(self, run: Run, text: str, session: str) -> bool:
+    async def _begins_again(self, run: Run, text: str, goals: GoalTalk) -> bool:
         """Whether what is said of a run that has ended is a goal for a new one, or the rest of one
-        that was begun in `session`.
+        that was begun since.
         """
         if not run.status.ended:
             return False
@@ -105,8 +102,7 @@ class Chat:
             return True
         if intent.wants is not Wants.OTHER or asks(text):
             return False
-        begun = await Drafts(self._deps.ledger.store).find(session)
-        return begun is not None or read_words(utterance).gpu_type is not None
+        return read_words(utterance).gpu_type is not None or await goals.begun()
 
     async def _about(self, run: Run, text: str, message_id: str) -> AsyncIterator[Said]:
         intent = read_intent(text)

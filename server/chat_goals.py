@@ -48,6 +48,10 @@ class GoalTalk:
         self._about = about
         self._drafts = Drafts(deps.ledger.store)
 
+    async def begun(self) -> bool:
+        """Whether a goal was said in part, and waits for the rest."""
+        return await self._open_draft() is not None
+
     async def answer(self, text: str, message_id: str) -> AsyncIterator[Said]:
         """A goal, or a part of one; or a question about the user's newest run."""
         draft = await self._open_draft()

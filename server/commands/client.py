@@ -207,9 +207,10 @@ class ServerClient:
 
 def server_url() -> str:
     """The server that GPU_RENTER_URL names, else the one that `serve` with our PORT would be."""
+    if url := _configured(URL_VARIABLE):
+        return url
     port = _configured(PORT_VARIABLE)
-    known = port if port.isdecimal() and int(port) else DEFAULT_PORT
-    return _configured(URL_VARIABLE) or f"http://127.0.0.1:{known}"
+    return f"http://127.0.0.1:{port if port.isdecimal() and int(port) else DEFAULT_PORT}"
 
 
 def _key_header() -> dict[str, str]:

@@ -51,6 +51,12 @@ async def say(page: Page, words: str) -> None:
     await page.keyboard.press("Enter")
 
 
+async def say_half(page: Page) -> None:
+    """A goal without its budget, on the first page."""
+    await page.goto("/")
+    await say(page, "Fine-tune a 7B model on an A100 for an hour")
+
+
 async def start_by_chat(page: Page) -> str:
     """Start a run on the first page, and open its page; its id."""
     await page.goto("/")
@@ -171,8 +177,7 @@ async def test_what_the_goal_leaves_out_is_asked_in_the_page(
 ) -> None:
     async with visiting(browser, served.url) as visitor:
         page = visitor.page
-        await page.goto("/")
-        await say(page, "Fine-tune a 7B model on an A100 for an hour")
+        await say_half(page)
         await expect(page.locator(".said.question")).to_contain_text(
             re.compile("budget|much", re.I)
         )
@@ -185,8 +190,7 @@ async def test_what_is_said_before_the_answer_came_is_answered_after_it(
 ) -> None:
     async with visiting(browser, served.url) as visitor:
         page = visitor.page
-        await page.goto("/")
-        await say(page, "Fine-tune a 7B model on an A100 for an hour")
+        await say_half(page)
         await say(page, "$4")
         await expect(page.locator(".said.me")).to_have_text([re.compile("7B"), "$4"])
         await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
