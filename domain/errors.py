@@ -145,6 +145,13 @@ class PolicyRefused(PaymentError):
         self.rule = rule
 
 
+class ApprovalRequired(PolicyRefused):
+    """A person has to approve the payment first: nothing may be signed for it now."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("approval", problem, "Approve it: gpu-renter approve RUN")
+
+
 class BudgetExceeded(PaymentError):
     pass
 

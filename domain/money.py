@@ -81,12 +81,17 @@ class Usd:
         """
         return Usd(-(-self.micros * numerator // denominator))
 
+    def whole_cents(self) -> Usd:
+        """This amount, rounded up to a whole cent."""
+        return Usd(-(-self.micros // CENT.micros) * CENT.micros)
+
     def dollars(self) -> float:
         """A number of dollars, for JSON and screens only; never to compute with."""
         return self.micros / MICROS_PER_DOLLAR
 
 
 ZERO: Final = Usd(0)
+CENT: Final = Usd(10_000)
 
 
 def _as_decimal(amount: object, field: str) -> Decimal:

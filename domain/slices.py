@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
-from domain.money import ZERO, Usd
+from domain.money import CENT, ZERO, Usd
 
 MOST_DOUBLINGS: Final = 10
 PURCHASE_COST: Final = Usd(10_000)
@@ -65,6 +65,20 @@ def _least_waste(wanted: int, per_hour: Usd, in_vain: float) -> int:
 
 def price_of(minutes: int, *, paid: Usd, for_minutes: int) -> Usd:
     """The most that `minutes` may cost at the rate of an earlier purchase, up to a whole cent."""
-    cent = 10_000
+    return paid.scaled(minutes, for_minutes).whole_cents()
+
+
+def most_for(minutes: int, *, paid: Usd, for_minutes: int) -> Usd:
+    """The most that `minutes` may cost at the rate of an earlier purchase of `for_minutes`, when
+    they are bought slice by slice and the price of each is rounded up to a whole cent.
+
+    A slice counts as three quarters of the earlier purchase, for the last quarter of the one
+    before it is still at risk when it is bought. A rate of whole cents a minute rounds nothing.
+    """
+    if minutes <= 0:
+        return ZERO
     exact = paid.scaled(minutes, for_minutes)
-    return Usd(-(-exact.micros // cent) * cent)
+    if paid.micros % (for_minutes * CENT.micros) == 0:
+        return exact
+    slices = -(-minutes // max(1, for_minutes * 3 // 4))
+    return Usd(exact.micros + slices * CENT.micros)

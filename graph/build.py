@@ -46,7 +46,10 @@ _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
     Phase.CHOOSE_VENDOR: (choose_vendor, (Phase.TOOLS, Phase.APPROVE, END)),
     Phase.TOOLS: (tools, (Phase.CHOOSE_VENDOR,)),
     Phase.APPROVE: (approve, (Phase.PAY, Phase.ASSESS_BUDGET, END)),
-    Phase.PAY: (pay, (Phase.LAUNCH, Phase.RECOVER, Phase.ASSESS_BUDGET, Phase.MONITOR, END)),
+    Phase.PAY: (
+        pay,
+        (Phase.APPROVE, Phase.LAUNCH, Phase.RECOVER, Phase.ASSESS_BUDGET, Phase.MONITOR, END),
+    ),
     Phase.LAUNCH: (launch, (Phase.LAUNCH, Phase.RECOVER, Phase.ASSESS_BUDGET, END)),
     Phase.MONITOR: (monitor, (Phase.RECOVER, Phase.ASSESS_BUDGET, END)),
     Phase.RECOVER: (recover, (END,)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from domain.payments import PurchaseKind
-from domain.slices import price_of
+from domain.slices import most_for, price_of
 from graph.deps import Desk
 from graph.work import spec_of
 from tools.payments.purchase import Purchase
@@ -54,16 +54,21 @@ async def _launch(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None:
         gpu_type=quote.gpu_type,
         order=launch_order(quote.template_id, params, desk.deps.callback_url),
         expires_at=quote.expires_at,
+        quote_id=quote.template_id,
+        rest=most_for(spec.minutes - quote.minutes, paid=quote.price, for_minutes=quote.minutes),
     )
 
 
 async def _extension(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None:
-    """More time for a running job, at the rate of its launch; None when it does not run now."""
+    """More time for a running job of this run, at the rate of its launch; None when it does not
+    run now.
+    """
     job = await desk.ledger.jobs.find(decision["job_id"])
-    if job is None or job.status.ended:
+    if job is None or job.status.ended or job.run_id != desk.run.id:
         return None
     launched = await desk.ledger.payments.get(job.payment_id)
     minutes = decision["minutes"]
+    missing = job.needed_minutes - job.minutes - minutes
     return Purchase(
         slot=decision["slot"],
         kind=PurchaseKind.EXTEND,
@@ -72,4 +77,7 @@ async def _extension(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None
         minutes=minutes,
         gpu_type=job.gpu_type,
         order=extension_order(job.id, job.vendor_job_id, minutes),
+        job_slot=launched.slot,
+        quote_id=str(launched.order.get("vendorJobTemplateId", "")),
+        rest=most_for(missing, paid=launched.amount, for_minutes=launched.minutes),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -45,6 +45,11 @@ async def waiting(deps: Deps, run: Run) -> list[Approval]:
     asked = await deps.ledger.approvals.of_run(run.id)
     now = deps.now()
     return [a for a in asked if a.state is ApprovalState.PENDING and now < a.expires_at]
+
+
+def asked(approvals: Iterable[Approval], names: Names) -> str:
+    """What these questions are about, in words."""
+    return " and ".join(a.asks_for(names[a.vendor_id]) for a in approvals)
 
 
 def clean(text: str) -> str:

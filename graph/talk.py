@@ -14,7 +14,7 @@ from typing import Final
 from domain.errors import Conflict
 from domain.intents import Intent, Wants
 from graph.deps import Deps
-from graph.replies import APPROVE_OR_REJECT, Reply, vendor_names, waiting
+from graph.replies import APPROVE_OR_REJECT, Reply, asked, vendor_names, waiting
 from graph.talk_market import prices
 from graph.talk_money import lower_budget, not_raised, raise_budget, what_came_back, what_was_spent
 from graph.talk_progress import how_it_goes, list_runs, where_the_result_is
@@ -97,13 +97,13 @@ async def decide(deps: Deps, run: Run, intent: Intent) -> Reply:
         return Reply("No payment waits for your answer.")
     names = await vendor_names(deps)
     if len(approvals) > 1:
-        ids = ", ".join(f"{a.id} ({a.amount} to {names[a.vendor_id]})" for a in approvals)
+        ids = ", ".join(f"{a.id} ({asked([a], names)})" for a in approvals)
         return Reply(f"More than one payment waits. Name the one you mean: {ids}", "question")
     [approval] = approvals
     yes = intent.wants is Wants.APPROVE
     decided = await deps.ledger.approvals.decide(run.id, approval.id, yes, deps.now())
     return Reply(
-        f"{decided.state.value.capitalize()}: {decided.amount} to {names[decided.vendor_id]}.",
+        f"{decided.state.value.capitalize()}: {asked([decided], names)}.",
         "action",
         {"approvalId": decided.id},
     )
@@ -117,8 +117,7 @@ async def yes_or_no(deps: Deps, run: Run) -> Reply:
     if not approvals:
         return Reply(f"I do not know what that answers: nothing waits for a yes or a no. {HELP}")
     names = await vendor_names(deps)
-    waits = " and ".join(f"{a.amount} to {names[a.vendor_id]}" for a in approvals)
     return Reply(
-        f"A payment waits for you: {waits}. To answer it, {APPROVE_OR_REJECT}.",
+        f"Waiting for your approval: {asked(approvals, names)}. To answer it, {APPROVE_OR_REJECT}.",
         "question",
     )

@@ -8,7 +8,7 @@ from domain.goals import ASK_FOR_JOB
 from domain.jobs import JobStatus
 from domain.names import named
 from graph.deps import Deps
-from graph.replies import APPROVE_OR_REJECT, Reply, clean, money_of, vendor_names, waiting
+from graph.replies import APPROVE_OR_REJECT, Reply, asked, clean, money_of, vendor_names, waiting
 from graph.standstill import why_nothing_runs
 from ledger.jobs import Job
 from ledger.run import Run
@@ -59,8 +59,8 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
     said.append(money_of(run))
     for approval in await waiting(deps, run):
         said.append(
-            f"A payment of {approval.amount} to {names[approval.vendor_id]} ({approval.pay_to}) "
-            f"waits for you: {APPROVE_OR_REJECT} ({approval.id})."
+            f"Waiting for your approval: {asked([approval], names)}, paid to {approval.pay_to}. "
+            f"To answer it, {APPROVE_OR_REJECT} ({approval.id})."
         )
     return Reply(" ".join(said), data={"status": run.status.value})
 
@@ -71,8 +71,11 @@ async def list_runs(deps: Deps, user_id: str) -> Reply:
     runs = [run for run in recent if run.phase != FETCH][:MOST_LISTED]
     if not runs:
         return Reply(f"You have no runs yet. {ASK_FOR_JOB}")
+    running = [run.id for run in runs if not run.status.ended]
+    waits = await deps.ledger.approvals.pending_of(running, deps.now())
     lines = [
-        f"- {run.id}, {run.status.value}: {clean_text(run.goal, LONGEST_GOAL_SHOWN)}"
+        f"- {run.id}, {'waits for you' if run.id in waits else run.status.value}: "
+        f"{clean_text(run.goal, LONGEST_GOAL_SHOWN)}"
         for run in runs
     ]
     return Reply("\n".join(["Your newest runs:", *lines]), data={"runIds": [r.id for r in runs]})

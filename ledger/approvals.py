@@ -1,7 +1,8 @@
-"""Approvals as stored: asked once, decided once, used once."""
+"""Approvals as stored: asked once, decided once, and counted against, slot by slot."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -34,6 +35,53 @@ class Approvals:
     async def of_run(self, run_id: str) -> list[Approval]:
         found = await self.documents.find({"runId": run_id}, sort=[("createdAt", 1)])
         return [_approval(document) for document in found]
+
+    async def pending_of(self, run_ids: Sequence[str], now: datetime) -> dict[str, list[Approval]]:
+        """Run id → its questions that wait for an answer at `now`, of these runs."""
+        found: list[Document] = []
+        if run_ids:
+            query = {"runId": {"$in": list(run_ids)}, "state": ApprovalState.PENDING.value}
+            found = await self.documents.find(query, sort=[("createdAt", 1)])
+        waiting: dict[str, list[Approval]] = {}
+        for approval in map(_approval, found):
+            if now < approval.expires_at:
+                waiting.setdefault(approval.run_id, []).append(approval)
+        return waiting
+
+    async def grant(self, approval: Approval) -> None:
+        """Store a yes that a person gave with the order itself; given again, it lasts longer."""
+        if not await self.documents.insert(_document(approval)):
+            await self.documents.change(
+                approval.id,
+                {"state": ApprovalState.APPROVED.value},
+                {"$set": {"expiresAt": approval.expires_at}},
+            )
+
+    async def cover(self, approval: Approval, covered: Mapping[int, Usd]) -> bool:
+        """Count a job's slots against the approval, which is used from then on.
+
+        approval: as it was read. covered: what each of the slots costs now; those left out cost
+        nothing any more. The same again writes nothing. False when the approval has changed since
+        it was read: then nothing was counted.
+        """
+        if approval.state is ApprovalState.USED and approval.covered == covered:
+            return True
+        version = approval.version or {"$exists": False}
+        amounts = {str(slot): amount.micros for slot, amount in covered.items()}
+        return await self.documents.change(
+            approval.id,
+            {"state": approval.state.value, "version": version},
+            {
+                "$set": {"state": ApprovalState.USED.value, "covered": amounts},
+                "$inc": {"version": 1},
+            },
+        )
+
+    async def withdraw(self, run_id: str, but: str = "") -> None:
+        """Close the run's questions that nobody answered, but the one with that id."""
+        for approval in await self.of_run(run_id):
+            if approval.state is ApprovalState.PENDING and approval.id != but:
+                await self.move(approval, ApprovalState.PENDING, ApprovalState.EXPIRED)
 
     async def decide(self, run_id: str, approval_id: str, approve: bool, now: datetime) -> Approval:
         """Answer a pending question, and make its run due. The same answer again changes nothing.
@@ -97,10 +145,16 @@ def _document(approval: Approval) -> Document:
         "state": approval.state.value,
         "createdAt": approval.created_at,
         "expiresAt": approval.expires_at,
+        "price": approval.price.micros,
+        "minutes": approval.minutes,
+        "gpuType": approval.gpu_type,
+        "paid": approval.paid.micros,
+        "covered": {str(slot): amount.micros for slot, amount in approval.covered.items()},
     }
 
 
 def _approval(document: Document) -> Approval:
+    """An older version's asked about one payment: its amount is the price."""
     return Approval(
         id=document["_id"],
         run_id=document["runId"],
@@ -112,4 +166,10 @@ def _approval(document: Document) -> Approval:
         state=ApprovalState(document["state"]),
         created_at=document["createdAt"],
         expires_at=document["expiresAt"],
+        price=Usd(document["price"] if "price" in document else document["amount"]),
+        minutes=document.get("minutes", 0),
+        gpu_type=document.get("gpuType", ""),
+        paid=Usd(document.get("paid", 0)),
+        covered={int(s): Usd(a) for s, a in document.get("covered", {}).items()},
+        version=document.get("version", 0),
     )

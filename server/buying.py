@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from eth_utils.crypto import keccak
 
+from domain.approvals import Approval, ApprovalState, approval_id
 from domain.errors import (
     Conflict,
     PolicyRefused,
@@ -148,6 +149,7 @@ class Buyer:
         if stored is not None:
             self._check_same(wish, stored)
         if stored is None or stored.state is PaymentState.RESERVED:
+            await self._approve(wish, run)
             try:
                 delivery = await self._cashier.authorize(
                     lease, run, self._purchase(wish), notes.append
@@ -172,6 +174,24 @@ class Buyer:
             await self._end(run, lease, RunStatus.FAILED, stored.reason)
             return Bought(Outcome.NOT_PAID, run.id, stored, None, stored.reason, had_goods=False)
         return await self._deliver(wish, run, lease, stored, notes, take)
+
+    async def _approve(self, wish: Wish, run: Run) -> None:
+        """Store that who orders approves: of this purchase, to this payee, up to --max-usd."""
+        if not self._cashier.policy.needs_approval(wish.most):
+            return
+        now, purchase = self._now(), self._purchase(wish)
+        pay_to = wish.pay_to or ""
+        terms = (SLOT, purchase.vendor.vendor_id, pay_to, wish.most, purchase.quote_id)
+        approval = Approval(
+            approval_id(run.id, *terms),
+            run.id,
+            *terms,
+            ApprovalState.APPROVED,
+            created_at=now,
+            expires_at=now + timedelta(seconds=self._lease_seconds + self._patience_s),
+            price=wish.most,
+        )
+        await self._ledger.approvals.grant(approval)
 
     async def _ask_again(self, run: Run, take: Callable[[Fetched], None]) -> Bought:
         """What cost nothing once is asked for again; if it costs now, it takes another id."""
@@ -266,6 +286,7 @@ class Buyer:
             gpu_type="",
             order=wish.request.order(self._network),
             any_payee=wish.pay_to is None,
+            quote_id=wish.purchase_id,
         )
 
     def _seller(self, wish: Wish) -> Vendor:

@@ -28,6 +28,7 @@ from graph.ahead import poll_ahead
 from graph.checkpoints import SAVED_ONCE, Moved, SavedOnce
 from graph.closing import close_books
 from graph.deps import Desk
+from graph.nodes.approve import WAITING as WAITING
 from graph.pacing import LIVELY, NEWS, came, expiry
 from graph.routing import Phase
 from graph.wiring import Services
@@ -39,7 +40,6 @@ from ledger.store import store_down
 from tools.wire.observer import Step
 
 LOG: Final = logging.getLogger(__name__)
-WAITING: Final = "Waiting for approval"
 INTERRUPTED: Final = "Interrupted: the next tick goes on"
 MOST_STEPS: Final = 25
 """Nodes that one tick may run: a bound on loops, never reached in a sound run."""

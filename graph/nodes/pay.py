@@ -1,4 +1,7 @@
-"""pay: reserve the money, check the vendor's challenge, sign, persist. It sends no payment."""
+"""pay: reserve the money, check the vendor's challenge, sign, persist. It sends no payment.
+
+What a person has to approve first goes back to `approve`, whoever led the run here.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, Final
 from langgraph.types import Command
 
 from domain.errors import (
+    ApprovalRequired,
     BudgetExceeded,
     ChainDown,
     ConfigError,
@@ -48,6 +52,8 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         delivery = await desk.deps.cashier.authorize(desk.lease, desk.run, purchase, desk.observe)
     except SlotClosed:
         return await _resume(desk, decision["slot"])
+    except ApprovalRequired as refusal:
+        return await _ask_first(desk, decision, refusal)
     except (BudgetExceeded, IllegalTransition, WalletEmpty, PolicyRefused, VendorError) as refusal:
         if extending:
             return _without_extension(desk, refusal)
@@ -70,6 +76,19 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         "status": delivery.goods.status.value,
     }
     return go(Phase.LAUNCH, payment_id=delivery.payment.id, accepted=accepted or None, sends=0)
+
+
+async def _ask_first(
+    desk: Desk, decision: Mapping[str, Any], refusal: ApprovalRequired
+) -> Command[str]:
+    """Ask a person; where the slot is used up by now, choose again before."""
+    desk.note("payment_not_made", str(refusal))
+    run, slot = await desk.reread(), decision["slot"]
+    if slot >= run.next_slot or run.reservation(slot) is not None:
+        return go(Phase.APPROVE)
+    if is_extension(decision):
+        return _without_extension(desk, refusal)
+    return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
 
 
 def _stale(desk: Desk, purchase: Purchase) -> bool:

@@ -27,6 +27,8 @@ async def recover(state: AgentState, desk: Desk) -> Command[str]:
     failure = state.get("failure") or {}
     vendor, why = failure.get("vendor_id", "a vendor"), failure.get("why", "it failed")
     await _book(desk, failure)
+    if desk.deps.cashier.policy.approval_threshold is not None:
+        await desk.ledger.approvals.withdraw(desk.run.id)  # of a job that is no more
     with chain_permitting(desk):  # later refunds are booked by later ticks
         await desk.deps.refunds.confirm(desk.run.id, desk.observe)
     run = await desk.reread()

@@ -1,6 +1,6 @@
 """Paying for one purchase: reserve, sign, persist, send, and let the chain judge.
 
-    authorize   reserve money → challenge → policy → sign → persist         (sends no payment)
+    authorize   approval → reserve money → challenge → policy → sign → persist (sends no payment)
     deliver     send the persisted bytes, then ask the chain                (any number of times)
 
 Each step finds what an earlier, interrupted one left in the ledger and goes on from there. The
@@ -26,6 +26,7 @@ from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
 from tools.payments.admission import admit, billed_by, check_clock, check_funds
+from tools.payments.approving import ApprovalGate, Permit
 from tools.payments.authorization import sign_payment
 from tools.payments.chain import Chain
 from tools.payments.challenge import Challenge
@@ -61,6 +62,7 @@ class Cashier:
         self._chain = chain
         self.judge = Judge(ledger, chain, policy.network, now)
         self.policy = policy
+        self.approvals = ApprovalGate(ledger, policy, now)
         self._now = now
 
     async def authorize(
@@ -72,9 +74,11 @@ class Cashier:
         that asks for no payment: its charge is booked at once, on no rail; a URL's goods are free.
 
         Raises, with the money free again: PolicyRefused, VendorError. Raises WalletEmpty,
-        BudgetExceeded, SlotClosed, LeaseLost with nothing taken. ChainDown, WalletDown and
-        StoreDown leave the reservation as it is, to be taken up again.
+        BudgetExceeded, SlotClosed, LeaseLost, and ApprovalRequired where a person has to be asked
+        first, with nothing taken. ChainDown, WalletDown and StoreDown leave the reservation as it
+        is, to be taken up again.
         """
+        await self.approvals.check(run, purchase)
         on_chain = purchase.vendor.pay_to is not None or purchase.any_payee
         if on_chain and run.reservation(purchase.slot) is None:
             await check_funds(self._chain, self._wallet, self.policy.network, purchase.quoted)
@@ -88,6 +92,8 @@ class Cashier:
             return Delivery(payment, None)
         try:
             await self._check_slot(payment, held)
+            # Before the first request: a vendor outside x402 takes it for the order.
+            permit = await self.approvals.permit(run, purchase, observe)
             answer = await self._seller(payment, purchase.vendor).request()
             if isinstance(answer, Fetched):
                 await self._abandon(payment, held, FREE, observe)
@@ -96,14 +102,14 @@ class Cashier:
             if on_no_chain and await self._has_rival(payment, held):
                 raise PolicyRefused("rail", "the slot may still settle on the chain")
             if not isinstance(answer, PaymentRequired402):
-                return Delivery(await self._book(payment, held, None, observe), answer)
+                return Delivery(await self._book(payment, held, None, permit, observe), answer)
             if answer.challenge is None:
                 tx_id = billed_by(answer, purchase)
-                return Delivery(await self._book(payment, held, tx_id, observe), None)
+                return Delivery(await self._book(payment, held, tx_id, permit, observe), None)
             # What was reserved may be more than this buyer wants to pay by now.
             most = min(payment.amount, purchase.quoted)
             terms = admit(self.policy, answer.challenge, purchase, most)
-            payment = await self._sign(payment, answer.challenge, terms)
+            payment = await self._sign(payment, answer.challenge, terms, permit)
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
             raise
@@ -111,7 +117,7 @@ class Cashier:
             Note(
                 "payment_authorized",
                 f"Authorized {payment.amount} to {purchase.vendor.name} for {purchase.what}",
-                facts(payment),
+                {**facts(payment), **permit.facts},
                 key=f"{payment.id}:authorized",
             )
         )
@@ -232,7 +238,10 @@ class Cashier:
             for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot)
         )
 
-    async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
+    async def _sign(
+        self, payment: Payment, challenge: Challenge, terms: PaymentTerms, permit: Permit
+    ) -> Payment:
+        permit.check(payment, terms.amount)
         head = await self._chain.head()
         check_clock(self._now(), head, self.policy.network)
         now_s = max(int(self._now().timestamp()), head.timestamp_s)
@@ -262,7 +271,12 @@ class Cashier:
         )
 
     async def _book(
-        self, payment: Payment, held: Reservation, tx_id: str | None, observe: Observe
+        self,
+        payment: Payment,
+        held: Reservation,
+        tx_id: str | None,
+        permit: Permit,
+        observe: Observe,
     ) -> Payment:
         """Book a charge that no chain settles: spent by our own record, marked as such."""
         booked = await self._ledger.payments.close(
@@ -278,7 +292,7 @@ class Cashier:
                 "payment_booked",
                 f"{payment.vendor_id} bills outside x402: {booked.amount} booked, settled on no "
                 "chain",
-                facts(booked),
+                {**facts(booked), **permit.facts},
                 key=f"{payment.id}:settled",
             )
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from domain.money import Usd
+from domain.money import ZERO, Usd
 from domain.payments import PurchaseKind
 from domain.quotes import Vendor
 from ledger.payments import Payment
@@ -30,6 +30,16 @@ class Purchase:
     """When the vendor's price ends."""
     any_payee: bool = False
     """True only for a URL that a person ordered: who its first challenge names is paid."""
+    job_slot: int | None = None
+    """The slot of the launch of the job that it is for; None where it is that itself."""
+    quote_id: str = ""
+    """The quote at whose rate the whole job is bought."""
+    rest: Usd = ZERO
+    """The most that the rest of its job may cost after it, at that rate."""
+
+    @property
+    def launch_slot(self) -> int:
+        return self.slot if self.job_slot is None else self.job_slot
 
     @property
     def what(self) -> str:
