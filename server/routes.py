@@ -116,7 +116,8 @@ def api_routes(keeper: Keeper) -> APIRouter:
     async def agent_approve(request: ApproveRequest, who: WhoAsks) -> TickAnswer:
         """Answer a run that waits for approval of a payment. The next tick goes on from there.
 
-        An approval binds one payee, amount and quote, once, until it expires.
+        An approval binds one payee and quote, for one job, up to its amount; a payment that was
+        not begun on it when it expires asks again.
         """
         deps = (await keeper.services()).deps
         if who.owner is not None:
@@ -124,7 +125,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
         decided = await deps.ledger.approvals.decide(
             request.run_id, request.approval_id, request.approve, deps.now()
         )
-        return TickAnswer(message=f"Payment of {decided.amount} {decided.state}")
+        return TickAnswer(message=decided.answer)
 
     @router.get("/agent-status", responses=of_get(404), tags=["agent"])
     async def agent_status(
@@ -136,7 +137,8 @@ def api_routes(keeper: Keeper) -> APIRouter:
         ] = 200,
     ) -> StatusAnswer:
         """A run with its jobs, payments, observations and the offers of its last choice."""
-        ledger = (await keeper.services()).deps.ledger
+        deps = (await keeper.services()).deps
+        ledger = deps.ledger
         run = await _run_of(who, ledger, run_id)
         jobs, payments, entries, approvals, vendors = await asyncio.gather(
             ledger.jobs.of_run(run),
@@ -146,7 +148,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
             ledger.vendors.all(),
         )
         shown, names = entries[:observations], names_of(vendors)
-        return status_answer(run, jobs, payments, shown, approvals, names)
+        return status_answer(run, jobs, payments, shown, approvals, names, deps.now())
 
     @router.get("/runs", responses=of_get(), tags=["agent"])
     async def runs(
@@ -157,9 +159,12 @@ def api_routes(keeper: Keeper) -> APIRouter:
         """Runs, newest first; with a key that speaks for one user, that user's."""
         if user_id is not None:
             who.speaks_for(user_id)
-        ledger = (await keeper.services()).deps.ledger
-        found = await ledger.runs.recent(user_id=who.owner or user_id, limit=limit)
-        return RunsAnswer(runs=[run_view(run) for run in found])
+        deps = (await keeper.services()).deps
+        found = await deps.ledger.runs.recent(user_id=who.owner or user_id, limit=limit)
+        running = [run.id for run in found if not run.status.ended]
+        waiting = await deps.ledger.approvals.pending_of(running, deps.now())
+        names = names_of(await deps.ledger.vendors.all()) if waiting else None
+        return RunsAnswer(runs=[run_view(run, waiting.get(run.id, ()), names) for run in found])
 
     return router
 

@@ -90,10 +90,12 @@ def run_list(runs: Sequence[Json]) -> Table:
     table.add_column("Spent of", justify="right", no_wrap=True, min_width=11)
     for run in runs:
         status = Text(str(run["status"]), style=STYLES.get(run["status"], ""))
-        if run["status"] == "running" and run.get("phase") == "approve":
-            status = Text("waits for you", style="yellow")
-        money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
         goal = Text(" ".join(str(run["goal"]).split()))
+        waits = run.get("waitingFor")
+        if run["status"] == "running" and (waits or run.get("phase") == "approve"):
+            status = Text("waits for you", style="yellow")
+            goal = Text.assemble((f"{waits} · ", "yellow"), goal) if waits else goal
+        money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
         table.add_row(str(run["_id"]), status, goal, money)
     return table
 
@@ -121,8 +123,9 @@ def _stations(phase: str) -> Text:
 
 def _to_be_approved(run: Json, approval: Json, names: Names) -> Text:
     amount, vendor = Usd.parse(approval["amount"]), names[str(approval["vendorId"])]
+    what = approval.get("what") or f"{amount} to {vendor}"  # an older server says no more
     return Text.assemble(
-        (f"Waits for your approval: {amount} to {vendor}", "bold yellow"),
+        (f"Waiting for your approval: {what}", "bold yellow"),
         f"\n  gpu-renter approve {run['_id']}      (or add --reject)",
     )
 
@@ -146,9 +149,18 @@ def _jobs(answer: Json, names: Names) -> Table:
             Text(state, style=style),
             progress_bar(share, style, BAR_CELLS),
             f"{share:.0%}",
-            Text(error, style="red") if error else Text(f"loss {curve}" if curve else ""),
+            _of_job(job, error, curve),
         )
     return table
+
+
+def _of_job(job: Json, error: str, curve: str) -> Text:
+    """What there is to say of a job beside its progress."""
+    if error:
+        return Text(error, style="red")
+    if job.get("waitingFor"):
+        return Text("more time waits for you", style="yellow")
+    return Text(f"loss {curve}" if curve else "")
 
 
 def _payments(payments: Sequence[Json], names: Names) -> Table:

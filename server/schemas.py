@@ -81,6 +81,11 @@ class RunView(StartedRun):
     reason: str = Field(description="Why the run ended, where it did not complete.")
     model: ModelView = Field(description="What the model's calls used so far.")
     updated_at: Instant
+    waiting_for: str | None = Field(
+        default=None,
+        description="What a person has to approve or reject now; null where nothing waits.",
+        examples=["60 minutes of A100 at FastGPU for $1.40 now; the whole job up to $4.20"],
+    )
 
 
 class JobView(Answered):
@@ -98,6 +103,9 @@ class JobView(Answered):
     artifact_sha256: str | None = Field(description="Of the downloaded file.")
     error_message: str | None
     final_metrics: dict[str, Any]
+    waiting_for: str | None = Field(
+        default=None, description="The time for it that a person has to approve; null for none."
+    )
     created_at: Instant
     updated_at: Instant
 
@@ -159,10 +167,21 @@ class ApprovalView(Answered):
     id: str = Field(serialization_alias="_id")
     vendor_id: str = Field(examples=["gpu_vendor_1"])
     pay_to: str
-    amount: float = Field(description="Dollars.", examples=[1.4])
+    amount: float = Field(
+        description="Dollars: the most that the job may cost at that vendor.", examples=[4.2]
+    )
     state: str = Field(description="pending, approved, rejected, expired or used.")
     created_at: Instant
     expires_at: Instant
+    price: float = Field(description="Dollars: what is paid first.", examples=[1.4])
+    minutes: int = Field(description="GPU time that is bought first.", examples=[60])
+    gpu_type: str = Field(examples=["A100"])
+    paid: float = Field(description="Dollars that the job had cost when it was asked.")
+    covered: float = Field(description="Dollars that were counted against the amount so far.")
+    what: str = Field(
+        description="What a yes allows, in words.",
+        examples=["60 minutes of A100 at FastGPU for $1.40 now; the whole job up to $4.20"],
+    )
 
 
 class StatusAnswer(Answered):

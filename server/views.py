@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from domain import networks
 from domain.approvals import Approval, ApprovalState
 from domain.journal import Entry
 from domain.money import ZERO, Usd
+from domain.names import Names
 from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import RecordedOffer, Run
@@ -39,7 +41,8 @@ def started_view(run: Run) -> StartedRun:
     )
 
 
-def run_view(run: Run) -> RunView:
+def run_view(run: Run, waiting: Iterable[Approval] = (), names: Names | None = None) -> RunView:
+    """waiting: its questions that wait for an answer."""
     return RunView(
         **dict(started_view(run)),
         spent=run.spent.dollars(),
@@ -50,6 +53,7 @@ def run_view(run: Run) -> RunView:
         reason=run.reason,
         model=_model_view(run),
         updated_at=run.updated_at,
+        waiting_for=asked_for(waiting, names or Names()),
     )
 
 
@@ -74,21 +78,47 @@ def status_answer(
     entries: Iterable[Entry],
     approvals: Iterable[Approval] = (),
     names: Mapping[str, str] | None = None,
+    now: datetime | None = None,
 ) -> StatusAnswer:
-    """names: of the vendors, by their ids."""
+    """names: of the vendors, by their ids. now: what waits longer than it may waits no more."""
+    approvals, called = list(approvals), Names(names or {})
+    waiting = waiting_of(run, approvals, now)
+    payments = list(payments)
+    paid_in = {payment.id: payment.slot for payment in payments}
     return StatusAnswer(
-        run=run_view(run),
-        jobs=[job_view(job) for job in jobs],
+        run=run_view(run, waiting, called),
+        jobs=[
+            job_view(job, [a for a in waiting if extends(a, job, paid_in)], called) for job in jobs
+        ],
         payments=[payment_view(payment) for payment in payments],
         observations=[observation_view(entry) for entry in entries],
         offers=[offer_view(offer, run) for offer in run.offers],
         no_quotes=[NoQuoteView(vendor_id=s.vendor_id, why=s.why) for s in run.no_quotes],
-        approvals=[approval_view(approval, run) for approval in approvals],
+        approvals=[approval_view(approval, run, called) for approval in approvals],
         vendor_names=dict(names or {}),
     )
 
 
-def job_view(job: Job) -> JobView:
+def waiting_of(
+    run: Run, approvals: Iterable[Approval], now: datetime | None = None
+) -> list[Approval]:
+    """The run's questions that wait for a person; at `now`, where it is given."""
+    pending = (a for a in approvals if a.state is ApprovalState.PENDING)
+    return [a for a in pending if not (run.status.ended or (now and now >= a.expires_at))]
+
+
+def asked_for(waiting: Iterable[Approval], names: Names) -> str | None:
+    """What is to be approved, in words; None where nothing is."""
+    return " and ".join(a.asks_for(names[a.vendor_id]) for a in waiting) or None
+
+
+def extends(approval: Approval, job: Job, paid_in: Mapping[str, int]) -> bool:
+    """Whether it asks for more of the job's time. paid_in: payment's id → its slot."""
+    slot = paid_in.get(job.payment_id)
+    return (approval.slot, approval.vendor_id) == (slot, job.vendor_id) and not job.status.ended
+
+
+def job_view(job: Job, waiting: Iterable[Approval] = (), names: Names | None = None) -> JobView:
     return JobView(
         id=job.id,
         run_id=job.run_id,
@@ -104,6 +134,7 @@ def job_view(job: Job) -> JobView:
         artifact_sha256=job.artifact_sha256,
         error_message=job.error_message,
         final_metrics=dict(job.metrics),
+        waiting_for=asked_for(waiting, names or Names()),
         created_at=job.created_at,
         updated_at=job.updated_at,
     )
@@ -143,7 +174,7 @@ def observation_view(entry: Entry) -> ObservationView:
     )
 
 
-def approval_view(approval: Approval, run: Run) -> ApprovalView:
+def approval_view(approval: Approval, run: Run, names: Names) -> ApprovalView:
     """A question that nobody answered before its run ended does not wait any more."""
     moot = run.status.ended and approval.state is ApprovalState.PENDING
     return ApprovalView(
@@ -154,6 +185,12 @@ def approval_view(approval: Approval, run: Run) -> ApprovalView:
         state=(ApprovalState.EXPIRED if moot else approval.state).value,
         created_at=approval.created_at,
         expires_at=approval.expires_at,
+        price=approval.price.dollars(),
+        minutes=approval.minutes,
+        gpu_type=approval.gpu_type,
+        paid=approval.paid.dollars(),
+        covered=_sum(approval.covered.values()).dollars(),
+        what=approval.asks_for(names[approval.vendor_id]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ledger.run import Run
 
 REFUNDS: Final = ("refund_claimed", "payment_refunded")
+PAYMENTS: Final = ("payment_authorized", "payment_booked")
+IN_VAIN: Final = ("payment_released", "payment_refused", "payment_expired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ def audit(
     """Show what a run did, why, and what it paid; and verify that nothing of it was changed.
 
     Each entry is bound to the one before by a hash, and the run itself names the last one.
-    Exit status 1 when an entry was changed, removed, moved or put in: its number is named.
+    Exit status 1 when an entry was changed, removed, moved or put in, or when a payment that
+    needed a person's approval has none before it: its number is named.
 
     [dim]$[/] gpu-renter audit 66a1f2c9d53a3f9ef1f0c123
     [dim]$[/] gpu-renter audit 66a1f2c9d53a3f9ef1f0c123 --output audit.json
@@ -106,6 +110,51 @@ def examine(run_: Run, entries: list[Entry]) -> tuple[int | None, str]:
         return len(entries) + 1, f"the run names {seq} entries and only {len(entries)} are there"
     if seq > 0 and entries[seq - 1].hash != head:
         return seq, "its hash is not the one that the run names: the end was written anew"
+    return unapproved(entries)
+
+
+def unapproved(entries: list[Entry]) -> tuple[int | None, str]:
+    """The first payment that needed an approval and is not covered by one noted before it.
+
+    Each payment is noted with the threshold in force when it was signed, and with what was held
+    against it. An approval covers its payee alone, up to its amount: what was paid before it was
+    asked, and all payments on it that did not come to nothing.
+    """
+    approvals: dict[str, Mapping[str, Any]] = {}
+    counted: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        kind, data = entry.note.type, entry.note.data
+        if kind == "approval_used":
+            approvals[data["approvalId"]] = data
+        for paid in counted.values() if kind in IN_VAIN else ():
+            paid.pop(data.get("paymentId", ""), None)
+        threshold, at_stake = (data.get(name) for name in ("thresholdMicros", "atStakeMicros"))
+        if kind not in PAYMENTS or type(threshold) is not int or type(at_stake) is not int:
+            continue
+        amount = int(data["amountMicros"])
+        if max(at_stake, amount) <= threshold:
+            continue
+        payment = f"the payment of {Usd(amount)} to {data['vendorId']}"
+        approval_id = data.get("approvalId")
+        yes = approvals.get(str(approval_id))
+        if yes is None:
+            return entry.seq, (
+                f"{payment} needed an approval, for {Usd(at_stake)} is above {Usd(threshold)}, "
+                "and there is none before it"
+            )
+        if "payTo" not in yes:  # an older version noted no more of it
+            continue
+        payee, agreed = str(data["payTo"]).lower(), str(yes["payTo"]).lower()
+        if data["vendorId"] != yes["vendorId"] or (agreed and payee not in ("", agreed)):
+            return entry.seq, f"{payment} is on {approval_id}, which was for {yes['vendorId']}"
+        on_it = counted.setdefault(str(approval_id), {})
+        on_it[data["paymentId"]] = amount
+        total = yes["paidMicros"] + sum(on_it.values())
+        if total > yes["amountMicros"]:
+            return entry.seq, (
+                f"with {payment}, {Usd(total)} was paid on {approval_id}, which allowed "
+                f"{Usd(yes['amountMicros'])}"
+            )
     return None, ""
 
 

@@ -43,7 +43,7 @@ async def decide(
     run = await run_of(services, visitor, run_id, Scope.APPROVE)
     deps = services.deps
     decided = await deps.ledger.approvals.decide(run.id, approval_id, approve, deps.now())
-    return f"Payment of {decided.amount} {decided.state}"
+    return decided.answer
 
 
 async def cancel(services: Services, visitor: Visitor, run_id: str) -> str:

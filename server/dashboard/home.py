@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from textwrap import shorten
 from typing import Final
 
@@ -18,6 +19,7 @@ from server.dashboard.frame import page
 from server.dashboard.kit import Part, box, budget_bar, card, day, pill, text, when
 from server.dashboard.talking import Talk
 from server.dashboard.visitors import TALK
+from server.dashboard.watching import Listed
 from server.phases import DOES
 
 EXAMPLES: Final = (
@@ -71,15 +73,16 @@ class Lines:
     def name(self, vendors: list[Vendor]) -> None:
         self._names = names_of(vendors)
 
-    def draw(self, runs: list[Run]) -> None:
-        order = tuple(run.id for run in runs)
+    def draw(self, listed: list[Listed]) -> None:
+        order = tuple(one.run.id for one in listed)
         self._place.show(order or "none", lambda: self._lay_out(order))
         at = now()
-        for run in runs:
-            facts = _facts(run, self._names)
+        for one in listed:
+            run, facts, waits = one.run, _facts(one, self._names), bool(one.waiting)
             money = (run.budget_total, run.budget_remaining, run.spent)
-            key = (day(at), run.updated_at, run.status, run.phase, money, *facts)
-            self._lines[run.id].show(key, lambda r=run, f=facts: _line(r, f, at))  # type: ignore[misc]
+            key = (day(at), run.updated_at, run.status, run.phase, waits, money, *facts)
+            draw = partial(_line, run, facts, at, waits)
+            self._lines[run.id].show(key, draw)
 
     def _lay_out(self, order: tuple[str, ...]) -> None:
         self._lines = {run_id: Part(box("div")) for run_id in order}
@@ -87,7 +90,7 @@ class Lines:
             text("p", "No runs yet. Say above what should run.", "empty")
 
 
-def _line(run: Run, facts: list[str], at: datetime) -> None:
+def _line(run: Run, facts: list[str], at: datetime, waits: bool) -> None:
     with box("a", "run", href=f"/runs/{run.id}", data_run=run.id):
         with box("div"):
             text("div", run.goal, "goal")
@@ -96,16 +99,20 @@ def _line(run: Run, facts: list[str], at: datetime) -> None:
                     text("span", f"{fact} · ")
                 text("span", "begun ")
                 when(run.created_at, at)
-        pill(run)
+        pill(run, waits)
         with box("div", "spend"):
             budget_bar(run)
             text("div", f"{run.spent} of {run.budget_total}", "num small soft")
 
 
-def _facts(run: Run, names: Names) -> list[str]:
+def _facts(listed: Listed, names: Names) -> list[str]:
+    run = listed.run
     by_the_pill = run.status.ended or run.phase == Phase.APPROVE.value
     phase = "" if by_the_pill else DOES.get(run.phase, "")
     vendor = next((o.quote.vendor_id for o in run.offers if o.verdict == "taken"), "")
     reason = shorten(named(run.reason, names), LONGEST_REASON, placeholder=" …")
+    asked = [a.asks_for(names[a.vendor_id]) for a in listed.waiting]
+    if asked:
+        return asked
     told = (reason or phase, names[vendor])
     return [fact for fact in told if fact]

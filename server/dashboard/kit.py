@@ -55,14 +55,14 @@ def card(title: str, css: str = "", name: str = "") -> Element:
     return made
 
 
-def pill(run: Run) -> Element:
-    """How it stands with a run."""
-    return text("span", *pill_of(run))
+def pill(run: Run, waits: bool = False) -> Element:
+    """How it stands with a run. waits: whether something of it waits for a person."""
+    return text("span", *pill_of(run, waits))
 
 
-def pill_of(run: Run) -> tuple[str, str]:
+def pill_of(run: Run, waits: bool = False) -> tuple[str, str]:
     """The same, in a word or three, and its look."""
-    if not run.status.ended and run.phase == Phase.APPROVE.value:
+    if not run.status.ended and (waits or run.phase == Phase.APPROVE.value):
         return "waits for you", "pill warn"
     return run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}"
 

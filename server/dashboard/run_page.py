@@ -11,9 +11,10 @@ from nicegui import background_tasks
 from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
-from domain.approvals import Approval, ApprovalState
+from domain.approvals import Approval
 from domain.errors import NotFound, RenterError
 from domain.names import Names, named, names_of
+from graph.routing import Phase
 from ledger.run import Run
 from server.access import Scope
 from server.dashboard import deeds
@@ -33,6 +34,7 @@ from server.dashboard.run_parts import (
 from server.dashboard.talking import Talk
 from server.dashboard.visitors import TALK
 from server.dashboard.watching import Seen
+from server.views import extends, waiting_of
 
 LEFT_ALONE: Final = timedelta(seconds=2)
 """A run that is so long overdue has no worker; then its page offers to move it."""
@@ -116,15 +118,14 @@ class RunPage:
         entries = seen.entries
         marks = visits(entries)
         known = tuple(sorted(names.items()))
-        head = (pill_of(run), run.spec, run.reason, known, day(seen.at))
-        self._head.show(head, lambda: _head(run, names, seen.at))
+        waiting = waiting_of(run, seen.approvals, seen.at)
+        self._waits = bool(waiting) and run.phase == Phase.APPROVE.value  # else its job goes on
+        head = (pill_of(run, bool(waiting)), run.spec, run.reason, known, day(seen.at))
+        self._head.show(head, lambda: _head(run, names, seen.at, bool(waiting)))
         overdue = run.due_at is not None and seen.at - run.due_at > LEFT_ALONE
         self._left_alone = not run.status.ended and (self._left_alone or overdue)
         controls = (run.status, bool(run.cancel_requested), self._left_alone)
         self._controls.show(controls, self._draw_controls)
-        waiting = [a for a in seen.approvals if a.state is ApprovalState.PENDING]
-        waiting = [] if run.status.ended else waiting
-        self._waits = bool(waiting)
         self._approval.show(
             (tuple(waiting), known, day(seen.at)), lambda: self._draw_approvals(waiting, seen.at)
         )
@@ -133,7 +134,9 @@ class RunPage:
         money = (run.budget_total, run.spent, run.reserved, run.budget_remaining)
         self._budget.show(money, lambda: draw_budget(run))
         jobs = tuple((j.id, j.status, j.progress, j.minutes, j.artifact_sha256) for j in seen.jobs)
-        self._jobs.show((jobs, known), lambda: draw_jobs(seen.jobs, names))
+        paid_in = {p.id: p.slot for p in seen.payments}
+        asked = {j.id for j in seen.jobs for a in waiting if extends(a, j, paid_in)}
+        self._jobs.show((jobs, known, frozenset(asked)), lambda: draw_jobs(seen.jobs, names, asked))
         vendor_of = {j.id: names[j.vendor_id] for j in seen.jobs}
         self._losses.show(losses(entries), vendor_of)
         paid = tuple((p.id, p.state, p.tx_id, p.refunded) for p in seen.payments)
@@ -174,10 +177,11 @@ class RunPage:
     def _draw_approvals(self, waiting: Sequence[Approval], now: datetime) -> None:
         for approval in waiting:
             name = self._names[approval.vendor_id]
-            with card("Waits for your approval", "approval", "approval"):
-                text("div", str(approval.amount), "sum num")
+            with card("Waiting for your approval", "approval", "approval"):
+                text("div", str(approval.price), "sum num")
+                text("p", approval.asks_for(name), "words strong")
                 with box("p", "words"):
-                    text("span", f"to {name} at ")
+                    text("span", f"paid to {name} at ")
                     text("span", approval.pay_to or "no address", "mono")
                 with box("p", "soft small"):
                     text("span", "The answer counts until ")
@@ -187,7 +191,10 @@ class RunPage:
                     text("p", "Your API key cannot approve payments.", "soft")
                     continue
                 with box("div", "row"):
-                    self._answer_button(f"Approve {approval.amount}", "primary", approval, True)
+                    most = "" if approval.price == approval.amount else "up to "
+                    self._answer_button(
+                        f"Approve {most}{approval.amount}", "primary", approval, True
+                    )
                     self._answer_button("Reject", "danger", approval, False)
 
     def _answer_button(self, words: str, css: str, approval: Approval, approve: bool) -> None:
@@ -244,9 +251,9 @@ class RunPage:
             await asyncio.sleep(PACE_S)
 
 
-def _head(run: Run, names: Names, now: datetime) -> None:
+def _head(run: Run, names: Names, now: datetime, waits: bool) -> None:
     with box("div", "row"):
-        pill(run)
+        pill(run, waits)
         with box("span", "soft small"):
             text("span", f"Run {short(run.id)} · {run.user_id} · ", title=run.id)
             when(run.created_at, now)

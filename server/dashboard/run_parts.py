@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -54,7 +54,8 @@ def draw_budget(run: Run) -> None:
                     text("dd", str(amount))
 
 
-def draw_jobs(jobs: Sequence[Job], names: Names) -> None:
+def draw_jobs(jobs: Sequence[Job], names: Names, asked: Collection[str] = ()) -> None:
+    """asked: the ids of the jobs for which more time waits for a person's approval."""
     if not jobs:
         text("p", "No job.", "soft")
     for job in jobs:
@@ -69,6 +70,8 @@ def draw_jobs(jobs: Sequence[Job], names: Names) -> None:
             label = f"{name}: {share:.0%}"
             with box("div", "bar thin", role="img", aria_label=label):
                 box("i", f"done {colour}").style(f"width:{share:.0%}")
+            if job.id in asked:
+                text("p", "More time for it waits for your approval.", "warn small words")
             if job.error_message:
                 text("p", job.error_message, "bad small words")
             if job.artifact_sha256:

@@ -49,6 +49,15 @@ class Seen:
     """The newest ones, oldest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run, as the list shows it."""
+
+    run: Run
+    waiting: tuple[Approval, ...] = ()
+    """Its questions that wait for a person."""
+
+
 @dataclass(eq=False)
 class Watch(Generic[T]):
     """One thing that is read again and again, for as long as somebody looks."""
@@ -125,7 +134,7 @@ class Watches:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._runs: dict[str, Watch[Seen]] = {}
-        self._lists: dict[str | None, Watch[list[Run]]] = {}
+        self._lists: dict[str | None, Watch[list[Listed]]] = {}
         self._vendors = Watch(self._read_vendors, every_s=2 * EVERY_S)
 
     def run(self, run_id: str) -> Watch[Seen]:
@@ -133,7 +142,7 @@ class Watches:
         self._drop_idle()
         return self._runs.setdefault(run_id, Watch(_RunReader(self._keeper, run_id).read))
 
-    def runs(self, owner: str | None) -> Watch[list[Run]]:
+    def runs(self, owner: str | None) -> Watch[list[Listed]]:
         """The newest runs of an owner, or of everybody."""
         self._drop_idle()
         return self._lists.setdefault(owner, Watch(lambda: self._read_runs(owner)))
@@ -157,10 +166,12 @@ class Watches:
         self._runs = {k: w for k, w in self._runs.items() if w.looked_at}
         self._lists = {k: w for k, w in self._lists.items() if w.looked_at}
 
-    async def _read_runs(self, owner: str | None) -> list[Run]:
-        ledger = (await self._keeper.services()).deps.ledger
-        found = await ledger.runs.recent(user_id=owner, limit=MOST_RUNS)
-        return [run for run in found if run.phase != FETCH]
+    async def _read_runs(self, owner: str | None) -> list[Listed]:
+        deps = (await self._keeper.services()).deps
+        found = await deps.ledger.runs.recent(user_id=owner, limit=MOST_RUNS)
+        running = [run.id for run in found if not run.status.ended]
+        waiting = await deps.ledger.approvals.pending_of(running, deps.now())
+        return [Listed(r, tuple(waiting.get(r.id, ()))) for r in found if r.phase != FETCH]
 
     async def _read_vendors(self) -> list[Vendor]:
         return await (await self._keeper.services()).deps.ledger.vendors.all()
