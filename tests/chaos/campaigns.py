@@ -49,7 +49,7 @@ PAID_CALLS: Final = frozenset({"submit-job", "extend-job"})
 
 def crashes(draw: Draw) -> Stream:
     """One crash, before and after every effect of each scenario."""
-    for scenario in ("recover", "refund", "slices", "tight", "slow"):
+    for scenario in ("recover", "refund", "slices", "tight", "slow", "asked", "asked-slices"):
         clean = yield Case(scenario)
         for moment in draw.share("crashes", clean.moments[1]):
             yield Case(scenario, (CrashAt(1, moment),))
@@ -90,7 +90,7 @@ def faulty_wire(draw: Draw) -> Stream:
 def stale_workers(draw: Draw) -> Stream:
     """A tick is held up at an effect, its lease expires, another process takes over."""
     rng = draw.rng("stale_workers")
-    for scenario in cycle(("recover", "simple", "refund", "slices", "slow")):
+    for scenario in cycle(("recover", "simple", "refund", "slices", "slow", "asked")):
         clean = yield Case(scenario)
         for moment in draw.share("stale_workers", clean.moments[1]):
             ticks = rng.choice((0, 1, 1, 2, 3))
@@ -201,6 +201,21 @@ def on_the_evm(draw: Draw) -> Stream:
         upcoming[name] = streams[name].send((yield Case(f"evm-{case.scenario}", case.events)))
 
 
+def approvals(draw: Draw) -> Stream:
+    """Payments that a person has to approve, with crashes, lies, and a state put to `pay`."""
+    rng = draw.rng("approvals")
+    while True:
+        scenario = rng.choice(("asked", "asked-slices"))
+        events: list[Event] = [Do("to-pay", rng.randint(2, 9))]
+        events += rng.choice((_lie, _silence, lambda _: ()))(rng)
+        base = Case(scenario, tuple(events))
+        reached = (yield base).moments[1]
+        for moment in rng.sample(reached, min(6, len(reached))):
+            yield base.but(CrashAt(1, moment))
+            if rng.random() < 0.3:
+                yield base.but(PauseAt(1, moment, rng.choice((1, 2, 3))))
+
+
 CAMPAIGNS: Final[Mapping[str, Campaign]] = {
     "crash": crashes,
     "crash2": double_crashes,
@@ -212,6 +227,7 @@ CAMPAIGNS: Final[Mapping[str, Campaign]] = {
     "reconcile": reconciling,
     "stale2": stale_reconcilers,
     "history": histories,
+    "approve": approvals,
     "evm": on_the_evm,
 }
 

@@ -21,16 +21,17 @@ import httpx
 
 from domain.errors import RenterError, VendorError
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState, payment_id, slot_nonce
 from domain.quotes import Vendor
 from ledger.budget import Budget
 from ledger.payments import Payment, Payments
 from ledger.run import Lease, Reservation, Run
 from tools.payments import cashier
+from tools.payments.approving import ApprovalGate, Permit
 from tools.payments.authorization import sign_payment
 from tools.payments.cashier import Cashier
 from tools.payments.judge import Observe
-from tools.payments.purchase import Delivery
+from tools.payments.purchase import Delivery, Purchase
 from tools.vendors.base import PaymentHeader, PaymentRequired402
 
 Bug = Callable[[ExitStack], None]
@@ -215,6 +216,22 @@ def believe_a_refund(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Refunds, "claim", claiming))
 
 
+def pay_unapproved(stack: ExitStack) -> None:
+    """Whether a person has approved is looked at in `approve` alone: who gets to `pay` pays."""
+
+    async def check(self: ApprovalGate, run: Run, purchase: Purchase) -> None:
+        del self, run, purchase
+
+    async def permit(self: ApprovalGate, run: Run, purchase: Purchase, observe: Observe) -> Permit:
+        del observe
+        standing = await self.standing(run, purchase)
+        paid = payment_id(run.id, purchase.slot, purchase.vendor.vendor_id)
+        return Permit(paid, purchase.quoted, standing.threshold, standing.at_stake, None)
+
+    stack.enter_context(patch.object(ApprovalGate, "check", check))
+    stack.enter_context(patch.object(ApprovalGate, "permit", permit))
+
+
 BUGS: Final[Mapping[str, Bug]] = {
     bug.__name__: bug
     for bug in (
@@ -228,6 +245,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         sign_on_retry,
         double_refund,
         believe_a_refund,
+        pay_unapproved,
     )
 }
 
@@ -241,6 +259,7 @@ CAUGHT_BY: Final[Mapping[str, str]] = {
     "follow_redirects": "simple net.redirected@1/http.submit-job#2*1",
     "sign_on_retry": "simple",
     "double_refund": "refund do.restart@9",
+    "pay_unapproved": "asked do.to-pay@2",
     "believe_a_refund": "simple vendor.never_boot@gpu_vendor_1/submit-job*1 "
     "vendor.claimed_refund@gpu_vendor_1/cancel-job*0 do.advance-2400@3",
 }

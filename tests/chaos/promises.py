@@ -67,6 +67,8 @@ class Evidence:
     record: Record
     agent: str
     """The paying account."""
+    asks_above: Usd | None = None
+    """The approval threshold: what is paid to whom no person has said yes to never exceeds it."""
 
     def out(self) -> list[Transfer]:
         return [t for t in self.chain.transfers if t.sender == self.agent]
@@ -86,6 +88,7 @@ async def check_now(evidence: Evidence) -> list[str]:
     broken += _at_most_once(evidence, runs)
     broken += _within_budget(evidence, runs)
     broken += _policy(evidence, runs, payments)
+    broken += _approved(evidence)
     broken += _no_guesses(evidence, payments)
     return broken
 
@@ -185,6 +188,21 @@ def _policy(evidence: Evidence, runs: Sequence[Run], payments: Sequence[Payment]
     for (nonce, payee_), headers in of_pair.items():
         if len(headers) > 1:
             yield f"P1: slot nonce {nonce} was sent to {payee_} as {len(headers)} authorizations"
+
+
+def _approved(evidence: Evidence) -> Iterable[str]:
+    """P4: what may move to a payee, a nonce once, is within what a person has said yes to."""
+    if evidence.asks_above is None:
+        return
+    most: dict[str, dict[str, int]] = {}
+    for sent in evidence.record.payments.values():
+        of_payee = most.setdefault(sent.pay_to, {})
+        of_payee[sent.nonce] = max(sent.micros, of_payee.get(sent.nonce, 0))
+    for pay_to, by_nonce in most.items():
+        yeses = [a.amount.micros for a in evidence.record.yeses if a.pay_to == pay_to]
+        allowed = max(sum(yeses), evidence.asks_above.micros)
+        if (sent_ := sum(by_nonce.values())) > allowed:
+            yield f"P4: {sent_} went out to {pay_to}, and a person allowed {allowed}"
 
 
 def _no_guesses(evidence: Evidence, payments: Sequence[Payment]) -> Iterable[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from domain.approvals import Approval
 from tools.payments.wallets import TypedData
 
 PAYMENT_HEADERS = ("PAYMENT-SIGNATURE", "X-PAYMENT")
@@ -31,6 +32,8 @@ class Record:
     signatures: list[TypedData] = field(default_factory=list)
     payments: dict[str, SentPayment] = field(default_factory=dict)
     """By header: each is kept once, however often it is sent."""
+    yeses: list[Approval] = field(default_factory=list)
+    """What a person has approved."""
     hosts: set[str] = field(default_factory=set)
     """Where payments were sent."""
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from langchain_core.runnables import RunnableConfig
+
+from domain.approvals import ApprovalState
 from domain.errors import LeaseHeld, RenterError
 from domain.money import Usd
 from ledger.ledger import Ledger
@@ -74,7 +77,7 @@ class Stage:
     async def clear(self) -> None:
         """Empty the collections; their indexes stay."""
         for name in ("runs", "jobs", "payments", "observations", "checkpoints",
-                     "checkpoint_writes", "vendors"):  # fmt: skip
+                     "checkpoint_writes", "vendors", "approvals"):  # fmt: skip
             await self.database.db[name].delete_many({})
 
 
@@ -90,6 +93,7 @@ class Play:
     lives: list[Life] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    _shown: set[str] = field(default_factory=set)
     world: World = field(init=False)
     wire: Wire = field(init=False)
     _process: Process = field(init=False)
@@ -120,6 +124,7 @@ class Play:
                 artifacts=self.stage.artifacts,
                 limits=self.scenario.limits,
                 outside=on_evm if self.case.evm else None,
+                policy=self.scenario.policy,
                 **self.scenario.world,
             ) as world,
             self._exits,
@@ -140,7 +145,8 @@ class Play:
     def evidence(self) -> Evidence:
         world, ledger = self.world, self.stage.ledger
         books = VendorBooks.of(world.vendor)
-        return Evidence(ledger, world.chain, books, self.record, AGENT)
+        threshold = self.scenario.policy.approval_threshold
+        return Evidence(ledger, world.chain, books, self.record, AGENT, threshold)
 
     async def _live(self, *, watched: bool = True) -> Process:
         """A new process of the agent; the one before it is gone."""
@@ -171,6 +177,7 @@ class Play:
             self.world.clock.advance(TICK_S if number < MOST_TICKS // 3 else 4 * TICK_S)
             await self.wire.deliver()
             await self.check()
+            await self.answer()
             run = await self.stage.ledger.runs.get(RUN_ID)
             if run.status.ended and number >= last:
                 return True
@@ -207,6 +214,7 @@ class Play:
             self.messages.append(await self._ticked(process))
             self.world.clock.advance(TICK_S)
             await self.check()
+            await self.answer()
             if (await self.stage.ledger.runs.get(RUN_ID)).status.ended:
                 break
         if pause.ticks == 0:
@@ -237,6 +245,18 @@ class Play:
         await self._live()
         return died_at
 
+    async def answer(self) -> None:
+        """The person says yes to what was asked before they looked the last time."""
+        if self.scenario.asks_above is None:
+            return
+        now, approvals = self.world.clock.now(), self.stage.ledger.approvals
+        pending = [a for a in await approvals.of_run(RUN_ID) if a.state is ApprovalState.PENDING]
+        for approval in pending:
+            if approval.id in self._shown and now < approval.expires_at:
+                await approvals.decide(RUN_ID, approval.id, True, now)
+                self.record.yeses.append(approval)
+        self._shown = {approval.id for approval in pending}
+
     async def do(self, action: str) -> None:
         world = self.world
         match action.split("-"):
@@ -249,6 +269,10 @@ class Play:
                 self.messages.append(await self._pausable(lambda _: self._reconciled(process)))
             case ["advance", seconds]:
                 world.clock.advance(int(seconds))
+            case ["to", phase]:
+                config = RunnableConfig(configurable={"thread_id": RUN_ID})
+                graph = self._process.services.graph
+                await graph.aupdate_state(config, {"phase": phase}, as_node="assess_budget")
             case ["clear"]:
                 world.clear_faults()
             case ["restart"]:
@@ -281,6 +305,9 @@ class Play:
             paid = tuple(t.recipient for t in self.evidence.out())
             if paid != self.scenario.pays:
                 self.broken.append(f"P1: crashes alone changed who was paid: {paid}")
+        asked = len(self.record.yeses)
+        if self.scenario.asks not in (0, asked) and self._only_crashes():
+            self.broken.append(f"P4: crashes alone made {asked} questions of it")
 
     async def _close_books(self, process: Process) -> None:
         """With nothing in its way any more, an ended run is ticked until it is never due again."""

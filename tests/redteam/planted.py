@@ -22,15 +22,16 @@ import httpx
 from domain.approvals import Approval
 from domain.policy import SpendingPolicy
 from graph import extending, planner
-from graph.nodes import approve as approve_node
 from ledger.approvals import Approvals, _approval
 from ledger.run import Run
 from server.access import Principal
-from tests.chaos.planted import believe_a_refund, follow_redirects
+from tests.chaos.planted import believe_a_refund, follow_redirects, pay_unapproved
 from tests.redteam.attack import LLM, STUB
 from tools import fence as fence_module
-from tools.payments import cashier
+from tools.payments import approving, cashier
+from tools.payments.approving import ApprovalGate
 from tools.payments.authorization import sign_payment
+from tools.payments.purchase import Purchase
 from tools.vendors import artifacts
 from tools.vendors.fields import Fields
 from tools.wire import untrusted
@@ -163,9 +164,14 @@ def approvals_of_any_run(stack: ExitStack) -> None:
 
 def one_approval_for_all(stack: ExitStack) -> None:
     """A yes counts for the run, not for the terms that were asked about."""
-    stack.enter_context(
-        patch.object(approve_node, "approval_id", lambda run_id, *_: f"apr_{run_id}")
-    )
+
+    def covering(self: ApprovalGate, asked: Any, job: Any, purchase: Purchase) -> Any:
+        del job
+        known = [a for a in asked if a.counts(self._now())]
+        return (known[-1], {purchase.slot: purchase.quoted}) if known else (None, None)
+
+    stack.enter_context(patch.object(approving, "fits", lambda _, __: True))
+    stack.enter_context(patch.object(ApprovalGate, "_covering", covering))
 
 
 def runs_are_everybodys(stack: ExitStack) -> None:
@@ -199,6 +205,7 @@ PLANTS: Final[Mapping[str, Plant]] = {
         vendors_clock_believed,
         approvals_of_any_run,
         one_approval_for_all,
+        pay_unapproved,
         runs_are_everybodys,
         no_end_of_model_calls,
     )
@@ -219,6 +226,7 @@ FOUND_BY: Final[Mapping[str, tuple[str, str, str]]] = {
     "vendors_clock_believed": ("a clock that runs fast", STUB, "moved"),
     "approvals_of_any_run": ("an approval of another run's", STUB, "moved"),
     "one_approval_for_all": ("an approval replayed", STUB, "moved"),
+    "pay_unapproved": ("a state put past a pending approval", STUB, "moved"),
     "runs_are_everybodys": ("another user's payment, approved", STUB, "moved"),
     "no_end_of_model_calls": ("a loop of look-ups", LLM, "burned"),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from domain.errors import RenterError
+from mock_vendor.accounts import dev_address
 from tests.redteam.attack import ATTACKER, HONEST, attack
 from tests.redteam.hostile import fails, says, terms
 from tests.redteam.stage import Scene
@@ -156,5 +158,93 @@ attack(
     holds="the approval binds the payee: the new address is asked for anew",
     script=_payee_changed,
     threshold=0.5,
+    pays={},
+)
+
+
+async def _put(scene: Scene, **values: object) -> None:
+    """Edit the run's saved state, as Studio's update_state does."""
+    config = RunnableConfig(configurable={"thread_id": scene.run.id})
+    graph = scene.world.process.services.graph
+    await graph.aupdate_state(config, values, as_node="assess_budget")
+
+
+async def _put_past_the_question(scene: Scene) -> None:
+    """The state says `pay` while the question waits; then the first checkpoint is replayed, too."""
+    await scene.tick()
+    for _ in range(3):
+        await _put(scene, phase="pay")
+        await scene.tick()
+    (asked,) = await scene.world.ledger.approvals.of_run(scene.run.id)
+    if asked.state.value != "pending":
+        scene.messages.append(f"the question is {asked.state}")
+
+
+attack(
+    "a state put past a pending approval",
+    who="user",
+    tries="the saved state of a run that waits is put to `pay`, past its question",
+    holds="pay asks for the approval itself, right before it signs",
+    script=_put_past_the_question,
+    threshold=0.5,
+    pays={},
+)
+
+
+async def _forged_decision(scene: Scene) -> None:
+    """One vendor is approved; the state then names the other one, with terms of its own."""
+    await scene.tick()
+    await approve(scene)
+    offers = (await scene.world.run(scene.run)).offers
+    other = next(o.quote for o in offers if o.quote.vendor_id == HONEST)
+    forged = {
+        "vendor_id": HONEST, "template_id": other.template_id, "slot": 0,
+        "pay_to": scene.world.vendor._vendors[ATTACKER].pay_to, "amount": 1,
+    }  # fmt: skip
+    await _put(scene, phase="pay", decision=forged)
+    await scene.ticks(3)
+
+
+attack(
+    "a decision forged after the approval",
+    who="user",
+    tries="the attacker's $1.00 is approved, and the saved state then names another vendor's quote",
+    holds="the approval binds payee, amount and quote: another vendor is asked for anew",
+    script=_forged_decision,
+    threshold=0.5,
+    pays={},
+)
+
+
+async def _answer_with_other_terms(scene: Scene) -> None:
+    """The right question's id, with another payee or amount than it asked for."""
+    await scene.tick()
+    (asked,) = await scene.world.ledger.approvals.of_run(scene.run.id)
+    thief = dev_address("thief")
+    for terms_ in ({"payTo": thief}, {"amount": 0.01}, {"vendorId": HONEST}, {"price": 9}):
+        answer = {"approvalId": asked.id, "approve": True, **terms_}
+        await scene.world.process.resume(scene.run, Command(resume=answer))
+    await scene.ticks(2)
+
+
+attack(
+    "an answer with other terms",
+    who="user",
+    tries="the graph is resumed with the question's id and another payee, amount or vendor",
+    holds="an answer that repeats its question otherwise is no answer",
+    script=_answer_with_other_terms,
+    threshold=0.5,
+    pays={},
+)
+
+
+attack(
+    "a job in slices under the threshold",
+    tries="each payment for a job of 5 hours is below the threshold, and all of them are not",
+    holds="the threshold counts the whole job: the first payment waits for a person",
+    goal="Fine-tune on an A100 for 5 hours",
+    budget=20,
+    threshold=4,
+    ticks=4,
     pays={},
 )
