@@ -1,19 +1,27 @@
-"""A payment above the threshold waits for a person; the answer binds these terms, once."""
+"""A job above the threshold waits for a person; a yes binds its terms, up to its amount."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from domain.approvals import Approval, ApprovalState
-from domain.errors import Conflict, NotFound
-from domain.money import Usd
+from domain.approvals import Approval, ApprovalState, approval_id
+from domain.errors import ApprovalRequired, Conflict, NotFound
+from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
+from graph.deps import Desk
+from graph.purchases import purchase_of
 from ledger.run import Run
+from server.commands.audit import unapproved
 from server.ticks import WAITING
+from server.views import status_view
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import Process, World
 
 CAREFUL = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse(1))
 
@@ -181,19 +189,145 @@ async def test_an_answer_to_the_interrupt_for_other_terms_is_no_answer(
         assert (await question(world, run)).state is ApprovalState.PENDING
 
 
-async def test_more_time_above_the_threshold_waits_while_the_job_is_followed(
+async def test_the_threshold_counts_the_whole_job_and_one_yes_covers_its_slices(
     database: FreshDatabase,
 ) -> None:
-    policy = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse(1.5))
-    async with World.open(database, policy=policy) as world:
+    policy = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse(4))
+    async with World.open(database, policy=policy, epochs=8) as world:
         run = await world.start("train on an A100 for 3 hours", 10)
-        await world.tick_until(run, "Job started")
-        for _ in range(5):
-            assert await world.tick(run) == "Job still running"
+        assert await world.tick(run) == WAITING
         asked = await question(world, run)
-        assert asked.amount > Usd.parse(1.5)
+        assert (asked.price, asked.minutes, asked.paid) == (Usd.parse(1.4), 60, ZERO)
+        assert Usd.parse(4.2) <= asked.amount <= Usd.parse(4.3)
+        assert asked.asks_for("FastGPU") == (
+            f"60 minutes of A100 at FastGPU for $1.40 now; the whole job up to {asked.amount}"
+        )
+        await answer(world, run, asked, yes=True)
+        await world.ticks(run)
+        paid = sum(t.value for t in world.transfers())
+        assert len(world.transfers()) > 2
+        [used] = await world.ledger.approvals.of_run(run.id)
+        assert used.state is ApprovalState.USED
+        assert sum(a.micros for a in used.covered.values()) == paid <= used.amount.micros
+        assert unapproved(await world.journal(run)) == (None, "")
+
+
+async def test_a_whole_job_at_the_threshold_does_not_wait(database: FreshDatabase) -> None:
+    policy = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse(4.3))
+    async with World.open(database, policy=policy, epochs=8) as world:
+        run = await world.start("train on an A100 for 3 hours", 10)
+        assert WAITING not in await world.ticks(run)
+
+
+@asynccontextmanager
+async def with_a_job_and_a_threshold_since(world: World) -> AsyncIterator[tuple[Run, Process]]:
+    """A job in slices that was launched before anybody set a threshold."""
+    run = await world.start("train on an A100 for 3 hours", 10)
+    await world.tick_until(run, "Job started")
+    world.policy = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse(1.5))
+    async with world.another_process() as process:
+        for _ in range(5):
+            assert (await process.tick(run)).message == "Job still running"
+        yield run, process
+
+
+async def test_more_time_waits_while_the_job_is_followed_and_names_the_new_total(
+    database: FreshDatabase,
+) -> None:
+    async with (
+        World.open(database) as world,
+        with_a_job_and_a_threshold_since(world) as (run, process),
+    ):
+        [asked] = await world.ledger.approvals.of_run(run.id)
+        assert asked.paid == Usd.parse(1.4)
+        assert Usd.parse(4.2) <= asked.amount <= Usd.parse(4.3)
+        assert f"the whole job up to {asked.amount}, of which $1.40 is paid" in asked.asks_for("V")
+        seen, approvals = await world.run(run), await world.ledger.approvals.of_run(run.id)
+        shown = status_view(seen, await world.ledger.jobs.of_run(seen),
+                            await world.ledger.payments.of_run(run.id), [], approvals)  # fmt: skip
+        assert shown["run"]["waitingFor"] == asked.asks_for("gpu_vendor_1")
+        assert shown["jobs"][0]["waitingFor"] == shown["approvals"][0]["what"]
         assert len(world.transfers()) == 1
         await answer(world, run, asked, yes=True)
-        for _ in range(3):
-            await world.tick(run)
+        for _ in range(4):
+            await process.tick(run)
         assert len(world.transfers()) == 2
+        [used] = await world.ledger.approvals.of_run(run.id)
+        assert sorted(used.covered) == [0, 1]
+        assert unapproved(await world.journal(run)) == (None, "")
+
+
+async def test_more_time_that_is_rejected_is_not_asked_for_again(database: FreshDatabase) -> None:
+    async with (
+        World.open(database) as world,
+        with_a_job_and_a_threshold_since(world) as (run, process),
+    ):
+        await answer(world, run, await question(world, run), yes=False)
+        for _ in range(6):
+            await process.tick(run)
+        [still] = await world.ledger.approvals.of_run(run.id)
+        assert still.state is ApprovalState.REJECTED
+        assert len(world.transfers()) == 1
+
+
+async def test_who_is_put_to_pay_past_the_question_is_led_back_to_it(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, policy=CAREFUL) as world:
+        run = await world.start()
+        await world.tick(run)
+        asked = await question(world, run)
+        config = RunnableConfig(configurable={"thread_id": run.id})
+        graph = world.process.services.graph
+        await graph.aupdate_state(config, {"phase": "pay"}, as_node="assess_budget")
+        assert await world.tick(run) == WAITING
+        assert world.transfers() == []
+        assert (await world.run(run)).next_slot == 0
+        [same] = await world.ledger.approvals.of_run(run.id)
+        assert (same.id, same.state) == (asked.id, ApprovalState.PENDING)
+        await answer(world, run, asked, yes=True)
+        assert await world.tick(run) == "Job started"
+
+
+async def test_the_cashier_signs_nothing_that_nobody_has_approved(database: FreshDatabase) -> None:
+    async with World.open(database, policy=CAREFUL) as world:
+        run = await world.start()
+        await world.tick(run)
+        deps, now = world.process.deps, world.clock.now
+        held, lease = await world.ledger.runs.acquire(run.id, now, 60)
+        decision = {"vendor_id": "gpu_vendor_1", "slot": 0}
+        decision["template_id"] = held.offers[0].quote.template_id
+        desk = Desk(deps, held, lease)
+        purchase = await purchase_of(desk, decision)
+        assert purchase is not None
+        with pytest.raises(ApprovalRequired, match="nobody has approved"):
+            await deps.cashier.authorize(lease, held, purchase, desk.observe)
+        after = await world.run(run)
+        assert (after.next_slot, after.reserved) == (0, ZERO)
+        assert await world.payment_states(run) == []
+
+
+async def test_a_question_of_an_older_version_is_understood(database: FreshDatabase) -> None:
+    """It was about one payment: a yes pays that, and the rest of the job is asked about."""
+    async with World.open(database, policy=CAREFUL, epochs=8) as world:
+        run = await world.start("train on an A100 for 3 hours", 10)
+        await world.tick(run)
+        now = await question(world, run)
+        terms = (0, "gpu_vendor_1", now.pay_to, Usd.parse(1.4), now.quote_id)
+        older = {
+            "_id": approval_id(run.id, *terms), "runId": run.id, "slot": 0, "vendorId": terms[1],
+            "payTo": terms[2], "amount": terms[3].micros, "quoteId": terms[4], "state": "pending",
+            "createdAt": now.created_at, "expiresAt": now.expires_at,
+        }  # fmt: skip
+        await database.db["approvals"].delete_many({})
+        await database.db["approvals"].insert_one(older)
+        assert await world.tick(run) == WAITING
+        [asked] = await world.ledger.approvals.of_run(run.id)
+        assert asked.asks_for("FastGPU") == "$1.40 to FastGPU"
+        await answer(world, run, asked, yes=True)
+        assert await world.tick(run) == "Job started"
+        for _ in range(6):
+            await world.tick(run)
+        assert len(world.transfers()) == 1
+        rest = await question(world, run)
+        assert (rest.state, rest.paid) == (ApprovalState.PENDING, Usd.parse(1.4))

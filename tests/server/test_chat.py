@@ -389,7 +389,7 @@ async def test_a_payment_is_approved_by_the_owners_exact_words_alone(
         assert still.state is ApprovalState.PENDING
 
         said = await me.told(f"approve {approval.id}", run.id)
-        assert said == f"Approved: {approval.amount} to {NAMES[approval.vendor_id]}."
+        assert said == f"Approved: {approval.asks_for(NAMES[approval.vendor_id])}."
         assert await me.told("go on", run.id) == "Job started"
         assert await me.told("approve", run.id) == "No payment waits for your answer."
 

@@ -98,7 +98,7 @@ async def test_a_bare_yes_pays_nothing_and_is_told_what_would(
         [after] = await world.ledger.approvals.of_run(run.id)
         assert after.state is ApprovalState.PENDING
         if words != "no, approve":
-            assert said.startswith(f"A payment waits for you: {approval.amount} to ")
+            assert said.startswith(f"Waiting for your approval: {approval.asks_for('FastGPU')}")
             assert said.endswith('To answer it, say "approve" or "reject".')
 
 
@@ -107,7 +107,7 @@ async def test_no_rejects_the_payment_that_was_just_asked_about(database: FreshD
         me, run = person(world), await world.start()
         await world.tick(run)
         await me.told("can you stop?", run.id)
-        assert (await me.told("no", run.id)).startswith("A payment waits for you: "), (
+        assert (await me.told("no", run.id)).startswith("Waiting for your approval: "), (
             "it answered another question"
         )
         assert (await me.told("no", run.id)).startswith("Rejected: ")

@@ -180,10 +180,13 @@ def test_a_running_runs_place_in_the_graph_is_marked(phase: str, here: str) -> N
 
 
 def test_a_payment_that_waits_for_a_person_says_how_to_answer() -> None:
-    waiting = {"state": "pending", "amount": 1.4, "vendorId": "acme"}
-    shown = drawn(picture({"run": a_run(), "approvals": [waiting]}))
+    what = "60 minutes of A100 at acme for $1.40 now; the whole job up to $4.20"
+    waiting = {"state": "pending", "amount": 4.2, "vendorId": "acme", "what": what}
+    job = {"vendorId": "acme", "status": "running", "progress": 0.5, "waitingFor": what}
+    shown = drawn(picture({"run": a_run(), "approvals": [waiting], "jobs": [job]}))
 
-    assert "Waits for your approval: $1.40 to acme" in shown
+    assert f"Waiting for your approval: {what}" in shown
+    assert "more time waits for you" in shown
     assert "gpu-renter approve 514d02d5b059c94c0c191c22" in shown
 
 
@@ -206,7 +209,7 @@ def test_vendors_are_called_by_their_names() -> None:
     }
     shown = drawn(picture(answer))
 
-    assert "Waits for your approval: $1.40 to FastGPU" in shown
+    assert "Waiting for your approval: $1.40 to FastGPU" in shown
     assert shown.count("FastGPU") == 4
     assert "gpu_vendor_1" not in shown
 
@@ -217,13 +220,15 @@ def test_a_run_is_one_line_of_a_usual_terminal() -> None:
         a_run(goal=goal),
         a_run(goal=goal, phase="approve"),
         a_run(goal=goal, status="completed", spent=1234.5, budgetTotal=5000),
+        a_run(goal=goal, waitingFor="60 more minutes of A100 at FastGPU for $1.40 now"),
     ]
     _, *lines = drawn(run_list(runs), 80).splitlines()
 
     assert len(lines) == len(runs)
-    assert all("Fine-tune" in line and "…" in line for line in lines)
+    assert all("Fine-tune" in line and "…" in line for line in lines[:3])
     assert "waits for you" in lines[1]
     assert "$1,234.50 $5,000.00" in lines[2]
+    assert "waits for you  60 more minutes" in lines[3]
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
