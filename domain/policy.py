@@ -39,7 +39,7 @@ class SpendingPolicy:
     max_per_payment: Usd
     max_per_run: Usd | None = None
     approval_threshold: Usd | None = None
-    """A payment above it waits for a person's approval."""
+    """A job that may cost more than that at its vendor waits for a person's approval."""
     caps: Caps = Caps()
 
     def needs_approval(self, amount: Usd) -> bool:

@@ -39,7 +39,8 @@ class PaymentSettings(BaseModel):
         None, description="the most dollars a user may pay one vendor in a day, or leave it out"
     )
     approval_threshold_usd: Dollars | None = Field(
-        None, description="dollars above which a payment waits for approval, or leave it out"
+        None,
+        description="dollars that a job may cost unasked, slices and all, or leave it out",
     )
     approval_minutes: float = Field(
         60.0, gt=0, le=10_080, description="minutes that a payment waits for approval"

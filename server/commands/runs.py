@@ -213,6 +213,8 @@ def approve(
 ) -> None:
     """Approve, or reject, the payment that a run waits for. The next tick goes on.
 
+    A yes covers the rest of the job at that vendor, too, up to the amount that `status` shows.
+
     [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123
     [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123 --reject
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.money import Usd
-from domain.slices import SliceRule
+from domain.slices import SliceRule, most_for, price_of
 
 RULE = SliceRule(first_minutes=60, exposure=Usd.parse(2))
 A_DOLLAR = Usd.parse(1)
@@ -48,3 +49,24 @@ def test_money_at_risk_never_exceeds_the_exposure(
     assert 0 <= minutes <= wanted
     if minutes:
         assert at_risk + minutes * per_hour // 60 <= RULE.exposure.micros
+
+
+@pytest.mark.parametrize(
+    ("minutes", "paid", "for_minutes", "most"),
+    [
+        (120, "1.8", 60, "3.6"),  # whole cents a minute: no slice is rounded
+        (120, "1.4", 60, "2.83"),  # three slices of 45 minutes or more, each up to a cent dearer
+        (0, "1.4", 60, "0"),
+    ],
+)
+def test_the_rest_of_a_job_is_bounded_however_it_is_sliced(
+    minutes: int, paid: str, for_minutes: int, most: str
+) -> None:
+    rate = Usd.parse(paid)
+    bound = most_for(minutes, paid=rate, for_minutes=for_minutes)
+    assert bound == Usd.parse(most)
+    for slice_ in (45, 50, 60, 70, 120):
+        full, left = divmod(minutes, slice_)
+        parts = [slice_] * full + ([left] if left else [])
+        prices = (price_of(part, paid=rate, for_minutes=for_minutes) for part in parts)
+        assert sum(price.micros for price in prices) <= bound.micros

@@ -69,6 +69,9 @@ async def test_a_payment_that_needs_approval_is_shown_and_paid_when_approved(
     assert await api.message(run_id) == "Waiting for approval"
     waiting = (await api.status(run_id))["approvals"][0]
     assert (waiting["state"], waiting["amount"]) == ("pending", 1.4)
+    assert waiting["what"] == "60 minutes of A100 at FastGPU for $1.40: the whole job"
+    listed = (await api.http.get("/api/runs")).json()["runs"]
+    assert [run["waitingFor"] for run in listed if run["_id"] == run_id] == [waiting["what"]]
     answer = await approve(api, run_id, waiting["_id"])
     assert answer.json() == {"message": "Payment of $1.40 approved"}
     assert await api.message(run_id) == "Job started"

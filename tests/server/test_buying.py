@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from domain.approvals import ApprovalState
 from domain.errors import (
     BudgetExceeded,
     ChainDown,
@@ -30,6 +31,7 @@ from domain.policy import SpendingPolicy
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address, dev_key
 from server.buying import Bought, Buyer, Outcome, Wish, run_id_of
+from server.commands.audit import unapproved
 from server.unknown_chain import UnknownChain
 from tests.support.builders import check_books, open_ledger
 from tests.support.paid_shop import GOODS, HEADERS, SHOP, PaidShop
@@ -507,3 +509,18 @@ async def test_ledger_and_chain_agree_after_all_of_it(till: Till) -> None:
     runs = await till.ledger.runs.all()
     assert sum((run.spent for run in runs), ZERO) == Usd(500_000)
     assert sum(t.value for t in till.shop.transfers()) == 500_000
+
+
+async def test_who_orders_approves_up_to_what_may_be_paid(till: Till) -> None:
+    """So a purchase above the threshold is signed on a stored approval, as everything is."""
+    till.policy = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse("0.2"))
+    till.wire.dead = "/rpc"
+    with pytest.raises(ChainDown):
+        await till.buy()
+    till.clock.advance(3_600)
+    till.wire.dead = ""
+    assert (await till.buy()).outcome is Outcome.PAID
+    [approval] = await till.ledger.approvals.of_run(run_id_of("one"))
+    assert (approval.state, approval.amount) == (ApprovalState.USED, Usd.parse(1))
+    assert unapproved(await till.ledger.observations.of_run(run_id_of("one"))) == (None, "")
+    await till.check(250_000)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from domain.journal import Note
+from domain.journal import Entry, Note
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
+from server.commands.audit import unapproved
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.builders import NOON, at
 
@@ -192,3 +193,60 @@ def test_an_output_that_cannot_be_written_is_named(cli: MoneyCli) -> None:
     ran = cli("audit", RUN, "--output", "/nowhere/audit.json")
     assert ran.status == 2
     assert "--output" in ran.err
+
+
+PAYEE = "0xAbC"
+YES = {
+    "approvalId": "apr_1", "vendorId": "v1", "payTo": PAYEE,
+    "amountMicros": 4_200_000, "paidMicros": 0,
+}  # fmt: skip
+
+
+def paid(slot: int = 0, micros: int = 1_400_000, **changes: object) -> Note:
+    data = {
+        "paymentId": f"pay_{slot}", "vendorId": "v1", "payTo": PAYEE.lower(),
+        "amountMicros": micros, "thresholdMicros": 1_000_000, "atStakeMicros": 4_200_000,
+        "approvalId": "apr_1",
+    }  # fmt: skip
+    return Note("payment_authorized", "Authorized", data | changes)
+
+
+def judged(*notes: Note) -> int | None:
+    """The number of the first payment that is not approved."""
+    entries = [Entry("run_1", n, note, NOON, "", "") for n, note in enumerate(notes, start=1)]
+    return unapproved(entries)[0]
+
+
+def test_payments_with_an_approval_before_them_are_whole() -> None:
+    used = Note("approval_used", "", YES)
+    assert judged(used, paid(0), paid(1), paid(2)) is None
+    vain = Note("payment_expired", "", {"paymentId": "pay_2"})
+    assert judged(used, paid(0), paid(1), paid(2), vain, paid(3)) is None
+    assert judged(paid(thresholdMicros=None)) is None
+    assert judged(paid(thresholdMicros=5_000_000, approvalId=None)) is None
+    assert judged(Note("payment_authorized", "", {"amountMicros": 9, "vendorId": "v"})) is None
+    assert judged(Note("approval_used", "", {"approvalId": "apr_1"}), paid()) is None, "older"
+
+
+def test_a_payment_without_a_covering_approval_before_it_is_named() -> None:
+    used = Note("approval_used", "", YES)
+    assert judged(paid(approvalId=None)) == 1
+    assert judged(paid(), used) == 1
+    assert judged(used, paid(approvalId="apr_2")) == 2
+    assert judged(used, paid(payTo="0xdef")) == 2
+    assert judged(used, paid(vendorId="v2")) == 2
+    assert judged(used, paid(0), paid(1), paid(2), paid(3)) == 5
+    assert judged(Note("payment_booked", "", dict(paid(approvalId=None).data))) == 1
+
+
+def test_an_unapproved_payment_fails_the_audit(cli: MoneyCli) -> None:
+    async def add(ledger: Ledger) -> None:
+        [last] = await ledger.observations.newest(RUN, 1)
+        head = Head(last.seq, last.hash)
+        await ledger.observations.append(RUN, head, [paid(approvalId=None)], NOON)
+
+    cli.with_ledger(add)
+    ran = cli("audit", RUN, "--json")
+    assert (ran.status, ran.json()["whole"], ran.json()["brokenSeq"]) == (1, False, 5)
+    said = cli("audit", RUN, "--verify").err
+    assert "needed an approval, for $4.20 is above $1.00, and there is none before it" in said

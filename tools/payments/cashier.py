@@ -88,6 +88,9 @@ class Cashier:
         if payment.state is PaymentState.RELEASED:
             await self.judge.free(payment.run_id, held)
             raise SlotClosed(f"Payment {payment.id} was released before it was signed")
+        if payment.state is PaymentState.AUTHORIZED:  # a crash may have kept it out of the journal
+            permit = await self.approvals.permit(run, purchase, observe)
+            observe(_authorized(payment, purchase, permit))
         if payment.state is not PaymentState.RESERVED:
             return Delivery(payment, None)
         try:
@@ -113,14 +116,7 @@ class Cashier:
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
             raise
-        observe(
-            Note(
-                "payment_authorized",
-                f"Authorized {payment.amount} to {purchase.vendor.name} for {purchase.what}",
-                {**facts(payment), **permit.facts},
-                key=f"{payment.id}:authorized",
-            )
-        )
+        observe(_authorized(payment, purchase, permit))
         return Delivery(payment, None)
 
     async def deliver(
@@ -304,6 +300,15 @@ class Cashier:
         """Give up a payment that was not signed, and its money unless a rival still needs it."""
         if await self.judge.release(payment, why, observe):
             await self.judge.free(payment.run_id, held)
+
+
+def _authorized(payment: Payment, purchase: Purchase, permit: Permit) -> Note:
+    return Note(
+        "payment_authorized",
+        f"Authorized {payment.amount} to {purchase.vendor.name} for {purchase.what}",
+        {**facts(payment), **permit.facts},
+        key=f"{payment.id}:authorized",
+    )
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:
