@@ -24,7 +24,7 @@ from domain.quotes import Vendor
 from graph.reader import RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
-from graph.studio import _wish, studio_settings
+from server.studio import _wish, studio_settings
 from graph.wishes import Wish
 from mock_vendor.accounts import dev_address
 from tests.conftest import ROOT
