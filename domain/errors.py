@@ -6,6 +6,7 @@
     ├── Conflict                it is being done, or was done otherwise              409
     │   ├── LeaseHeld           another tick works on the run
     │   └── LeaseLost           our lease expired and another tick took over
+    ├── StateRefused            a run's saved state holds what no state of ours does  409
     ├── ConfigError             a setting is missing or contradicts another
     ├── DependencyDown          MongoDB, the chain, the wallet service: try later    503
     │   ├── StoreDown
@@ -73,6 +74,19 @@ class LeaseHeld(Conflict):
 
 class LeaseLost(Conflict):
     code = RUN_BUSY
+
+
+class StateRefused(RenterError):
+    """`run_id` names the run; nothing of its state was built, and no money moved."""
+
+    def __init__(self, run_id: str, found: str) -> None:
+        super().__init__(
+            f"The saved state of run {run_id} is refused: it holds {found}, which is not ours",
+            "Somebody else has written to the collection `checkpoints`: find out who. Then restore "
+            f"that run's state from a backup, or end the run from the ledger, which has all of "
+            f"its money: gpu-renter cancel {run_id}",
+        )
+        self.run_id = run_id
 
 
 class ConfigError(RenterError):

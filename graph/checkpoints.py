@@ -7,7 +7,8 @@ days would grow without end. Here each checkpoint takes its parent's place, in o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ from langgraph.constants import START
 from pymongo import ASCENDING, MongoClient
 from pymongo.errors import PyMongoError
 
-from domain.errors import LeaseLost
+from domain.errors import LeaseLost, StateRefused
+from graph.strict_serializer import ForeignType, StrictSerializer
 from ledger.following import CHECKPOINTS as CHECKPOINTS
 from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Document, Store, store_down
 
@@ -75,12 +77,36 @@ class RunSaver(MongoDBSaver):
     Of an invocation that saves once, the state was read with its run and the pending writes are
     not read, and a state that is what it was is not stored again: most ticks only find that their
     job still runs.
+
+    Reading raises StateRefused where what is stored names a type that no state of ours holds.
     """
+
+    def __init__(self, client: MongoClient[Any], **options: Any) -> None:
+        super().__init__(client, serde=StrictSerializer(), **options)
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        with _refusing(config):
+            return super().get_tuple(config)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        with _refusing(config):
+            yield from super().list(config, filter=filter, before=before, limit=limit)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         once = config["configurable"].get(SAVED_ONCE)
         if once is None:
             return await super().aget_tuple(config)
+        with _refusing(config):
+            return self._as_read(once)
+
+    def _as_read(self, once: SavedOnce) -> CheckpointTuple:
         newest = once.newest
         checkpoint = self.serde.loads_typed((newest["type"], newest["checkpoint"]))
         values = checkpoint["channel_values"]
@@ -168,6 +194,16 @@ class RunSaver(MongoDBSaver):
             await super().aput_writes(config, writes, task_id, task_path)
 
 
+@contextmanager
+def _refusing(config: RunnableConfig | None) -> Iterator[None]:
+    """Say whose state it is that cannot be taken."""
+    try:
+        yield
+    except ForeignType as foreign:
+        run_id = str(((config or {}).get("configurable") or {}).get("thread_id", ""))
+        raise StateRefused(run_id, str(foreign)) from foreign
+
+
 def _position(thread: Mapping[str, Any], checkpoint_id: str) -> RunnableConfig:
     named = {name: thread[name] for name in ("thread_id", "checkpoint_ns")}
     return RunnableConfig(configurable={**named, "checkpoint_id": checkpoint_id})
@@ -178,6 +214,7 @@ class Checkpoints:
 
     def __init__(self, saver: RunSaver, store: Store) -> None:
         self.saver = saver
+        self._states = store.documents(CHECKPOINTS)
         self._writes = store.documents(WRITES)
 
     @classmethod
@@ -216,6 +253,11 @@ class Checkpoints:
             return cls(saver, store)
 
         return await asyncio.to_thread(connect)
+
+    async def forget(self, thread_id: str) -> None:
+        """Delete all states of a thread, and what is pending in them, unread. Raises StoreDown."""
+        await self._states.delete_all({"thread_id": thread_id})
+        await self._writes.delete_all({"thread_id": thread_id})
 
     async def prune(self, thread_id: str, newest: str) -> None:
         """Delete the pending writes of the thread's checkpoints before `newest`."""

@@ -22,8 +22,6 @@ class AgentState(MessagesState, total=False):
     """The newest part of the conversation; the transcript has the whole of it."""
     run_id: str
     """The run, and the thread of its checkpoints."""
-    user_id: str
-    """Who asks; read only where the graph itself makes the run (Studio)."""
     goal: str
     """What is asked; read only where the graph itself makes the run (Studio)."""
     budget: str

@@ -35,6 +35,10 @@ from server.keeper import Keeper
 from server.rate_limits import RateLimits
 
 ADMIN_ONLY: Final = frozenset({Scope.ADMIN})
+OTHER_NAME: Final = (
+    "This server takes no requests under that name. Ask it at 127.0.0.1, or set API_KEYS=required "
+    "to have it behind a proxy"
+)
 
 
 class Guard:
@@ -76,13 +80,9 @@ class Guard:
         if self._settings is None:
             self._settings = (await self._keeper.services()).settings
         settings = self._settings
-        if not keys_required(settings) and not _came_over_the_network(scope):
-            if not _is_ours(connection):
-                return problem(
-                    HTTPStatus.MISDIRECTED_REQUEST,
-                    "This server takes no requests under that name. Ask it at 127.0.0.1, or set "
-                    "API_KEYS=required to have it behind a proxy",
-                )
+        if not keys_required(settings) and not came_over_the_network(scope):
+            if not names_this_machine(connection):
+                return problem(HTTPStatus.MISDIRECTED_REQUEST, OTHER_NAME)
             if guarded:
                 scope[PRINCIPAL] = EVERYBODY
             return None
@@ -132,7 +132,7 @@ def check_may(principal: Principal, path: str) -> None:
         )
 
 
-def _came_over_the_network(scope: AsgiScope) -> bool:
+def came_over_the_network(scope: AsgiScope) -> bool:
     """Whether the socket is one that others reach, whatever HOST says (uvicorn --host, say)."""
     host = (scope.get("server") or ("", 0))[0]
     try:
@@ -142,7 +142,7 @@ def _came_over_the_network(scope: AsgiScope) -> bool:
     return not is_loopback(host)
 
 
-def _is_ours(connection: HTTPConnection) -> bool:
+def names_this_machine(connection: HTTPConnection) -> bool:
     """Whether the request names this machine, as no page of elsewhere can make a browser do.
 
     A name with a dot may be anybody's who points it at 127.0.0.1 (DNS rebinding).

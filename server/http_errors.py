@@ -5,6 +5,7 @@
 403  the API key may not do this                               Forbidden
 404  no such run, no such address, another's run               NotFound
 409  another tick works on the run, or it was decided already  Conflict, PaymentError
+     what was saved of the run is not ours to take             StateRefused
 408  the body did not arrive in time
 413  the body is larger than 64 KiB
 415  the body is not application/json
@@ -39,6 +40,7 @@ from domain.errors import (
     NotFound,
     PaymentError,
     RenterError,
+    StateRefused,
     VendorError,
 )
 from ledger.idempotency import KeyBusy
@@ -64,6 +66,7 @@ _STATUS: Final[tuple[tuple[type[RenterError], HTTPStatus], ...]] = (
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (PaymentError, HTTPStatus.CONFLICT),
+    (StateRefused, HTTPStatus.CONFLICT),
     (VendorError, HTTPStatus.BAD_GATEWAY),
     (DependencyDown, HTTPStatus.SERVICE_UNAVAILABLE),
     (ConfigError, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -22,7 +22,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from domain.due import Came, Due
 from domain.due import due as next_due
-from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError
+from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError, StateRefused
 from domain.jobs import RunStatus
 from graph.ahead import poll_ahead
 from graph.checkpoints import SAVED_ONCE, Moved, SavedOnce
@@ -202,7 +202,15 @@ class Ticker:
                 return await self._invoke(desk, control, once)
             desk.ahead = None
             await desk.take_lease()  # from here on, each step is saved
-        return await self._invoke(desk, control, None)
+        try:
+            return await self._invoke(desk, control, None)
+        except StateRefused as refused:
+            if not desk.run.cancel_requested:
+                raise
+            # All that a cancel needs to know is in the ledger.
+            desk.note("state_forgotten", str(refused))
+            await self._services.checkpoints.forget(desk.run.id)
+            return await self._invoke(desk, control, None)
 
     async def _invoke(
         self, desk: Desk, control: RunControl | None, once: SavedOnce | None

@@ -36,6 +36,7 @@ _LOOKS: Final = {
     "payment_not_made": "warn", "launch_unanswered": "warn", "poll_failed": "warn",
     "run_failed": "bad", "run_cancelled": "bad", "tick_failed": "bad", "artifact_failed": "bad",
     "payment_refused": "bad", "payment_expired": "bad", "cancel_failed": "bad",
+    "state_forgotten": "bad",
     "agent_reasoning": "mind", "job_spec": "mind",
 }  # fmt: skip
 _TITLES: Final = {
@@ -46,6 +47,7 @@ _TITLES: Final = {
     "recovery": "Recovering",
     "poll_failed": "Vendor did not answer",
     "tick_failed": "A step failed",
+    "state_forgotten": "A saved state was thrown away",
 }
 
 

@@ -18,10 +18,12 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import httpx
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from domain.approvals import Approval
 from domain.policy import SpendingPolicy
 from graph import extending, planner
+from graph.strict_serializer import StrictSerializer
 from ledger.approvals import Approvals, _approval
 from ledger.run import Run
 from server.access import Principal
@@ -183,6 +185,15 @@ def runs_are_everybodys(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Principal, "check_sees", check_sees))
 
 
+def checkpoints_build_anything(stack: ExitStack) -> None:
+    """What a checkpoint names is imported and called: LangGraph's default."""
+
+    def weak(self: StrictSerializer, data: tuple[str, bytes]) -> Any:  # noqa: ARG001
+        return JsonPlusSerializer(allowed_msgpack_modules=True).loads_typed(data)
+
+    stack.enter_context(patch.object(StrictSerializer, "loads_typed", weak))
+
+
 def no_end_of_model_calls(stack: ExitStack) -> None:
     """A model may look things up as often as it likes."""
     stack.enter_context(patch.object(planner, "MOST_MODEL_CALLS", 9))
@@ -208,6 +219,7 @@ PLANTS: Final[Mapping[str, Plant]] = {
         pay_unapproved,
         runs_are_everybodys,
         no_end_of_model_calls,
+        checkpoints_build_anything,
     )
 }
 
@@ -229,5 +241,6 @@ FOUND_BY: Final[Mapping[str, tuple[str, str, str]]] = {
     "pay_unapproved": ("a state put past a pending approval", STUB, "moved"),
     "runs_are_everybodys": ("another user's payment, approved", STUB, "moved"),
     "no_end_of_model_calls": ("a loop of look-ups", LLM, "burned"),
+    "checkpoints_build_anything": ("code in a checkpoint", STUB, "look"),
 }
 """For each weakness: the attack that finds it, its mode, and the kind of what it breaks."""

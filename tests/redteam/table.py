@@ -20,6 +20,7 @@ TITLES: Final = {
     "secrets": "Secrets",
     "model": "A model that was turned",
     "people": "People and their keys",
+    "database": "Whoever writes the database",
 }
 _HEAD: Final = """\
 # Attacks

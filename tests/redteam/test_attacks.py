@@ -56,7 +56,7 @@ def test_there_are_more_than_forty_attacks_of_every_kind() -> None:
     attacks = ATTACKS.attacks.values()
     assert len(attacks) >= len(ATTACKS.chosen(everything=False)) >= 40
     assert {attack.kind for attack in attacks} == set(kinds)
-    assert {attack.who for attack in attacks} == {"vendor", "user"}
+    assert {attack.who for attack in attacks} == {"vendor", "user", "intruder"}
     assert (STUB, LLM) == MODES
 
 

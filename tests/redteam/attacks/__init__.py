@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.redteam.attacks import (
     approvals,
+    database,
     jobs,
     market,
     model,
@@ -13,4 +14,14 @@ from tests.redteam.attacks import (
     words,
 )
 
-__all__ = ["approvals", "jobs", "market", "model", "people", "secrets", "terms", "words"]
+__all__ = [
+    "approvals",
+    "database",
+    "jobs",
+    "market",
+    "model",
+    "people",
+    "secrets",
+    "terms",
+    "words",
+]

@@ -1,4 +1,4 @@
-"""LangGraph Studio's entry points: `graph` and `checkpointer`, as langgraph.json names them.
+"""The graph that LangGraph's server runs, and where it keeps its threads.
 
     START → desk → agent → answer → END      the product's own graph is the node `agent`
 
@@ -16,15 +16,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.mongodb import MongoDBSaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 
-from domain.errors import ConfigError, RenterError
+from domain.errors import NotFound, RenterError
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
@@ -32,21 +33,42 @@ from graph.build import build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk
 from graph.reader import GoalReader
-from graph.running import completion, read_services
-from graph.settings import Settings
 from graph.state import AgentState
 from graph.talk import reply
 from graph.transcripts import Transcripts, session_of
+from graph.window import window
 from graph.wiring import Services, open_services
 from graph.wishes import Wish, begin, understand
 from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.store import Store
+from server.studio.door import OWNER, STUDIO_USER
+from server.studio.settings import studio_settings
 
-STUDIO_USER: Final = "studio"
+FIRST_STEP: Final[dict[str, Any]] = {
+    "phase": "",
+    "decision": None,
+    "payment_id": None,
+    "accepted": None,
+    "open_slot": None,
+    "failure": None,
+    "sends": 0,
+    "stops": 0,
+    "waits": 0,
+}
+"""Where a new run begins, whatever its thread's state holds."""
 OVER: Final = "Run already {}. Open a new thread for another run."
 TICKS: Final = (Wants.GO_ON, Wants.OTHER)
 """What is no question about the run: it is taken one step further."""
+
+
+class StudioInput(MessagesState, total=False):
+    """All that a message to a thread may bring: none of it says where the run stands."""
+
+    messages: Annotated[list[AnyMessage], window]  # type: ignore[misc]
+    goal: str
+    budget: str
+    """Dollars."""
 
 
 class Office:
@@ -67,14 +89,14 @@ class Office:
     @asynccontextmanager
     async def desk(
         self,
-        state: AgentState,
-        config: RunnableConfig,  # noqa: ARG002 -- part of OpenDesk
+        state: AgentState,  # noqa: ARG002 -- part of OpenDesk
+        config: RunnableConfig,
         desk: Desk | None,
     ) -> AsyncIterator[Desk]:
         """A desk for one node, under a lease of its own. Raises LeaseHeld."""
         deps = (await self.services()).deps
         run, lease = await deps.ledger.runs.acquire(
-            state["run_id"], deps.now, deps.limits.lease_seconds
+            _run_id(config), deps.now, deps.limits.lease_seconds
         )
         desk = Desk(deps, run, lease)
         try:
@@ -89,16 +111,20 @@ class Office:
         A question about a run that there is, is answered from the ledger; so are its owner's words
         that change it. Anything else said to a running run is one tick.
         """
-        run_id = str(config["configurable"]["thread_id"])
+        run_id, owner = _run_id(config), _owner(config)
         deps = (await self.services()).deps
         run = await deps.ledger.runs.find(run_id)
+        if run is not None and owner and run.user_id != owner:
+            raise NotFound(f"There is no run {run_id}")
+        position: dict[str, Any] = {}
         message = _last_said(state)
         if run is None:
             vendors = await deps.ledger.vendors.all()
             wish = await _wish(deps.reader, state, deps.now(), vendors)
             if isinstance(wish, str):
                 return await self._answered(run_id, state, wish)
-            await begin(deps, run_id, state.get("user_id") or STUDIO_USER, wish)
+            await begin(deps, run_id, owner or STUDIO_USER, wish)
+            position = FIRST_STEP
         elif message and (intent := read_intent(str(message.text))).wants not in TICKS:
             said = await self._reply(deps, run, intent, str(message.id or message.text))
             if said or run.status.ended:
@@ -107,7 +133,8 @@ class Office:
             return await self._answered(run_id, state, OVER.format(run.status))
         run = await deps.ledger.runs.get(run_id)
         return Command(
-            goto="agent", update={"run_id": run_id, "cancel": bool(run.cancel_requested)}
+            goto="agent",
+            update={**position, "run_id": run_id, "cancel": bool(run.cancel_requested)},
         )
 
     async def _reply(self, deps: Deps, run: Run, intent: Intent, message_id: str) -> str:
@@ -132,27 +159,6 @@ class Office:
         transcripts = Transcripts.beside((await self.services()).checkpoints.saver)
         await transcripts.add(session_of("", run_id), [*([heard] if heard else []), answer])
         return [answer]
-
-
-def studio_settings() -> Settings:
-    """The settings, completed with what `gpu-renter serve` runs on this DATA_DIR.
-
-    Raises ConfigError when something is neither set nor running.
-    """
-    settings = Settings.load()
-    running = read_services(settings.data_dir)
-    needed = [
-        *(["mongodb"] if settings.needs_mongo else []),
-        *(["chain", "vendor"] if settings.needs_chain else []),
-    ]
-    found = {name: running[name] for name in needed if name in running}
-    settings = settings.completed(**completion(found))
-    missing = "MONGODB_URI" if settings.needs_mongo else "RPC_URL" if settings.needs_chain else ""
-    if missing:
-        raise ConfigError(
-            missing, "it is not set, and no local stack runs", "Set it, or run: gpu-renter serve"
-        )
-    return settings
 
 
 @asynccontextmanager
@@ -200,15 +206,27 @@ def _last_said(state: AgentState) -> HumanMessage | None:
     return last if isinstance(last, HumanMessage) else None
 
 
-def _build(office: Office) -> Any:
-    builder = StateGraph(AgentState)
+def _run_id(config: RunnableConfig) -> str:
+    """A run has the id of its thread, and no input names another."""
+    return str(config["configurable"]["thread_id"])
+
+
+def _owner(config: RunnableConfig) -> str:
+    """Whom the key of the one who asks speaks for; empty where it is nobody in particular."""
+    user = config["configurable"].get("langgraph_auth_user")
+    return str(user[OWNER]) if user else ""
+
+
+def build(office: Office, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
+    """The compiled graph. LangGraph's server brings the checkpointer itself."""
+    builder = StateGraph(AgentState, input_schema=StudioInput)
     builder.add_node("desk", office.open_run, destinations=("agent", END))
     builder.add_node("agent", build_graph(office.desk, None))
     builder.add_node("answer", office.answer)
     builder.add_edge(START, "desk")
     builder.add_edge("agent", "answer")
     builder.add_edge("answer", END)
-    return builder.compile(name="agent")
+    return builder.compile(checkpointer, name="agent")
 
 
-graph = _build(Office())
+graph = build(Office())

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
-from langgraph_sdk import get_client
+from langchain_core.runnables import RunnableConfig
 
+from domain.errors import NotFound
 from domain.goals import ASK_FOR_BUDGET, ASK_FOR_JOB
 from domain.money import Usd
-from domain.quotes import Vendor
 from graph.reader import RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
-from graph.studio import _wish, studio_settings
+from graph.wiring import Services
 from graph.wishes import Wish
-from mock_vendor.accounts import dev_address
-from tests.conftest import ROOT
+from server.access import new_key
+from server.studio.door import STUDIO_USER, TALKING
+from server.studio.graph import Office, _wish, build
+from server.studio.settings import studio_settings
 from tests.support.builders import NOON, check_books, open_ledger
 from tests.support.stack import FreshDatabase
+from tests.support.studio import client_of, free_port, register_vendor, say, studio
+from tests.support.world import World
 
-START_S = 25.0
+
+def studio_graph(services: Services) -> Any:
+    """Studio's graph over services that are open already."""
+
+    class Opened(Office):
+        async def services(self) -> Services:
+            return services
+
+    return build(Opened(), services.checkpoints.saver)
+
+
+def thread_of(thread_id: str, owner: str) -> RunnableConfig:
+    """As LangGraph's server configures a step that a key of `owner` asked for."""
+    user = {"identity": owner, "owner": owner}
+    return RunnableConfig(configurable={"thread_id": thread_id, "langgraph_auth_user": user})
 
 
 def chat(*texts: str) -> AgentState:
@@ -107,93 +118,78 @@ def test_a_running_local_stack_is_found_through_its_file(
     assert not settings.needs_mongo
 
 
-@asynccontextmanager
-async def studio(folder: Path, port: int, env: dict[str, str]) -> AsyncIterator[int]:
-    """`langgraph dev` as a child, killed with SIGKILL in the end. Yields its process id."""
-    command = [
-        *(sys.executable, "-m", "langgraph_cli", "dev", "--no-browser", "--no-reload"),
-        *("--host", "127.0.0.1", "--port", str(port), "--config", str(folder / "langgraph.json")),
-    ]
-    with (folder / "studio.log").open("ab") as log:
-        child = await asyncio.create_subprocess_exec(
-            *command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        await _answers(port, folder / "studio.log")
-        yield child.pid
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
+async def test_a_run_is_that_of_the_owner_whose_key_asks_and_of_nobody_whom_the_input_names(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        graph = studio_graph(world.process.services)
+        asked = {"goal": "Fine-tune on an A100", "budget": "5", "user_id": "rich", "run_id": "his"}
+        await graph.ainvoke(asked, thread_of("t1", "eve"))
+        [run] = await world.ledger.runs.all()
+        assert (run.id, run.user_id) == ("t1", "eve")
+        with pytest.raises(NotFound):
+            await graph.ainvoke(chat("cancel it"), thread_of("t1", "mallory"))
+        assert not (await world.run(run)).cancel_requested
 
 
-async def _answers(port: int, log: Path) -> None:
-    async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(START_S):
-        while True:
-            try:
-                if (await http.get(f"http://127.0.0.1:{port}/ok")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                words = await asyncio.to_thread(log.read_text)
-                assert "Traceback" not in words, words
-            await asyncio.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+async def test_a_new_run_begins_at_its_first_step_whatever_its_threads_state_holds(
+    database: FreshDatabase,
+) -> None:
+    """As where the ledger was restored from before the run, and its thread was not."""
+    async with World.open(database) as world:
+        graph = studio_graph(world.process.services)
+        config = thread_of("t1", "eve")
+        left = {"run_id": "t1", "phase": "launch", "payment_id": "pay_of_another", "sends": 1}
+        await graph.aupdate_state(config, left, as_node="answer")
+        state = await graph.ainvoke(chat("Fine-tune on an A100, $5"), config)
+        assert state["message"] == "Job started"
+        [payment] = await world.ledger.payments.of_run("t1")
+        assert payment.id != "pay_of_another"
 
 
 async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
     database: FreshDatabase, local_services: Settings, tmp_path: Path
 ) -> None:
-    for name in ("domain", "graph", "ledger", "server", "tools", "langgraph.json"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
-    env = {
-        **os.environ,
-        "MONGODB_URI": database.uri,
-        "MONGODB_DB_NAME": database.name,
-        "RPC_URL": local_services.chain_url,
-        "NO_COLOR": "1",
-        "LANGSMITH_TRACING": "false",
-        "LANGGRAPH_CLI_NO_ANALYTICS": "1",
-        "no_proxy": "127.0.0.1",
-    }
-    port = free_port()
+    """The second server asks for keys: the run is that of the owner whom the key speaks for."""
+    port, thread = free_port(), str(uuid4())
     async with open_ledger(database) as ledger:
-        vendor = Vendor(
-            vendor_id="gpu_vendor_1",
-            name="FastGPU",
-            endpoint=local_services.local_vendor_url,
-            price_per_hour=Usd.parse("1.4"),
-            reliability=0.9,
-            gpu_types=("A100",),
-            pay_to=dev_address("gpu_vendor_1"),
-        )
-        await ledger.vendors.put(vendor, NOON)
+        await register_vendor(ledger, local_services)
+        owners, stranger = new_key(STUDIO_USER, TALKING, NOON), new_key("eve", TALKING, NOON)
+        for key in (owners, stranger):
+            await ledger.keys.add(key.record)
 
-        async with studio(tmp_path, port, env), AsyncExitStack() as opened:
-            client = await opened.enter_async_context(get_client(url=f"http://127.0.0.1:{port}"))
+        async with studio(tmp_path, database, local_services, port), client_of(port) as client:
             [assistant] = await client.assistants.search()
             assert assistant["graph_id"] == "agent"
             drawn = await client.assistants.get_graph(assistant["assistant_id"], xray=True)
             names = {str(node["id"]) for node in drawn["nodes"]}
             assert {"desk", "agent:pay", "agent:launch", "agent:monitor"} <= names
-            thread = (await client.threads.create())["thread_id"]
             asked = await say(client, thread, "Fine-tune on an A100 for 40 minutes")
             assert asked == ASK_FOR_BUDGET
             assert await say(client, thread, "$5") == "Job started"
 
-        async with studio(tmp_path, port, env), AsyncExitStack() as opened:
-            client = await opened.enter_async_context(get_client(url=f"http://127.0.0.1:{port}"))
+        with_keys = studio(tmp_path, database, local_services, port, API_KEYS="required")
+        async with (
+            with_keys,
+            client_of(port, owners.secret) as client,
+            client_of(port, stranger.secret) as eve,
+            client_of(port) as nobody,
+        ):
+            for who, status in ((eve, 404), (nobody, 401)):
+                with pytest.raises(httpx.HTTPStatusError) as refused:
+                    await say(who, thread, "cancel it")
+                assert refused.value.response.status_code == status
+
             told = await say(client, thread, "How is it going?")
             assert told.startswith("Your run is running. The job at FastGPU is running, 0%")
             assert "Of $5.00 I have spent $0.93; $4.07 is left." in told
             assert "I may spend $2.00 more, $7.00 in all" in await say(
                 client, thread, "You may spend 2 more"
             )
+            assert await eve.threads.search() == []
+            with pytest.raises(httpx.HTTPStatusError, match="not found"):
+                await eve.threads.get_state(thread)
+
             said = [""]
             while said[-1] != "Job completed":
                 assert len(said) < 8, said
@@ -207,14 +203,3 @@ async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
         check_books(run)
         assert (run.status.value, run.spent) == ("completed", Usd.parse("0.93"))
         assert len(await ledger.payments.of_run(thread)) == 1
-
-
-async def say(client: Any, thread: str, text: str) -> str:
-    """One chat message, and the agent's answer.
-
-    The server forgets a thread that it made just before it was killed; its checkpoints are kept.
-    """
-    given = {"messages": [{"role": "user", "content": text}]}
-    values = await client.runs.wait(thread, "agent", input=given, if_not_exists="create")
-    assert "__error__" not in values, values
-    return str(values["messages"][-1]["content"])

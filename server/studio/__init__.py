@@ -1,0 +1,1 @@
+"""LangGraph's server (`langgraph dev`, Studio) over the agent's graph, behind the API's rules."""
