@@ -40,6 +40,7 @@ from tools.payments.refunds import Refunds
 from tools.payments.wallets import LocalWallet, Wallet, open_cdp_wallet
 from tools.payments.watched_chain import WatchedChain
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
+from tools.vendors.secrets import VendorSecrets
 from tools.vendors.watched import WatchedVendors
 from tools.wire.clients import open_client
 from tools.wire.observer import Observer
@@ -172,7 +173,7 @@ def open_vendors(settings: Settings, http: httpx.AsyncClient) -> HttpVendorClien
     """The client that asks vendors."""
     return HttpVendorClient(
         http,
-        settings.gpu_vendor_secret,
+        VendorSecrets(settings.vendor_secret_values()),
         VendorTimeouts(
             connect_s=settings.vendor_connect_timeout_s,
             read_s=settings.vendor_read_timeout_s,

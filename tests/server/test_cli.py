@@ -214,6 +214,8 @@ def entry(**changes: Any) -> Any:
         "reliability": 0.9,
         "gpu_types": ["A100", "A100"],
         "pay_to": PAYEE,
+        "secret_env": "GPU_VENDOR_SECRET_ACME",
+        "no_secret": False,
         "local": False,
     }
     return vendor_entry(**{**given, **changes})
