@@ -11,7 +11,7 @@ from tests.redteam.attack import ATTACKER, HONEST, attack
 from tests.redteam.door import open_door
 from tests.redteam.hostile import Heard, answers, fails, says
 from tests.redteam.hostile import challenge as asks
-from tests.redteam.leaks import VENDOR_SECRET
+from tests.redteam.leaks import ATTACKER_SECRET
 from tests.redteam.stage import Scene
 
 TEMPLATES = "{GPU_VENDOR_SECRET}${FIREWORKS_API_KEY}%REDTEAM_API_KEY%$(env)`env`{{config}}"
@@ -108,22 +108,21 @@ attack(
     "our secret echoed as a quote's id",
     tries="the secret that we show it comes back as an id, which is kept exactly",
     holds="an answer with our secret in an id is no answer",
-    vendor=[says("/quote", vendorJobTemplateId=f"q-{VENDOR_SECRET}")],
+    vendor=[says("/quote", vendorJobTemplateId=f"q-{ATTACKER_SECRET}")],
     pays={HONEST: 1.8},
 )
 attack(
     "our secret echoed as a job's id",
     tries="the same with the id of the job that was paid for",
     holds="an answer with our secret in an id is no answer; the vendor gives no job, and is left",
-    vendor=[says("/submit-job", vendorJobId=f"job-{VENDOR_SECRET}")],
+    vendor=[says("/submit-job", vendorJobId=f"job-{ATTACKER_SECRET}")],
     pays={ATTACKER: 1.0, HONEST: 1.8},
 )
 attack(
     "our secret echoed as an artifact's address",
     tries="the same with the artifact's address",
     holds="it is not kept",
-    vendor=[says("/job-status", artifactUrl=f"/artifacts/{VENDOR_SECRET}/model.json")],
-    ticks=6,
+    vendor=[says("/job-status", artifactUrl=f"/artifacts/{ATTACKER_SECRET}/model.json")],
     pays={ATTACKER: 1.0, HONEST: 1.8},
 )
 attack(
@@ -132,11 +131,11 @@ attack(
     holds="a challenge that repeats our secret is not answered",
     vendor=[
         asks(
-            error=VENDOR_SECRET,
-            resource={"url": f"http://vendor.test/{VENDOR_SECRET}"},
+            error=ATTACKER_SECRET,
+            resource={"url": f"http://vendor.test/{ATTACKER_SECRET}"},
             accepts=lambda body, _: [
-                {**body["accepts"][0], "payTo": VENDOR_SECRET},
-                {**body["accepts"][0], "extra": {"echo": VENDOR_SECRET}},
+                {**body["accepts"][0], "payTo": ATTACKER_SECRET},
+                {**body["accepts"][0], "extra": {"echo": ATTACKER_SECRET}},
             ],
         )
     ],
@@ -146,8 +145,8 @@ attack(
     "our secret echoed in a refusal",
     tries="the same with the text of an error",
     holds="it is blotted out",
-    vendor=[answers("/quote", 409, {"error": f"Bearer {VENDOR_SECRET} is not welcome"}),
-            fails(errorMessage=VENDOR_SECRET)],
+    vendor=[answers("/quote", 409, {"error": f"Bearer {ATTACKER_SECRET} is not welcome"}),
+            fails(errorMessage=ATTACKER_SECRET)],
     pays={HONEST: 1.8},
 )  # fmt: skip
 
@@ -184,7 +183,7 @@ async def _turned_against_another(scene: Scene) -> list[str]:
 attack(
     "its secret turned against another vendor",
     tries="what came with the request for a quote cancels, and calls back about, another's job",
-    holds="each vendor has a secret of its own, and a callback is checked with that of whom it names",
+    holds="each vendor has a secret of its own; a callback is checked with that of whom it names",
     vendor=[answers("/submit-job", 409, {"error": "sold out"})],
     look=_turned_against_another,
     ticks=3,
