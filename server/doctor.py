@@ -89,6 +89,7 @@ async def examine(env: dict[str, str] | None = None) -> AsyncIterator[Check]:
 
 async def _around(settings: Settings) -> AsyncIterator[Check]:
     yield await _check("disk", lambda: around.disk(settings))
+    yield await _check("secrets", lambda: around.secrets_at_rest(settings))
     yield await _check("queue", lambda: around.queue(settings))
     yield await _check("webhooks", lambda: around.webhooks(settings))
     yield await _check("traces", lambda: around.traces(settings))

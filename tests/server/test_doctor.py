@@ -76,6 +76,34 @@ async def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         await around.disk(Settings(data_dir=tmp_path))
 
 
+async def test_a_file_with_secrets_that_others_may_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(data_dir=Path("data"))
+    assert "no file" in await around.secrets_at_rest(settings)
+    (tmp_path / "data" / "mongo").mkdir(parents=True)
+    files = [
+        tmp_path / ".env",
+        tmp_path / "wallet.key",
+        tmp_path / "data" / "services.json",
+        tmp_path / "data" / "mongo" / "password",
+    ]
+    for file in [*files, tmp_path / ".env.example"]:
+        file.write_text("x")
+        file.chmod(0o644)
+
+    for left in range(len(files), 0, -1):
+        with pytest.raises(ConfigError, match="other users") as caught:
+            await around.secrets_at_rest(settings)
+        assert caught.value.remedy.startswith("Run: chmod 600 ")
+        assert len(caught.value.remedy.split()) == left + 3
+        assert ".example" not in str(caught.value)
+        files[left - 1].chmod(0o600)
+
+    assert "only their owner reads .env, wallet.key" in await around.secrets_at_rest(settings)
+
+
 @pytest.mark.parametrize(
     ("age_s", "local", "wrong"),
     [
