@@ -223,7 +223,7 @@ async def test_guesses_at_the_sign_in_page_and_the_api_are_one_count(services: S
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
         {"origin": "https://elsewhere.example"},
-        {"origin": "http://api:8080"},
+        {"host": "api:3000", "origin": "http://api:8080"},
         {"origin": "null"},
     ],
 )
@@ -237,7 +237,7 @@ async def test_a_page_of_another_site_posts_nothing(
                 await browser.post(path, data={"key": key.secret}, headers=headers)
                 for path in ("/sign-in", "/sign-out")
             ]
-            bearer = {"authorization": f"Bearer {key.secret}", **headers}
+            bearer = {"authorization": f"Bearer {key.secret}", **JSON, **headers}
             answers += [await browser.post("/api/agent-start", content=START, headers=bearer)]
             assert {answer.status_code for answer in answers} == {403}
             assert not [answer for answer in answers if "set-cookie" in answer.headers]
