@@ -124,6 +124,7 @@ async def open_deps(
         settings.max_payment_usd,
         max_per_run=settings.max_run_usd,
         approval_threshold=settings.approval_threshold_usd,
+        shortest_validity_s=settings.min_validity_s,
         caps=Caps(
             settings.max_user_day_usd, settings.max_user_hour_usd, settings.max_vendor_day_usd
         ),
