@@ -14,7 +14,8 @@ from domain.money import Usd
 from domain.networks import Network
 from domain.payments import PaymentTerms
 
-SHORTEST_VALIDITY_S: Final = 60
+SHORTEST_VALIDITY_S: Final = 30
+"""Where the owner has not chosen another. Less may be over before a payment has settled."""
 LONGEST_VALIDITY_S: Final = 600
 
 
@@ -41,6 +42,8 @@ class SpendingPolicy:
     approval_threshold: Usd | None = None
     """A job that may cost more than that at its vendor waits for a person's approval."""
     caps: Caps = Caps()
+    shortest_validity_s: int = SHORTEST_VALIDITY_S
+    """Terms that leave less time to pay are refused."""
 
     def needs_approval(self, amount: Usd) -> bool:
         return self.approval_threshold is not None and amount > self.approval_threshold
@@ -89,10 +92,12 @@ class SpendingPolicy:
                 f"{terms.amount} is above {self.max_per_payment}",
                 "Raise MAX_PAYMENT_USD if that is intended",
             )
-        if terms.max_timeout_s < SHORTEST_VALIDITY_S:
+        if terms.max_timeout_s < self.shortest_validity_s:
             raise PolicyRefused(
                 "validity",
-                f"the vendor gives {terms.max_timeout_s} s to pay, less than {SHORTEST_VALIDITY_S}",
+                f"the vendor gives {terms.max_timeout_s} s to pay, less than "
+                f"{self.shortest_validity_s}",
+                "Lower MIN_VALIDITY_S if that is intended",
             )
 
     def valid_before(self, terms: PaymentTerms, now_s: int) -> int:

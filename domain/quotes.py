@@ -28,6 +28,8 @@ class VendorAddress(Protocol):
     def vendor_id(self) -> str: ...
     @property
     def endpoint(self) -> str: ...
+    @property
+    def secret_env(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Vendor:
     gpu_types: tuple[str, ...]
     pay_to: str | None = None
     """The only address that may be paid; None for a vendor that is not paid over x402."""
+    secret_env: str | None = None
+    """The environment variable with the secret that it is shown; None: it is shown none."""
 
     completed: int = 0
     """Jobs that it has completed for us."""

@@ -36,14 +36,16 @@ async def open_job(
     current: whether it is the one that the run looks after from now on. Without a vendor's id for
     it, it may run all the same: whoever closes the run's books asks again.
     """
-    now, endpoint = desk.deps.now(), ""
+    now, endpoint, secret_env = desk.deps.now(), "", None
     with suppress(NotFound):
-        endpoint = (await desk.ledger.vendors.get(payment.vendor_id)).endpoint
+        vendor = await desk.ledger.vendors.get(payment.vendor_id)
+        endpoint, secret_env = vendor.endpoint, vendor.secret_env
     job = Job(
         id=job_id(payment.id),
         run_id=desk.run.id,
         vendor_id=payment.vendor_id,
         endpoint=endpoint,
+        secret_env=secret_env,
         vendor_job_id=vendor_job_id,
         payment_id=payment.id,
         status=JobStatus.FAILED if error else JobStatus.RUNNING,

@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from domain.errors import ConfigError
+from domain.vendor_secrets import GPU_VENDOR_SECRET, is_vendor_secret
 from graph.settings_exposure import ExposureSettings
 from graph.settings_fields import MongoUri, Port, Seconds
 from graph.settings_fleet import FleetSettings
@@ -27,6 +28,8 @@ from graph.settings_telemetry import TelemetrySettings
 
 LOCAL_VENDOR_SECRET: Final = "local-vendor-secret"
 """What the mock vendor expects when GPU_VENDOR_SECRET is not set. Public: for this machine only."""
+VENDOR_SECRETS: Final = "vendor_secrets"
+"""The one field that is not a variable of its own name."""
 DOTENV: Final = Path(".env")
 
 
@@ -60,7 +63,11 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
 
     # Vendors
     gpu_vendor_secret: SecretStr = Field(
-        default=SecretStr(LOCAL_VENDOR_SECRET), description="the secret that the vendors gave you"
+        default=SecretStr(LOCAL_VENDOR_SECRET),
+        description="the secret of the seeded vendors, or of the one whose entry names it",
+    )
+    vendor_secrets: Mapping[str, SecretStr] = Field(
+        default={}, description="the variables GPU_VENDOR_SECRET_…, one a vendor, by name"
     )
     vendor_connect_timeout_s: Seconds = Field(default=3.0, description="seconds, up to 3600")
     vendor_read_timeout_s: Seconds = Field(default=10.0, description="seconds, up to 3600")
@@ -120,7 +127,14 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
         for name in ("PLANNER_MODE", "LOG_LEVEL"):
             if name in given:
                 given[name] = given[name].lower() if name == "PLANNER_MODE" else given[name].upper()
-        values = {f: given[f.upper()] for f in cls.model_fields if f.upper() in given}
+        values: dict[str, Any] = {
+            f: given[f.upper()]
+            for f in cls.model_fields
+            if f.upper() in given and f != VENDOR_SECRETS
+        }
+        named = {n: v for n, v in given.items() if n != GPU_VENDOR_SECRET and is_vendor_secret(n)}
+        if named:
+            values[VENDOR_SECRETS] = named
         try:
             return cls(**values)
         except ValidationError as error:
@@ -146,18 +160,25 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
                 f"there is no wallet for NETWORK {name}",
                 "Set it, or the three CDP_* variables, or leave NETWORK out",
             )
-        if "gpu_vendor_secret" not in self.model_fields_set:
+        public = [
+            variable
+            for variable, secret in self.vendor_secret_values().items()
+            if secret.get_secret_value() == LOCAL_VENDOR_SECRET
+        ]
+        if public:
             raise ConfigError(
-                "GPU_VENDOR_SECRET",
-                f"it is missing, but NETWORK is {name}",
-                "Set it to the secret that the vendors gave you",
-            )
-        if self.gpu_vendor_secret.get_secret_value() == LOCAL_VENDOR_SECRET:
-            raise ConfigError(
-                "GPU_VENDOR_SECRET",
+                public[0],
                 f"it is the public one of the mock vendor, but NETWORK is {name}",
-                "Set it to the secret that the vendors gave you",
+                "Set it to the secret that its vendor gave you, or leave it out",
             )
+
+    def vendor_secret_values(self) -> dict[str, SecretStr]:
+        """The secrets of vendors by their variables. The mock vendor's public one is a default on
+        the local network alone.
+        """
+        given = self.network.is_local or "gpu_vendor_secret" in self.model_fields_set
+        shared = {GPU_VENDOR_SECRET: self.gpu_vendor_secret} if given else {}
+        return {**shared, **self.vendor_secrets}
 
     @property
     def needs_mongo(self) -> bool:
@@ -217,13 +238,20 @@ def written(env: Mapping[str, str] | None = None, dotenv: Path = DOTENV) -> dict
 
 def variables() -> tuple[str, ...]:
     """The names of all variables that are read."""
-    return (*(name.upper() for name in Settings.model_fields), "CDP_ACCOUNT_NAME")
+    fields = (name for name in Settings.model_fields if name != VENDOR_SECRETS)
+    return (*(name.upper() for name in fields), "CDP_ACCOUNT_NAME")
 
 
 def secret_variables() -> frozenset[str]:
-    """The variables that a program we start must not inherit."""
+    """The settings that a program we start must not inherit."""
     fields = Settings.model_fields.items()
     return frozenset(n.upper() for n, f in fields if "SecretStr" in str(f.annotation))
+
+
+def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program that we start: ours without the settings that are secret."""
+    secret = secret_variables()
+    return {k: v for k, v in env.items() if k not in secret and not is_vendor_secret(k)}
 
 
 def _merge_alias(given: dict[str, str], alias: str, name: str) -> None:

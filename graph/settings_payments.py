@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 from domain import networks
 from domain.errors import ConfigError
 from domain.money import Usd
+from domain.policy import LONGEST_VALIDITY_S, SHORTEST_VALIDITY_S
 from graph.settings_fields import Dollars, HttpUrl, NetworkName, PrivateKey, SecretHttpUrl
 
 WalletMode = Literal["local", "key", "cdp"]
@@ -50,6 +51,12 @@ class PaymentSettings(BaseModel):
     )
     first_slice_minutes: int = Field(
         60, ge=1, le=43_200, description="minutes to prepay a vendor without a record"
+    )
+    min_validity_s: int = Field(
+        SHORTEST_VALIDITY_S,
+        ge=10,
+        le=LONGEST_VALIDITY_S,
+        description="the least seconds that a seller must leave to pay, 10 to 600",
     )
     x402_private_key: PrivateKey | None = Field(
         default=None, description="64 hexadecimal digits, the key of the account that pays"

@@ -40,6 +40,7 @@ from tools.payments.refunds import Refunds
 from tools.payments.wallets import LocalWallet, Wallet, open_cdp_wallet
 from tools.payments.watched_chain import WatchedChain
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
+from tools.vendors.secrets import VendorSecrets
 from tools.vendors.watched import WatchedVendors
 from tools.wire.clients import open_client
 from tools.wire.observer import Observer
@@ -123,6 +124,7 @@ async def open_deps(
         settings.max_payment_usd,
         max_per_run=settings.max_run_usd,
         approval_threshold=settings.approval_threshold_usd,
+        shortest_validity_s=settings.min_validity_s,
         caps=Caps(
             settings.max_user_day_usd, settings.max_user_hour_usd, settings.max_vendor_day_usd
         ),
@@ -172,7 +174,7 @@ def open_vendors(settings: Settings, http: httpx.AsyncClient) -> HttpVendorClien
     """The client that asks vendors."""
     return HttpVendorClient(
         http,
-        settings.gpu_vendor_secret,
+        VendorSecrets(settings.vendor_secret_values()),
         VendorTimeouts(
             connect_s=settings.vendor_connect_timeout_s,
             read_s=settings.vendor_read_timeout_s,

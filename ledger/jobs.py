@@ -14,6 +14,7 @@ from typing import Any, Final
 from pymongo import ASCENDING, IndexModel
 
 from domain.jobs import JobStatus
+from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger import runs
 from ledger.run import Run, Sighting, sighting_of
 from ledger.store import Document, Store
@@ -62,6 +63,10 @@ class Job:
     error_message: str | None = None
     unstopped: datetime | None = None
     """Since when it is given up though its vendor has not said that it stopped."""
+    secret_env: str | None = GPU_VENDOR_SECRET
+    """The variable with the secret that its vendor is shown, as it was at launch. Earlier versions
+    stored none: they showed this one to all.
+    """
     left_over: tuple[str, ...] = ()
     """The run's jobs of that kind when this one was launched."""
 
@@ -200,6 +205,7 @@ _FIELDS: Final = {
     "artifact_path": "artifactPath",
     "error_message": "errorMessage",
     "unstopped": "unstopped",
+    "secret_env": "vendorSecretEnv",
     "left_over": "leftOver",
 }
 

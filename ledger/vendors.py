@@ -32,10 +32,13 @@ from domain.reliability import (
     outcome_of,
     weight,
 )
+from domain.vendor_secrets import GPU_VENDOR_SECRET, SEEDED_VENDORS
 from ledger.store import Document, Store
 
 COLLECTION: Final = "vendors"
 OUTCOMES: Final = f"outcomes{HALF_LIFE_DAYS}d"
+SECRET_ENV: Final = "secretEnv"
+"""The name of an environment variable, or null. Never a value."""
 BOOKED_KEPT: Final = 100
 """How many ends a vendor's document remembers, so that none is counted twice."""
 _SUMS: Final = {
@@ -79,6 +82,12 @@ class Vendors:
             raise NotFound(f"There is no vendor {vendor_id[:64]!r}", "See: gpu-renter vendors list")
         return _vendor(found[0])
 
+    async def without_secret_env(self) -> list[str]:
+        """The ids of the vendors whose entries do not say which secret they get."""
+        found = await self.documents.find({SECRET_ENV: {"$exists": False}}, sort=[("vendorId", 1)])
+        ids = [str(document.get("vendorId")) for document in found]
+        return [id_ for id_ in ids if id_ not in SEEDED_VENDORS]
+
     async def put(self, vendor: Vendor, now: datetime) -> None:
         """Register a vendor, or change what is registered under its id, whoever put it there."""
         found = await self.documents.find({"vendorId": vendor.vendor_id}, limit=1)
@@ -92,6 +101,7 @@ class Vendors:
                 "reliabilityScore": vendor.reliability,
                 "supportedGpuTypes": list(vendor.gpu_types),
                 "payTo": vendor.pay_to,
+                SECRET_ENV: vendor.secret_env,
                 "updatedAt": now,
             },
             {"createdAt": now},
@@ -137,6 +147,7 @@ def _vendor(document: Document) -> Vendor:
             reliability=_finite(document["reliabilityScore"]),
             gpu_types=_texts(document["supportedGpuTypes"]),
             pay_to=document.get("payTo"),
+            secret_env=_secret_env(document),
             completed=document.get("record", {}).get("completed", 0),
             failed=document.get("record", {}).get("failed", 0),
             records=_records(document),
@@ -147,6 +158,16 @@ def _vendor(document: Document) -> Vendor:
     except (TypeError, ValueError, AttributeError, InvalidInput) as error:
         field = error.field if isinstance(error, InvalidInput) else "a field"
         raise _unusable(document, field, "it is not of the right kind") from error
+
+
+def _secret_env(document: Document) -> str | None:
+    """The variable that the entry names. One that an earlier version, or a person, stored without
+    a name gets none, unless it is a seeded vendor's.
+    """
+    if SECRET_ENV in document:
+        named = document[SECRET_ENV]
+        return named if named is None else str(named)
+    return GPU_VENDOR_SECRET if document["vendorId"] in SEEDED_VENDORS else None
 
 
 def _finite(value: object) -> float:

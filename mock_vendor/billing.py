@@ -1,8 +1,11 @@
 """Taking payment over x402: at most one charge and one delivery per payment identifier.
 
 The row is written before anything is settled. Whatever happens in between (a crash, a lost
-answer, a repeat), the same signed payment sent again goes on from the row: the facilitator's
-settlement is idempotent, and settlement and delivery are recorded in one transaction.
+answer, a repeat), the same signed payment sent again goes on from the row: a facilitator that has
+settled it refuses to do so again, the chain then says by which transaction, and settlement and
+delivery are recorded in one transaction.
+
+A payment without an identifier gets one of payer and nonce, which the token lets settle once.
 """
 
 import hmac
@@ -12,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from x402 import PaymentPayload, PaymentRequirements
-from x402.extensions.payment_identifier import extract_payment_identifier
+from x402.extensions.payment_identifier import PAYMENT_IDENTIFIER, is_valid_payment_id
 from x402.http import (
     PAYMENT_RESPONSE_HEADER,
     decode_payment_signature_header,
@@ -63,16 +66,20 @@ class PaymentFaults:
 
 
 class Billing:
-    """The vendor's till. `deliver` turns a settled payment into the answer, writing to `store`."""
+    """The vendor's till. `deliver` turns a settled payment into the answer, writing to `store`;
+    `settlement` is `Treasury.settlement`.
+    """
 
     def __init__(
         self,
         store: Store,
         facilitator: FacilitatorClient,
+        settlement: Callable[[Authorization, str], Awaitable[str | None]],
         deliver: Callable[[Payment], dict[str, Any]],
     ) -> None:
         self._store = store
         self._facilitator = facilitator
+        self._settlement = settlement
         self._deliver = deliver
         self._locks = KeyedLocks()
         self._crooked: dict[str, PaymentRequirements] = {}
@@ -97,19 +104,17 @@ class Billing:
         """Settle the payment in `header` once, deliver once, and return the answer.
 
         `before_first` may refuse (by raising VendorError) a payment not seen before. Raises
-        VendorError: 402 definite refusal, 403 another signature, 409 identifier, quote or nonce
-        taken, 503 outcome unknown (send the same header again).
+        VendorError: 400 an identifier that is none, 402 definite refusal, 403 another signature,
+        409 identifier, quote or nonce taken, 503 outcome unknown (send the same header again).
         """
         payload = _decode(header)
-        payment_id = payload and extract_payment_identifier(payload)
         if payload is None:
             raise self.challenge(purchase, "malformed payment header")
-        if not payment_id:
-            raise self.challenge(purchase, "payment identifier required")
         try:
             authorization = read_authorization(payload.payload)
         except MalformedAuthorization as error:
             raise self.challenge(purchase, str(error)) from error
+        payment_id = _identifier(payload, authorization)
         receipt: Receipt | None = None
         async with self._locks.hold(purchase.vendor.vendor_id, payment_id):
             known = self._store.payment(purchase.vendor.vendor_id, payment_id)
@@ -213,6 +218,8 @@ class Billing:
         )
         try:
             settled = await self._facilitator.settle(payload, requirements)
+            if not settled.success and settled.error_reason not in UNKNOWN_OUTCOMES:
+                settled = await self._settled_before(payload, requirements, settled)
         except Exception as error:
             raise unknown from error
         if not settled.success:
@@ -227,6 +234,25 @@ class Billing:
                 replace(paid, answer=json.dumps(answer), response_header=header)
             )
         return Receipt(answer, header)
+
+    async def _settled_before(
+        self, payload: PaymentPayload, requirements: PaymentRequirements, refusal: SettleResponse
+    ) -> SettleResponse:
+        """The settlement of this very payment, where it was settled before (by now its time may be
+        over); else `refusal`. Raises LookupError where the chain does not show yet what it was.
+        """
+        authorization = read_authorization(payload.payload)
+        tx_hash = await self._settlement(authorization, requirements.asset)
+        if tx_hash is None and refusal.error_reason == evm.ERR_NONCE_ALREADY_USED:
+            raise LookupError("the chain does not show what used the nonce")
+        if not tx_hash:
+            return refusal
+        return SettleResponse(
+            success=True,
+            payer=authorization.payer,
+            transaction=tx_hash,
+            network=str(requirements.network),
+        )
 
     def _refuse(
         self, payment: Payment, purchase: Purchase | None, settled: SettleResponse
@@ -246,6 +272,21 @@ def _decode(header: str) -> PaymentPayload | None:
     except (ValueError, TypeError, KeyError):
         return None
     return payload if isinstance(payload, PaymentPayload) else None
+
+
+def _identifier(payload: PaymentPayload, authorization: Authorization) -> str:
+    """What names the payment: the client's identifier, or its authorization where it sends none,
+    as stock clients do. Raises VendorError (400) for one that the extension does not allow.
+    """
+    declared = (payload.extensions or {}).get(PAYMENT_IDENTIFIER)
+    info = declared.get("info") if isinstance(declared, dict) else None
+    if isinstance(info, dict) and info.get("id") is not None:
+        payment_id = info["id"]
+        if not is_valid_payment_id(payment_id):
+            raise VendorError(400, "the payment identifier is not 16 to 128 letters, digits, -, _")
+        return str(payment_id)
+    payer, nonce = (part.removeprefix("0x").lower() for part in authorization.key)
+    return f"authorization_{payer}_{nonce}"
 
 
 def _check_same(known: Payment, purchase: Purchase, authorization: Authorization) -> None:

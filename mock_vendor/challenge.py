@@ -51,7 +51,7 @@ def challenge_error(
             mime_type="application/json",
         ),
         accepts=[terms],
-        extensions={PAYMENT_IDENTIFIER: declare_payment_identifier_extension(required=True)},
+        extensions={PAYMENT_IDENTIFIER: declare_payment_identifier_extension()},
     )
     body = required.model_dump(by_alias=True, exclude_none=True)
     return VendorError(

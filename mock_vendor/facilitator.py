@@ -1,8 +1,9 @@
 """The x402 facilitator of a real (or local EVM) chain, in process and over HTTP.
 
-It pays the gas and broadcasts `transferWithAuthorization`. Settling is idempotent: an
-authorization that this very payment has already used answers success with the first transaction,
-so a retry after a crash between the broadcast and the answer is no dead end.
+It pays the gas and broadcasts `transferWithAuthorization`. A payment is settled once. Asked again,
+it is refused with the reason `invalid_exact_evm_nonce_already_used`, as by the official
+facilitator, so that a seller who asks before each delivery delivers once. After a lost answer the
+seller asks the chain (settlements.py).
 """
 
 import asyncio
@@ -11,30 +12,20 @@ from typing import Any
 
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.types import FilterParams
 from x402 import PaymentPayload, PaymentRequirements, x402FacilitatorSync
 from x402.mechanisms.evm.constants import (
     ERR_FAILED_TO_VERIFY_SIGNATURE,
-    ERR_NONCE_ALREADY_USED,
     TX_STATUS_SUCCESS,
 )
 from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme
-from x402.mechanisms.evm.exact.eip3009_utils import verify_eip3009_transfer_event
 from x402.mechanisms.evm.exact.facilitator import ExactEvmSchemeConfig
 from x402.mechanisms.evm.signers import FacilitatorWeb3Signer
 from x402.mechanisms.evm.types import TransactionReceipt
 from x402.schemas import SettleResponse, SupportedResponse, VerifyResponse
 
 from .accounts import LOCAL_NETWORK, dev_key
-from .authorization import Authorization, MalformedAuthorization, mismatch, read_authorization
-from .token import (
-    AUTHORIZATION_STATE,
-    AUTHORIZATION_USED_EVENT,
-    address_bytes,
-    selector,
-    topic,
-    word,
-)
+from .authorization import MalformedAuthorization, mismatch, read_authorization
+from .settlements import is_used
 
 RECEIPT_POLL_S = 0.02
 RPC_TIMEOUT_S = 10.0
@@ -169,40 +160,6 @@ class LocalFacilitator:
             if requirements.network == self._network and not mismatch(
                 authorization, payload, requirements
             ):
-                earlier = self._earlier_settlement(authorization, requirements.asset)
-                if earlier is not None:
-                    return SettleResponse(
-                        success=bool(earlier),
-                        error_reason=None if earlier else ERR_NONCE_ALREADY_USED,
-                        payer=authorization.payer,
-                        transaction=earlier,
-                        network=network,
-                    )
+                # Raises where the chain cannot be reached: the SDK would make a refusal of it.
+                is_used(self._w3, authorization, requirements.asset)
             return self._sdk.settle(payload, requirements)
-
-    def _earlier_settlement(self, authorization: Authorization, asset: str) -> str | None:
-        """Return the hash that settled this payment, "" if its nonce went elsewhere, else None."""
-        token = Web3.to_checksum_address(asset)
-        payer, nonce = word(address_bytes(authorization.payer)), address_bytes(authorization.nonce)
-        data = HexBytes(selector(AUTHORIZATION_STATE) + payer + nonce)
-        if not int.from_bytes(self._w3.eth.call({"to": token, "data": data}), "big"):
-            return None
-        wanted: FilterParams = {
-            "address": token,
-            "fromBlock": 0,
-            "toBlock": "latest",
-            "topics": [
-                "0x" + part.hex() for part in (topic(AUTHORIZATION_USED_EVENT), payer, nonce)
-            ],
-        }
-        for log in self._w3.eth.get_logs(wanted):
-            receipt = self._w3.eth.get_transaction_receipt(log["transactionHash"])
-            if verify_eip3009_transfer_event(
-                list(receipt["logs"]),
-                token,
-                from_address=authorization.payer,
-                to=authorization.to,
-                value=authorization.value,
-            ):
-                return "0x" + bytes(log["transactionHash"]).hex()
-        return ""

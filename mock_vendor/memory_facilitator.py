@@ -25,8 +25,8 @@ EXPIRY_MARGIN_S = 6
 class MemoryFacilitator:
     """An x402 `FacilitatorClient` over a MemoryChain.
 
-    Verifies the real EIP-712 signature, the window, the balance and the nonce. Settling the same
-    authorization again answers success with the first transaction.
+    Verifies the real EIP-712 signature, the window, the balance and the nonce. Settles a payment
+    once, and refuses it from then on.
     """
 
     def __init__(self, chain: MemoryChain) -> None:
@@ -75,10 +75,9 @@ class MemoryFacilitator:
                 transaction="",
                 network=network,
             )
-        reason = mismatch(authorization, payload, requirements)
-        earlier = None if reason else self._earlier_settlement(authorization)
-        if reason is None and earlier is None:
-            reason = self._chain_refusal(authorization, requirements)
+        reason = mismatch(authorization, payload, requirements) or self._chain_refusal(
+            authorization, requirements
+        )
         if reason:
             return SettleResponse(
                 success=False,
@@ -90,7 +89,7 @@ class MemoryFacilitator:
         return SettleResponse(
             success=True,
             payer=authorization.payer,
-            transaction=earlier or self._settle(authorization),
+            transaction=self._settle(authorization),
             network=network,
         )
 
@@ -103,13 +102,6 @@ class MemoryFacilitator:
             authorization.valid_before,
             authorization.nonce,
         )
-
-    def _earlier_settlement(self, authorization: Authorization) -> str | None:
-        wanted = (*authorization.key, authorization.to, authorization.value)
-        for transfer in self._chain.transfers:
-            if (transfer.sender, transfer.nonce, transfer.recipient, transfer.value) == wanted:
-                return transfer.tx_hash
-        return None
 
     def _chain_refusal(
         self, authorization: Authorization, requirements: PaymentRequirements

@@ -53,7 +53,7 @@ class VendorService:
         new_id: Callable[[str], str] = random_id,
     ) -> None:
         self.faults = faults
-        self.billing = Billing(store, facilitator, self._deliver)
+        self.billing = Billing(store, facilitator, treasury.settlement, self._deliver)
         self._settings = settings
         self._store = store
         self._vendors = settings.profiles()

@@ -1,4 +1,6 @@
-"""Paying refunds: transfers of the token from a vendor's own account, each sent exactly once."""
+"""A vendor's own view of the chain, and paying refunds: transfers of the token from its account,
+each sent exactly once.
+"""
 
 import asyncio
 import json
@@ -12,11 +14,13 @@ from web3 import Web3
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 from .accounts import LOCAL_CHAIN_ID, LOCAL_USDC_ADDRESS
+from .authorization import Authorization
 from .facilitator import RPC_TIMEOUT_S
 from .locks import KeyedLocks
 from .memory_chain import MemoryChain, keyed_hash
 from .records import Refund
 from .settings import VendorProfile
+from .settlements import settlement_in_memory, settlement_on_chain
 from .store import Store
 from .token import TRANSFER, address_bytes, selector, word
 
@@ -38,7 +42,12 @@ class SignedTransfer:
 
 
 class Treasury(Protocol):
-    """The chain, as far as refunds need it. Methods raise when the chain can't be reached."""
+    """The chain, as far as a vendor needs it. Methods raise when the chain can't be reached."""
+
+    async def settlement(self, authorization: Authorization, asset: str) -> str | None:
+        """Return the hash of the transaction that settled a payment, "" where its nonce went
+        elsewhere, None where its nonce is not used.
+        """
 
     async def sign(self, vendor: VendorProfile, to: str, amount: int, key: str) -> SignedTransfer:
         """Sign a transfer of micro-dollars. `key` names the refund. Sends nothing."""
@@ -54,10 +63,14 @@ class Treasury(Protocol):
 
 
 class MemoryTreasury:
-    """Refunds on a MemoryChain."""
+    """A MemoryChain."""
 
     def __init__(self, chain: MemoryChain) -> None:
         self._chain = chain
+
+    async def settlement(self, authorization: Authorization, asset: str) -> str | None:  # noqa: ARG002 - part of Treasury
+        """See Treasury."""
+        return settlement_in_memory(self._chain, authorization)
 
     async def sign(self, vendor: VendorProfile, to: str, amount: int, key: str) -> SignedTransfer:
         """See Treasury."""
@@ -79,7 +92,7 @@ class MemoryTreasury:
 
 
 class EvmTreasury:
-    """Refunds on the chain behind `w3`."""
+    """The chain behind `w3`."""
 
     def __init__(self, w3: Web3) -> None:
         self._w3 = w3
@@ -92,6 +105,10 @@ class EvmTreasury:
             rpc_url, request_kwargs=options, exception_retry_configuration=None
         )
         return cls(Web3(provider))
+
+    async def settlement(self, authorization: Authorization, asset: str) -> str | None:
+        """See Treasury."""
+        return await asyncio.to_thread(settlement_on_chain, self._w3, authorization, asset)
 
     async def sign(self, vendor: VendorProfile, to: str, amount: int, key: str) -> SignedTransfer:  # noqa: ARG002 - part of Treasury
         """See Treasury."""

@@ -27,6 +27,7 @@ from server.http_errors import add_error_handlers
 from server.idempotency import Idempotent
 from server.keeper import Keeper
 from server.local import LocalStack, attach
+from server.rate_limits import SharedLimits
 from server.routes import api_routes, health_routes
 from server.seed import seed_local
 from server.telemetry.logs import TOO_TALKATIVE
@@ -86,12 +87,13 @@ def create_app(
     app.include_router(event_routes(keeper, streams))
     app.include_router(health_routes(keeper))
     app.include_router(metrics_routes(telemetry))
-    add_dashboard(app, keeper)
+    limits = SharedLimits()
+    add_dashboard(app, keeper, limits)
     add_error_handlers(app)
     describe_keys(app, asked=settings is None or keys_required(settings))
     app.add_middleware(Idempotent, keeper=keeper)
     app.add_middleware(Bodies)
-    app.add_middleware(Guard, keeper=keeper, settings=settings)
+    app.add_middleware(Guard, keeper=keeper, settings=settings, limits=limits)
     app.add_middleware(Edge)
     return app
 

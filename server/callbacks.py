@@ -1,8 +1,9 @@
 """`POST /api/vendor-callback`: a vendor says that a job has moved, and its run is ticked at once.
 
-Signed in the Standard Webhooks way with the secret that agent and vendor share, which never
-travels. Nothing that a callback says is believed: it makes the run due, and the tick asks the
-vendor. A callback that was sent before, or is older than one that came, changes nothing.
+Signed in the Standard Webhooks way with the secret that the agent shares with the vendor which the
+callback names, and with no other vendor. Nothing that a callback says is believed: it makes the
+run due, and the tick asks the vendor. A callback that was sent before, or is older than one that
+came, changes nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from fastapi.responses import JSONResponse
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
+from domain.errors import NotFound
 from graph.wiring import Services
 from server.documented import of_post
 from server.http_errors import problem
 from server.keeper import Keeper
+from tools.vendors.secrets import VendorSecrets
 
 TOLERANCE: Final = timedelta(minutes=5)
 """How far a callback's timestamp may be from our clock."""
 LONGEST_ID: Final = 256
 HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
-UNSIGNED: Final = "The callback is not signed with this agent's vendor secret, or is too old"
+UNSIGNED: Final = "The callback is not signed with the secret of the vendor it names, or is too old"
 _BODY: Final = {
     "requestBody": {
         "required": True,
@@ -64,21 +67,36 @@ def callback_routes(keeper: Keeper) -> APIRouter:
         tags=["vendors"],
     )
     async def vendor_callback(request: Request) -> Response:
-        """Say that a job has moved. Signed as Standard Webhooks are, with the vendor secret's
-        bytes as the key. The answer is the same whether there is such a job or not.
+        """Say that a job has moved. Signed as Standard Webhooks are, with the bytes of the secret
+        that this very vendor was given as the key. The answer is the same whether there is such
+        a job or not.
         """
         services = await keeper.services()
-        body, secret = await request.body(), services.settings.gpu_vendor_secret
-        sent_at = verified(request.headers, body, secret, services.deps.now())
-        if sent_at is None:
-            return problem(401, UNSIGNED)
+        body = await request.body()
         job = _job(body)
         if job is None:
             return _unusable()
+        secret = await _secret_of(services, *job)
+        sent_at = secret and verified(request.headers, body, secret, services.deps.now())
+        if sent_at is None:
+            return problem(401, UNSIGNED)
         await called_back(services, *job, sent_at)
         return Response(status_code=204)
 
     return router
+
+
+async def _secret_of(services: Services, vendor_id: str, vendor_job_id: str) -> SecretStr | None:
+    """What the vendor signs with: by the registry, or as its job was launched, where it was taken
+    out of the registry since. None for one that has no secret.
+    """
+    ledger = services.deps.ledger
+    try:
+        name = (await ledger.vendors.get(vendor_id)).secret_env
+    except NotFound:
+        job = await ledger.jobs.of_vendor(vendor_id, vendor_job_id)
+        name = job.secret_env if job else None
+    return VendorSecrets(services.settings.vendor_secret_values()).named(name)
 
 
 def verified(

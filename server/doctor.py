@@ -16,6 +16,7 @@ from domain.errors import ConfigError, InvalidInput, RenterError, VendorError
 from domain.jobs import JobSpec
 from domain.money import ZERO, Usd
 from domain.quotes import Offer, Quote, Vendor
+from domain.vendor_secrets import REMEDY
 from graph.settings import Settings
 from ledger.store import Store
 from server import surroundings as around
@@ -88,6 +89,7 @@ async def examine(env: dict[str, str] | None = None) -> AsyncIterator[Check]:
 
 async def _around(settings: Settings) -> AsyncIterator[Check]:
     yield await _check("disk", lambda: around.disk(settings))
+    yield await _check("secrets", lambda: around.secrets_at_rest(settings))
     yield await _check("queue", lambda: around.queue(settings))
     yield await _check("webhooks", lambda: around.webhooks(settings))
     yield await _check("traces", lambda: around.traces(settings))
@@ -197,11 +199,31 @@ async def _vendors(deps: Deps, settings: Settings) -> AsyncIterator[Check]:
     except RenterError as error:
         yield Check("vendors", "wrong", error.message, error.remedy)
         return
+    undecided = await deps.ledger.vendors.without_secret_env()
     if not registered:
         how = "vendors seed" if settings.network.is_local else "vendors add"
         yield Check("vendors", "wrong", "none is registered", f"gpu-renter {how}")
     for vendor in registered:
-        yield await _vendor(deps, vendor)
+        if vendor.vendor_id in undecided:
+            problem = "its registry entry does not say which secret it gets, so it gets none"
+            yield Check(f"vendor {vendor.vendor_id}", "wrong", problem, REMEDY)
+        elif other := _sharing(vendor, registered, settings):
+            problem = f"it has the same secret as {other}, and so can act in its name"
+            remedy = f"Have it give you one of its own, and set {vendor.secret_env} to that"
+            yield Check(f"vendor {vendor.vendor_id}", "wrong", problem, remedy)
+        else:
+            yield await _vendor(deps, vendor)
+
+
+def _sharing(vendor: Vendor, registered: list[Vendor], settings: Settings) -> str | None:
+    """The id of a vendor elsewhere that has the same secret."""
+    secrets = settings.vendor_secret_values()
+    ours = secrets.get(vendor.secret_env or "")
+    for other in registered:
+        same = ours is not None and secrets.get(other.secret_env or "") == ours
+        if same and other.endpoint != vendor.endpoint:
+            return other.vendor_id
+    return None
 
 
 async def _vendor(deps: Deps, vendor: Vendor) -> Check:
@@ -210,7 +232,7 @@ async def _vendor(deps: Deps, vendor: Vendor) -> Check:
     try:
         quote = await deps.vendors.quote(vendor, spec, spec.minutes)
     except (VendorError, InvalidInput) as error:
-        remedy = error.remedy or "Check its endpoint and GPU_VENDOR_SECRET"
+        remedy = error.remedy or "Check its endpoint and its secret"
         return Check(name, "wrong", error.message, remedy)
     paid = vendor.pay_to or "outside x402"
     return Check(name, "ok", f"quotes {quote.price} an hour of {spec.gpu_type}; paid {paid}")

@@ -32,8 +32,9 @@ from server.access import (
 )
 from server.http_errors import problem, problem_of
 from server.keeper import Keeper
-from server.rate_limits import RateLimits
+from server.rate_limits import SharedLimits, address_of
 
+_PORTS: Final = {"http": 80, "https": 443}
 ADMIN_ONLY: Final = frozenset({Scope.ADMIN})
 OTHER_NAME: Final = (
     "This server takes no requests under that name. Ask it at 127.0.0.1, or set API_KEYS=required "
@@ -48,12 +49,20 @@ class Guard:
     have a door of their own.
     """
 
-    def __init__(self, app: ASGIApp, keeper: Keeper, settings: Settings | None) -> None:
-        """settings: where they are known before the services are open."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        keeper: Keeper,
+        settings: Settings | None,
+        limits: SharedLimits | None = None,
+    ) -> None:
+        """settings: where they are known before the services are open. limits: those that other
+        doors of this server count on, too.
+        """
         self._app = app
         self._keeper = keeper
         self._settings = settings
-        self._limits: RateLimits | None = None
+        self._limits = limits or SharedLimits()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -73,6 +82,12 @@ class Guard:
     async def _look(self, scope: AsgiScope) -> JSONResponse | None:
         """None lets the request pass."""
         connection = HTTPConnection(scope)
+        if crosses_sites(connection):
+            return problem(
+                HTTPStatus.FORBIDDEN,
+                "A page of another site may link here, and do nothing else. Open this server's "
+                "own page, or ask from a program",
+            )
         path = get_route_path(scope)
         guarded = is_guarded(path)
         if not guarded and self._settings is None:
@@ -92,9 +107,8 @@ class Guard:
         return None
 
     async def _principal(self, connection: HTTPConnection, settings: Settings) -> Principal:
-        limits = self._limits = self._limits or RateLimits(settings)
-        address = connection.client.host if connection.client else "unknown"
-        key = key_in(connection)
+        limits = self._limits.of(settings)
+        address, key = address_of(connection), key_in(connection)
         await limits.before_looking(address, key)
         services = await self._keeper.services()
         access = Access(services.deps.ledger.keys, required=True)
@@ -130,6 +144,31 @@ def check_may(principal: Principal, path: str) -> None:
             "This address tells of everybody's runs, and the key speaks for one user",
             "Make one without an owner: gpu-renter keys create --scope read",
         )
+
+
+def crosses_sites(connection: HTTPConnection) -> bool:
+    """Whether a browser asks on behalf of a page of elsewhere, for more than to be led here.
+
+    Browsers say so in Sec-Fetch-Site; where they do not (an address without TLS that is not this
+    machine's), the Origin that they name must be the Host that they ask. Programs name neither.
+    """
+    headers, scope = connection.headers, connection.scope
+    reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    site = headers.get("sec-fetch-site")
+    if site is not None and site not in ("same-origin", "none"):
+        return not (reads and headers.get("sec-fetch-mode") == "navigate")
+    origin = headers.get("origin")
+    return origin is not None and not reads and not _same_host(origin, headers.get("host", ""))
+
+
+def _same_host(origin: str, host: str) -> bool:
+    """A proxy may leave the port out of Host, and then the names alone are compared."""
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
+        ports = ours.port is None or ours.port == (theirs.port or _PORTS.get(theirs.scheme))
+    except ValueError:
+        return False
+    return bool(ours.hostname) and theirs.hostname == ours.hostname and ports
 
 
 def came_over_the_network(scope: AsgiScope) -> bool:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from domain.errors import ChainDown, ConfigError, DependencyDown, RenterError
 from graph.running import Service, completion, read_services, services_file
-from graph.settings import Settings, secret_variables
+from graph.settings import Settings, without_secrets
 from ledger.child import ChildProcess
 from ledger.embedded import EmbeddedMongo, FolderLock
 
@@ -162,9 +162,8 @@ class LocalStack:
 
     def _environment(self) -> dict[str, str]:
         """Ours, with the vendor's settings and without the agent's secrets."""
-        kept = {k: v for k, v in os.environ.items() if k not in secret_variables()}
         return {
-            **kept,
+            **without_secrets(os.environ),
             "GPU_VENDOR_SECRET": self._asked.gpu_vendor_secret.get_secret_value(),
             "BASE_PRICE_PER_HOUR": str(self._asked.base_price_per_hour),
             "FAIL_VENDOR_ID": self._asked.fail_vendor_id,

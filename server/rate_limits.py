@@ -11,6 +11,7 @@ from typing import Final
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
+from starlette.requests import HTTPConnection
 
 from domain.errors import RenterError
 from graph.settings import Settings
@@ -67,6 +68,22 @@ class RateLimits:
         window = await self._counts.get_window_stats(item, name)
         wait = max(1, math.ceil(window.reset_time - time.time()))
         raise TooMany(f"{problem}: {item.amount} a minute are taken", wait)
+
+
+class SharedLimits:
+    """The limits of one server, at its API and at its pages: opened once the settings are known."""
+
+    def __init__(self) -> None:
+        self._opened: RateLimits | None = None
+
+    def of(self, settings: Settings) -> RateLimits:
+        self._opened = self._opened or RateLimits(settings)
+        return self._opened
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Whose count a request without a key is on."""
+    return connection.client.host if connection.client else "unknown"
 
 
 def _network(address: str) -> str:

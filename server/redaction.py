@@ -64,7 +64,8 @@ class Redactor:
     @classmethod
     def of(cls, settings: Settings) -> Redactor:
         """One that knows every secret of the settings."""
-        values = (getattr(settings, name) for name in type(settings).model_fields)
+        values = [getattr(settings, name) for name in type(settings).model_fields]
+        values += settings.vendor_secrets.values()
         return cls(v.get_secret_value() for v in values if isinstance(v, SecretStr))
 
     def __call__(self, text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.money import Usd
 from domain.quotes import Vendor
+from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.settings import Settings
 from ledger.vendors import Vendors
 from mock_vendor.settings import seeded_vendors
@@ -27,6 +28,7 @@ def local_vendors(settings: Settings) -> list[Vendor]:
             reliability=RELIABILITY[profile.vendor_id],
             gpu_types=profile.gpu_types,
             pay_to=profile.pay_to,
+            secret_env=GPU_VENDOR_SECRET,
         )
         for profile in seeded_vendors(Decimal(str(settings.base_price_per_hour)))
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import tempfile
 from contextlib import suppress
@@ -24,6 +25,13 @@ ENOUGH_DISK_BYTES: Final = 1024**3
 MOST_SKEW_S: Final = 60
 """Between our clock and a block's time, either way."""
 CONNECT_S: Final = 3.0
+ENV_FILES: Final = (".env", ".env.local", "*.env", "*.key")
+KEY_FILES: Final = (
+    "services.json",
+    *(f"{where}*{what}*" for where in ("", "*/") for what in ("key", "password", "secret")),
+)
+"""In DATA_DIR. services.json has the address, and so the password, of the embedded MongoDB."""
+OTHERS: Final = 0o077
 PORTS: Final = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672,
                 "amqps": 5671, "nats": 4222}  # fmt: skip
 
@@ -49,6 +57,28 @@ def _disk(folder: Path) -> str:
             "Make room: downloaded artifacts go there",
         )
     return f"{folder} takes files; {free / 1024**3:,.0f} GiB are free"
+
+
+async def secrets_at_rest(settings: Settings) -> str:
+    """No file with secrets, in this folder and DATA_DIR, may be read by other users."""
+    return await asyncio.to_thread(_secrets_at_rest, Path.cwd(), settings.data_dir.absolute())
+
+
+def _secrets_at_rest(here: Path, data: Path) -> str:
+    found = sorted({file for pattern in ENV_FILES for file in here.glob(pattern)})
+    found += sorted({file for pattern in KEY_FILES for file in data.glob(pattern)})
+    files = [file for file in found if file.is_file()]
+    names = [file.name if file.parent == here else str(file) for file in files]
+    readable = [
+        name for name, file in zip(names, files, strict=True) if file.stat().st_mode & OTHERS
+    ]
+    if readable:
+        raise ConfigError(
+            ", ".join(readable),
+            "other users of this machine may read what may hold secrets",
+            f"Run: chmod 600 {shlex.join(readable)}",
+        )
+    return f"only their owner reads {', '.join(names)}" if names else "no file here holds any"
 
 
 async def clock(deps: Deps, *, local: bool) -> str:

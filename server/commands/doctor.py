@@ -21,9 +21,9 @@ LABEL_CELLS = 20
 def doctor(as_json: JsonOption = False) -> None:
     """Check each thing that the configured mode needs, and say what to do.
 
-    Settings, disk, queue, webhooks, traces, MongoDB and its writes, chain and USDC contract, clock,
-    wallet and balance, API keys, each vendor (by asking for a quote), the planner's model. Pays
-    nothing. Exit status 1 when something is wrong; what is skipped is not.
+    Settings, disk, files with secrets, queue, webhooks, traces, MongoDB and its writes, chain and
+    USDC contract, clock, wallet and balance, API keys, each vendor (by asking for a quote), the
+    planner's model. Pays nothing. Exit status 1 when something is wrong; what is skipped is not.
 
     [dim]$[/] gpu-renter doctor
     [dim]$[/] gpu-renter doctor --json | jq '.checks[] | select(.state == "wrong")'

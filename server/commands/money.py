@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from graph.settings import Settings
     from ledger.ledger import Ledger
 
-NO_VENDOR_SECRET = "not-used-by-this-command"
-
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -32,13 +30,11 @@ class Opened:
 def money_settings(network: str | None = None, rpc_url: str | None = None) -> Settings:
     """The settings, on another network or with another RPC if asked.
 
-    No vendor is rented from here, so GPU_VENDOR_SECRET may be missing. Another network does not
-    take RPC_URL along. Raises ConfigError, InvalidInput.
+    Another network does not take RPC_URL along. Raises ConfigError, InvalidInput.
     """
     from graph.settings import Settings, written
 
     env = {name: value for name, value in written().items() if value}
-    env.setdefault("GPU_VENDOR_SECRET", NO_VENDOR_SECRET)
     if network:
         wanted = networks.network(network)
         if env.get("NETWORK") not in (wanted.caip2, wanted.x402_v1_name):
@@ -46,8 +42,6 @@ def money_settings(network: str | None = None, rpc_url: str | None = None) -> Se
         env["NETWORK"] = wanted.caip2
     if rpc_url:
         env["RPC_URL"] = rpc_url
-    if env["GPU_VENDOR_SECRET"] == NO_VENDOR_SECRET and "NETWORK" not in env:
-        del env["GPU_VENDOR_SECRET"]
     return Settings.load(env)
 
 

@@ -76,7 +76,7 @@ def pay(
     ] = None,
     pay_to: Annotated[
         str | None,
-        typer.Option(help="The only address to pay.  \\[default: whom the seller names first]"),
+        typer.Option(help="The only address to pay.  \\[default: whom the seller names]"),
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="base, base-sepolia or local.  \\[default: NETWORK]")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from domain.errors import ConfigError, Conflict, InvalidInput, NotFound
+from domain.errors import ConfigError, Conflict, InvalidInput
 from server.commands.output import JsonOption, print_json, working
 from server.commands.process import run
 from server.commands.store import open_store
@@ -78,6 +78,18 @@ def add(
             "vendor that is billed outside x402."
         ),
     ] = None,
+    secret_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The environment variable with the secret that it gave you, GPU_VENDOR_SECRET_… "
+            "The name is stored, the value never.",
+            show_default=False,
+        ),
+    ] = None,
+    no_secret: Annotated[
+        bool, typer.Option("--no-secret", help="It wants no secret, and is shown none.")
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Change what is registered under this id.")
     ] = False,
@@ -85,9 +97,12 @@ def add(
 ) -> None:
     """Register a vendor. Ask it for --pay-to over a channel that you trust.
 
+    Each vendor has a secret of its own: with it the agent orders and cancels there, and the vendor
+    signs its callbacks.
+
     [dim]$[/] gpu-renter vendors add --id acme --name "Acme GPU" \\
         --endpoint https://gpu.acme.example --price-per-hour 1.20 \\
-        --gpu A100 --gpu H100 --pay-to 0x…
+        --gpu A100 --gpu H100 --pay-to 0x… --secret-env GPU_VENDOR_SECRET_ACME
     """
     from graph.settings import Settings
     from server.commands.vendor_entry import vendor_entry
@@ -101,11 +116,19 @@ def add(
         reliability=reliability,
         gpu_types=gpu,
         pay_to=pay_to,
+        secret_env=secret_env,
+        no_secret=no_secret,
         local=settings.network.is_local,
     )
     with working("Registering"):
         added = run(_add(settings, vendor, replace))
     _print([added], as_json)
+    if added.secret_env and added.secret_env not in settings.vendor_secret_values():
+        typer.echo(
+            f"{added.secret_env} is not set here. Set it where the agent runs, in the environment "
+            f"or .env, and start the agent again: until then {added.vendor_id} is not asked",
+            err=True,
+        )
 
 
 @vendors.command()
@@ -151,17 +174,28 @@ async def _add(settings: Settings, vendor: Vendor, replace: bool) -> Vendor:
     if not settings.network.is_local:
         await _check_public(vendor.endpoint)
     async with _registry(settings) as (registry, _):
-        if not replace:
-            try:
-                await registry.get(vendor.vendor_id)
-            except NotFound:
-                pass
-            else:
-                raise Conflict(
-                    f"Vendor {vendor.vendor_id} is registered already", "Change it with --replace"
-                )
+        registered = await registry.all()
+        if not replace and vendor.vendor_id in (known.vendor_id for known in registered):
+            raise Conflict(
+                f"Vendor {vendor.vendor_id} is registered already", "Change it with --replace"
+            )
+        _check_not_shared(vendor, registered)
         await registry.put(vendor, datetime.now(UTC))
         return await registry.get(vendor.vendor_id)
+
+
+def _check_not_shared(vendor: Vendor, registered: list[Vendor]) -> None:
+    """Raise Conflict where another vendor, elsewhere, is shown the same secret: each could order,
+    cancel and call back in the name of the other.
+    """
+    for known in registered:
+        shared = vendor.secret_env is not None and known.secret_env == vendor.secret_env
+        other = known.vendor_id != vendor.vendor_id and known.endpoint != vendor.endpoint
+        if shared and other:
+            raise Conflict(
+                f"{vendor.secret_env} is the secret of {known.vendor_id}, which is elsewhere",
+                "Give each vendor a secret, and a variable, of its own",
+            )
 
 
 async def _check_public(endpoint: str) -> None:
@@ -218,7 +252,8 @@ def _print(found: list[Vendor], as_json: bool) -> None:
             Text.assemble((vendor.vendor_id, "bold"), f"  {vendor.name}\n"),
             Text(f"  {facts} · {', '.join(vendor.gpu_types)}\n"),
             Text(f"  {vendor.endpoint}\n", style="dim"),
-            Text(f"  {f'paid at {vendor.pay_to}' if vendor.pay_to else 'billed outside x402'}"),
+            Text(f"  {f'paid at {vendor.pay_to}' if vendor.pay_to else 'billed outside x402'}\n"),
+            Text(f"  {f'secret in {vendor.secret_env}' if vendor.secret_env else 'no secret'}"),
             *(Text(f"\n  {line}") for line in _history(vendor, datetime.now(UTC))),
             sep="",
             soft_wrap=True,
@@ -256,6 +291,7 @@ def _as_json(vendor: Vendor) -> dict[str, Any]:
         "reliabilityScore": vendor.reliability,
         "supportedGpuTypes": list(vendor.gpu_types),
         "payTo": vendor.pay_to,
+        "secretEnv": vendor.secret_env,
         "completed": vendor.completed,
         "failed": vendor.failed,
         "history": _history(vendor, datetime.now(UTC)),

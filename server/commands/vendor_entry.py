@@ -14,6 +14,7 @@ from domain.goals import GPU_TYPES
 from domain.goals.gpus import canonical
 from domain.money import Usd
 from domain.quotes import Vendor
+from domain.vendor_secrets import GPU_VENDOR_SECRET, checked_secret_env
 
 LONGEST_NAME: Final = 100
 MOST_GPU_TYPES: Final = 50
@@ -31,10 +32,13 @@ def vendor_entry(
     reliability: float,
     gpu_types: Sequence[str],
     pay_to: str | None,
+    secret_env: str | None,
+    no_secret: bool,
     local: bool,
 ) -> Vendor:
     """The checked entry. Raises InvalidInput, naming the option.
 
+    no_secret: that the vendor gets none was said, and is not only left open.
     local: whether the network is the local one, where the vendor may be reached without TLS.
     """
     if not _ID.fullmatch(vendor_id):
@@ -53,7 +57,21 @@ def vendor_entry(
         reliability=reliability,
         gpu_types=types,
         pay_to=_payee(pay_to),
+        secret_env=_secret_env(secret_env, no_secret),
     )
+
+
+def _secret_env(name: str | None, no_secret: bool) -> str | None:
+    if name is not None and no_secret:
+        raise InvalidInput("--secret-env", "it is given, and so is --no-secret", "Give one of them")
+    if name is None and not no_secret:
+        raise InvalidInput(
+            "--secret-env",
+            "it is missing",
+            f"Name the variable with the secret that this vendor gave you, one that begins with "
+            f"{GPU_VENDOR_SECRET}_, or say --no-secret",
+        )
+    return None if name is None else checked_secret_env(name)
 
 
 def _as_goals_name(gpu: str) -> str:
@@ -76,7 +94,7 @@ def checked_endpoint(endpoint: str, *, local: bool) -> str:
         raise InvalidInput("--endpoint", f"{shown} is not a base address", remedy)
     if url.username or url.password:
         raise InvalidInput(
-            "--endpoint", "it holds a user or a password", "Vendors get GPU_VENDOR_SECRET instead"
+            "--endpoint", "it holds a user or a password", "Give a secret by --secret-env"
         )
     if url.scheme == "http" and not local:
         raise InvalidInput(

@@ -12,9 +12,10 @@ from domain.errors import NotFound, RenterError
 from server.access import Scope
 from server.artifacts import artifact_of
 from server.dashboard.deeds import run_of
-from server.dashboard.plain import missing, unavailable
+from server.dashboard.plain import missing, too_many, unavailable
 from server.dashboard.visitors import Visitors
 from server.keeper import Keeper
+from server.rate_limits import TooMany
 
 
 def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:
@@ -25,6 +26,7 @@ def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:
         try:
             visitor = await visitors.of(request)
             if visitor is None:
+                await visitors.count_stranger(request)
                 here = quote(f"/runs/{run_id}")
                 return RedirectResponse(f"/sign-in?next={here}", status_code=303)
             services = await keeper.services()
@@ -32,6 +34,8 @@ def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:
             return await artifact_of(services.deps, run)
         except NotFound as nothing:
             return missing(str(nothing))
+        except TooMany as error:
+            return too_many(error)
         except RenterError as error:
             return unavailable(str(error))
 

@@ -18,12 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import RenterError
 from server.dashboard.downloads import download_routes
-from server.dashboard.plain import missing, unavailable
+from server.dashboard.plain import missing, too_many, unavailable
 from server.dashboard.sign_in import sign_in_routes
 from server.dashboard.visitors import Visitors
 from server.dashboard.watching import Watches
 from server.guard import is_guarded
 from server.keeper import Keeper
+from server.rate_limits import SharedLimits, TooMany
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
 """Under it each request carries the Dashboard that serves it."""
@@ -40,9 +41,9 @@ class Dashboard(BaseRoute):
     One process shows one dashboard at a time: NiceGUI is one per process.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, limits: SharedLimits) -> None:
         self.keeper = keeper
-        self.visitors = Visitors(keeper)
+        self.visitors = Visitors(keeper, limits)
         self.watches = Watches(keeper)
         self._app: ASGIApp | None = None
         self._opening = asyncio.Lock()
@@ -67,8 +68,14 @@ class Dashboard(BaseRoute):
             return
         scope[SCOPE_KEY] = self
         if PAGE.fullmatch(path):
+            connection = HTTPConnection(scope)
             try:
-                visitor = await self.visitors.of(HTTPConnection(scope))
+                visitor = await self.visitors.of(connection)
+                if visitor is None:
+                    await self.visitors.count_stranger(connection)
+            except TooMany as error:
+                await too_many(error)(scope, receive, send)
+                return
             except RenterError as error:
                 await unavailable(str(error))(scope, receive, send)
                 return
@@ -100,9 +107,9 @@ def _astray(scope: Scope) -> bool:
     return asks and "text/html" in Headers(scope=scope).get("accept", "").lower()
 
 
-def add_dashboard(app: FastAPI, keeper: Keeper) -> None:
+def add_dashboard(app: FastAPI, keeper: Keeper, limits: SharedLimits) -> None:
     """Hang the dashboard into the API, beside its routes; it ends before the services do."""
-    dashboard = Dashboard(keeper)
+    dashboard = Dashboard(keeper, limits)
     app.include_router(sign_in_routes(dashboard.visitors))
     app.include_router(download_routes(keeper, dashboard.visitors))
     app.router.routes.append(dashboard)

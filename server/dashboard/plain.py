@@ -8,6 +8,7 @@ from typing import Final
 from fastapi.responses import HTMLResponse
 
 from server.dashboard.theme import TOKENS
+from server.rate_limits import TooMany
 
 
 def plain_page(content: str, status: int, head: str = "") -> HTMLResponse:
@@ -20,6 +21,13 @@ def unavailable(problem: str) -> HTMLResponse:
     """What stands in for a page while the services are away. It tries again by itself."""
     said = f'<p role="alert">{escape(problem)}</p><p>This page tries again by itself.</p>'
     return plain_page(said, 503, '<meta http-equiv="refresh" content="3">\n')
+
+
+def too_many(error: TooMany) -> HTMLResponse:
+    """What stands in for a page at an address that was there too often without signing in."""
+    page = plain_page(f'<p role="alert">{escape(str(error))}</p>', 429)
+    page.headers["Retry-After"] = str(error.retry_after_s)
+    return page
 
 
 def missing(why: str = "There is no page at this address.") -> HTMLResponse:

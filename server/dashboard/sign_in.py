@@ -13,9 +13,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from domain.errors import RenterError
 from server.access import Unauthorized
-from server.dashboard.plain import plain_page
+from server.dashboard.plain import plain_page, too_many
 from server.dashboard.visitors import COOKIE, SESSION_S, Visitors
 from server.key_help import MAKE_A_KEY
+from server.rate_limits import TooMany
 
 LARGEST_FORM_BYTES: Final = 4096
 FORM_DEADLINE_S: Final = 10.0
@@ -41,9 +42,11 @@ def sign_in_routes(visitors: Visitors) -> APIRouter:
         try:
             if not await visitors.keys_required(request):
                 return _go(target)
-            session = await visitors.sign_in(form.get("key", "").strip())
+            session = await visitors.sign_in(request, form.get("key", "").strip())
         except Unauthorized:
             return _form(target, UNKNOWN_KEY, 401, remedy=_MAKE_ONE)
+        except TooMany as error:
+            return too_many(error)
         except RenterError as error:
             return _form(target, str(error), 503)
         answer = _go(target)

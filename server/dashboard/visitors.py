@@ -14,6 +14,7 @@ from ledger.run import Run
 from server.access import EVERYBODY, Access, Principal, Scope, Unauthorized, is_loopback
 from server.access import keys_required as keys_required_by
 from server.keeper import Keeper
+from server.rate_limits import SharedLimits, address_of
 
 COOKIE: Final = "gpu_renter_session"
 SESSION_S: Final = 12 * 3600.0
@@ -60,8 +61,14 @@ class Visitors:
     A key that was revoked counts no more at the next page, and at the next thing done on one.
     """
 
-    def __init__(self, keeper: Keeper, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        limits: SharedLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keeper = keeper
+        self._limits = limits
         self._clock = clock
         self._sessions: dict[str, _Session] = {}
 
@@ -83,9 +90,25 @@ class Visitors:
         numeric = address.replace(".", "").isdigit() or ":" in address
         return numeric and not is_loopback(address)
 
-    async def sign_in(self, key: str) -> str:
-        """A new session for a key. Raises Unauthorized, or what keeps it from being looked up."""
-        await self._principal(key)
+    async def count_stranger(self, connection: HTTPConnection) -> None:
+        """Count a visit without a session, as the API counts a request without a key. Raises
+        TooMany.
+        """
+        limits = self._limits.of((await self._keeper.services()).settings)
+        await limits.before_looking(address_of(connection), None)
+        await limits.refused(address_of(connection), None)
+
+    async def sign_in(self, connection: HTTPConnection, key: str) -> str:
+        """A new session for a key. Raises Unauthorized, TooMany where an address has tried too
+        often, or what keeps the key from being looked up.
+        """
+        limits = self._limits.of((await self._keeper.services()).settings)
+        await limits.before_looking(address_of(connection), key)
+        try:
+            await self._principal(key)
+        except Unauthorized:
+            await limits.refused(address_of(connection), key)
+            raise
         now = self._clock()
         alive = [(s, held) for s, held in self._sessions.items() if held.ends_at > now]
         self._sessions = dict(alive[-(MOST_SESSIONS - 1) :])

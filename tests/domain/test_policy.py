@@ -72,7 +72,7 @@ def test_a_micro_dollar_above_the_cap_is_refused_though_it_was_quoted() -> None:
     POLICY.check_terms(terms(amount=POLICY.max_per_payment), quoted=above, pay_to=PAYEE)
 
 
-@pytest.mark.parametrize("seconds", [59, 0, -5])
+@pytest.mark.parametrize("seconds", [29, 0, -5])
 def test_a_window_too_short_to_settle_in_is_refused(seconds: int) -> None:
     assert refusal(max_timeout_s=seconds) == "validity"
 

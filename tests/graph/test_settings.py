@@ -11,7 +11,14 @@ from pydantic import SecretStr
 from domain import networks
 from domain.errors import ConfigError
 from domain.money import Usd
-from graph.settings import LOCAL_VENDOR_SECRET, Settings, secret_variables, variables
+from domain.vendor_secrets import is_vendor_secret
+from graph.settings import (
+    LOCAL_VENDOR_SECRET,
+    Settings,
+    secret_variables,
+    variables,
+    without_secrets,
+)
 
 KEY = "0x" + "a5" * 32
 CDP = {"CDP_API_KEY_ID": "id", "CDP_API_KEY_SECRET": "shh", "CDP_WALLET_SECRET": "hush"}
@@ -136,10 +143,14 @@ def test_the_cdp_account_has_a_name(name: str) -> None:
             "contradicts X402_WALLET_ID",
         ),
         ({"NETWORK": "base"}, "X402_PRIVATE_KEY", "no wallet for NETWORK Base"),
-        ({**PUBLIC, "GPU_VENDOR_SECRET": ""}, "GPU_VENDOR_SECRET", "it is missing"),
         (
             {**PUBLIC, "GPU_VENDOR_SECRET": LOCAL_VENDOR_SECRET},
             "GPU_VENDOR_SECRET",
+            "public one of the mock vendor",
+        ),
+        (
+            {**PUBLIC, "GPU_VENDOR_SECRET_ACME": LOCAL_VENDOR_SECRET},
+            "GPU_VENDOR_SECRET_ACME",
             "public one of the mock vendor",
         ),
         ({"MAX_PAYMENT_USD": "0"}, "MAX_PAYMENT_USD", "above 0"),
@@ -199,6 +210,7 @@ def test_secrets_are_never_shown() -> None:
         {
             **PUBLIC,
             "GPU_VENDOR_SECRET": "topsecret",
+            "GPU_VENDOR_SECRET_ACME": "topsecret",
             "MONGODB_URI": uri,
             "RPC_URL": "https://rpc.example/v2/topsecret",
             "FIREWORKS_API_KEY": "topsecret",
@@ -251,7 +263,18 @@ def test_settings_cannot_be_changed() -> None:
         setattr(Settings(), "port", 1)  # noqa: B010 -- mypy knows that it cannot be set
 
 
+def test_each_vendor_has_a_variable_of_its_own() -> None:
+    env = {**PUBLIC, "GPU_VENDOR_SECRET": "", "GPU_VENDOR_SECRET_ACME": "a", "VENDOR_SECRETS": "x"}
+
+    settings = Settings.load(env).completed(max_attempts=7)
+
+    assert settings.vendor_secret_values() == {"GPU_VENDOR_SECRET_ACME": SecretStr("a")}
+    assert [name for name in variables() if is_vendor_secret(name)] == ["GPU_VENDOR_SECRET"]
+
+
 def test_programs_that_we_start_do_not_inherit_secrets() -> None:
+    kept = without_secrets({"MONGODB_URI": "m", "GPU_VENDOR_SECRET_ACME": "a", "PATH": "/bin"})
+    assert kept == {"PATH": "/bin"}
     assert {"X402_PRIVATE_KEY", "CDP_WALLET_SECRET", "MONGODB_URI"} <= secret_variables()
     assert "FAIL_RATE" not in secret_variables()
 

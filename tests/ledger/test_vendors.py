@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from domain.errors import ConfigError, NotFound
 from domain.money import Usd
 from domain.reliability import Trouble, block_at, weight
+from domain.vendor_secrets import SEEDED_VENDORS
 from ledger.ledger import Ledger
 from ledger.vendors import BOOKED_KEPT, End
+from mock_vendor.settings import seeded_vendors
 from tests.support.builders import NOON, a_vendor, open_ledger
 from tests.support.stack import FreshDatabase
 
@@ -64,6 +67,22 @@ async def test_a_line_written_by_hand_in_the_seeds_shape_is_read(
     assert (vendor.price_per_hour, vendor.pay_to) == (Usd.parse("1.4"), None)
     assert vendor.endpoint == "http://localhost:4001"
     await ledger.vendors.remove("gpu_vendor_7")
+
+
+async def test_only_a_seeded_line_without_a_secrets_name_means_the_common_one(
+    ledger: Ledger, database: FreshDatabase
+) -> None:
+    assert set(SEEDED_VENDORS) == {vendor.vendor_id for vendor in seeded_vendors(Decimal(1))}
+    for vendor in (a_vendor("acme"), a_vendor("gpu_vendor_1"), a_vendor("open", secret_env=None)):
+        await ledger.vendors.put(vendor, NOON)
+    older = {"vendorId": {"$ne": "open"}}
+    await database.db["vendors"].update_many(older, {"$unset": {"secretEnv": ""}})
+    assert {v.vendor_id: v.secret_env for v in await ledger.vendors.all()} == {
+        "acme": None,
+        "gpu_vendor_1": "GPU_VENDOR_SECRET",
+        "open": None,
+    }
+    assert await ledger.vendors.without_secret_env() == ["acme"]
 
 
 async def test_a_line_that_lacks_a_field_is_named_with_it(

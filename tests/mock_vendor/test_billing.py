@@ -5,15 +5,28 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from x402 import PaymentPayload, PaymentRequirements
-from x402.http import decode_payment_response_header, decode_payment_signature_header
+from eth_account import Account
+from fastapi import FastAPI
+from x402 import AssetAmount, PaymentPayload, PaymentRequirements, x402Client, x402ResourceServer
+from x402.http import (
+    PaymentOption,
+    RouteConfig,
+    decode_payment_required_header,
+    decode_payment_response_header,
+    decode_payment_signature_header,
+)
 from x402.http import encode_payment_signature_header as encode
+from x402.http.clients.httpx import x402_httpx_transport
+from x402.http.middleware.fastapi import payment_middleware
+from x402.mechanisms.evm import EthAccountSigner
 from x402.mechanisms.evm.constants import (
     ERR_INSUFFICIENT_BALANCE,
     ERR_NONCE_ALREADY_USED,
     ERR_SETTLEMENT_PENDING,
 )
+from x402.mechanisms.evm.exact import ExactEvmScheme, ExactEvmServerScheme
 from x402.schemas import SettleResponse
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address, dev_key
@@ -21,7 +34,8 @@ from mock_vendor.memory_chain import MemoryChain
 from mock_vendor.memory_facilitator import MemoryFacilitator
 from mock_vendor.settings import vendor_profile
 
-from .shop import VENDOR, header_for, open_shop
+from .shop import VENDOR, header_for, open_shop, sign
+from .worlds import requirements
 
 
 class Crash(BaseException):
@@ -75,7 +89,7 @@ async def test_the_challenge_asks_for_the_quoted_price_in_local_usdc() -> None:
         assert terms.max_timeout_seconds == 300
         assert terms.extra["quoteId"] == body["vendorJobTemplateId"]
         assert required.extensions is not None
-        assert required.extensions["payment-identifier"]["info"]["required"] is True
+        assert required.extensions["payment-identifier"]["info"]["required"] is False
 
 
 async def test_a_paid_submission_launches_a_job_and_names_its_transaction() -> None:
@@ -257,13 +271,90 @@ async def test_a_forged_signature_is_refused_and_leaves_the_identifier_free() ->
         assert (await shop.send(body, header)).status_code == 200
 
 
-async def test_a_payment_without_an_identifier_is_refused() -> None:
+async def test_a_payment_without_an_identifier_is_named_by_its_authorization() -> None:
+    async with open_shop() as shop:
+        body, other = await shop.submission(), await shop.submission()
+        payload: Any = decode_payment_signature_header(await shop.signed(body))
+        header = encode(payload.model_copy(update={"extensions": None}))
+        first, again = await shop.send(body, header), await shop.send(body, header)
+        assert (first.status_code, again.json()) == (200, first.json())
+        assert (await shop.send(other, header)).status_code == 409
+        assert shop.settled() == [2_800_000]
+
+
+@pytest.mark.parametrize("identifier", ["too short", "x" * 129, "spaces are not allowed", 7])
+async def test_an_identifier_that_is_none_is_400(identifier: object) -> None:
     async with open_shop() as shop:
         body = await shop.submission()
         payload: Any = decode_payment_signature_header(await shop.signed(body))
-        answer = await shop.send(body, encode(payload.model_copy(update={"extensions": None})))
-        assert (answer.status_code, answer.json()["error"]) == (402, "payment identifier required")
+        named = {"payment-identifier": {"info": {"required": False, "id": identifier}}}
+        answer = await shop.send(body, encode(payload.model_copy(update={"extensions": named})))
+        assert answer.status_code == 400
         assert shop.settled() == []
+
+
+async def test_a_payment_whose_answer_was_lost_buys_after_its_time_is_over() -> None:
+    now = [1_900_000_000.0]
+    chain = MemoryChain(lambda: now[0])
+    chain.mint(dev_address("agent"), AGENT_FUNDS)
+    facilitator = Unreliable(chain, ("after", TimeoutError()))
+    async with open_shop(chain, facilitator=facilitator, clock=lambda: now[0]) as shop:
+        body = await shop.submission()
+        header = await shop.signed(body, valid_before=int(now[0]) + 60)
+        assert (await shop.send(body, header)).status_code == 503
+        now[0] += 300
+        answer = await shop.send(body, header)
+        assert answer.status_code == 200
+        assert answer.json()["paymentTxId"] == chain.transfers[-1].tx_hash
+        assert shop.settled() == [2_800_000]
+
+
+async def test_the_official_python_client_buys() -> None:
+    buyer = x402Client()
+    buyer.register(
+        "eip155:31337", ExactEvmScheme(EthAccountSigner(Account.from_key(dev_key("agent"))))
+    )
+    buyer.set_spend_controls(False)
+    async with open_shop() as shop:
+        body = await shop.submission()
+        transport = x402_httpx_transport(buyer, httpx.ASGITransport(shop.app))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://vendor", headers=shop.client.headers
+        ) as client:
+            answer = await client.post("/submit-job", json=body)
+        assert answer.status_code == 200, answer.text
+        assert shop.settled() == [2_800_000]
+
+
+async def test_behind_a_stock_seller_one_payment_buys_once() -> None:
+    chain = MemoryChain(time.time)
+    chain.mint(dev_address("agent"), AGENT_FUNDS)
+    till = x402ResourceServer(MemoryFacilitator(chain))
+    till.register("eip155:31337", ExactEvmServerScheme())
+    seller = FastAPI()
+    terms = requirements()
+    price = AssetAmount(amount=terms.amount, asset=terms.asset, extra=terms.extra)
+    option = PaymentOption(scheme="exact", pay_to=terms.pay_to, price=price, network=terms.network)
+    routes = {"GET /thing": RouteConfig(accepts=option)}
+    seller.middleware("http")(payment_middleware(routes, till))
+
+    verified = asyncio.Barrier(3)
+
+    @seller.get("/thing")
+    async def thing() -> dict[str, str]:
+        await verified.wait()  # it settles after the work, so all three are at it by then
+        return {"weather": "sunny"}
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(seller), base_url="http://seller"
+    ) as client:
+        asked = await client.get("/thing")
+        required: Any = decode_payment_required_header(asked.headers["PAYMENT-REQUIRED"])
+        header = encode(sign(required.accepts[0], nonce=b"n" * 32))
+        paying = {"PAYMENT-SIGNATURE": header}
+        answers = await asyncio.gather(*(client.get("/thing", headers=paying) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 402, 402]
+    assert len([transfer for transfer in chain.transfers if transfer.nonce]) == 1
 
 
 async def test_an_expired_quote_takes_no_payment_but_finishes_one_it_took() -> None:

@@ -1,6 +1,7 @@
 """What the EVM chain and the memory chain must agree on: the same tests, run on each."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from x402.mechanisms.evm.constants import (
@@ -12,6 +13,7 @@ from x402.mechanisms.evm.constants import (
 )
 
 from mock_vendor.accounts import AGENT_FUNDS, LOCAL_USDC_ADDRESS, dev_address, dev_key
+from mock_vendor.authorization import read_authorization
 from mock_vendor.blocks import ChainError, Reverted
 from mock_vendor.token import (
     AUTHORIZATION_CANCELED_EVENT,
@@ -65,11 +67,16 @@ async def test_a_settlement_shows_in_the_logs_and_its_receipt(world: World) -> N
     assert settled.transaction in block["transactions"]
 
 
-async def test_settling_again_answers_with_the_first_transaction(world: World) -> None:
+async def test_a_payment_is_settled_once_and_then_refused(world: World) -> None:
     payload = sign(requirements(), nonce=NONCE)
+    authorization, asset = read_authorization(payload.payload), requirements().asset
+    assert await world.treasury.settlement(authorization, asset) is None
     first = await world.facilitator.settle(payload, requirements())
     again = await world.facilitator.settle(payload, requirements())
-    assert (again.success, again.transaction) == (True, first.transaction)
+    assert (again.success, again.error_reason) == (False, ERR_NONCE_ALREADY_USED)
+    assert await world.treasury.settlement(authorization, asset) == first.transaction
+    elsewhere = replace(authorization, to=dev_address("gpu_vendor_2"))
+    assert await world.treasury.settlement(elsewhere, asset) == ""
     assert balance(world.rpc, VENDOR) == 1_000_000
 
 

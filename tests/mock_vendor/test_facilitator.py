@@ -6,14 +6,17 @@ import httpx
 import pytest
 from web3 import Web3
 from web3.types import RPCEndpoint, RPCResponse
+from x402.mechanisms.evm.constants import ERR_NONCE_ALREADY_USED
 
 from mock_vendor.accounts import dev_address
+from mock_vendor.authorization import read_authorization
 from mock_vendor.chain import LocalChain
 from mock_vendor.facilitator import LocalFacilitator
 from mock_vendor.facilitator_app import create_facilitator_app
 from mock_vendor.memory_facilitator import MemoryFacilitator
 from mock_vendor.provider import InProcessProvider
 from mock_vendor.rpc import JsonRpc
+from mock_vendor.treasury import EvmTreasury
 
 from .shop import sign
 from .worlds import MemoryWorld, balance, requirements
@@ -66,9 +69,13 @@ async def test_a_settlement_whose_answer_was_lost_is_found_on_the_chain(lost: st
     assert balance(JsonRpc(chain), VENDOR) == 1_000_000
     restarted = LocalFacilitator(Web3(flaky), confirmation_timeout_s=1)
     for facilitator in (first, restarted):
-        found = await facilitator.settle(payload, requirements())
-        assert found.success
-        assert JsonRpc(chain).call("eth_getTransactionReceipt", [found.transaction])
+        again = await facilitator.settle(payload, requirements())
+        assert again.success or again.error_reason == ERR_NONCE_ALREADY_USED
+    tx_hash = await EvmTreasury(Web3(flaky)).settlement(
+        read_authorization(payload.payload), requirements().asset
+    )
+    assert tx_hash
+    assert JsonRpc(chain).call("eth_getTransactionReceipt", [tx_hash])
     assert balance(JsonRpc(chain), VENDOR) == 1_000_000
 
 

@@ -27,6 +27,7 @@ from mock_vendor.memory_facilitator import MemoryFacilitator
 from mock_vendor.provider import InProcessProvider
 from mock_vendor.rpc import JsonRpc
 from mock_vendor.token import TRANSFER, address_bytes, selector, word
+from mock_vendor.treasury import EvmTreasury, MemoryTreasury, Treasury
 
 ABI_CANCEL = "cancelAuthorization(address,bytes32,bytes)"
 
@@ -36,6 +37,7 @@ class World(Protocol):
 
     rpc: JsonRpc
     facilitator: FacilitatorClient
+    treasury: Treasury
 
     def transfer(self, role: str, to: str, value: int) -> str: ...
 
@@ -48,6 +50,7 @@ class MemoryWorld:
         self.chain.mint(dev_address("agent"), AGENT_FUNDS)
         self.rpc = self.chain.rpc
         self.facilitator: FacilitatorClient = MemoryFacilitator(self.chain)
+        self.treasury: Treasury = MemoryTreasury(self.chain)
 
     def transfer(self, role: str, to: str, value: int) -> str:
         return self.chain.transfer(dev_address(role), to, value)
@@ -60,7 +63,9 @@ class EvmWorld:
     def __init__(self) -> None:
         self.chain = LocalChain()
         self.rpc = JsonRpc(self.chain)
-        self.facilitator: FacilitatorClient = LocalFacilitator(Web3(InProcessProvider(self.chain)))
+        w3 = Web3(InProcessProvider(self.chain))
+        self.facilitator: FacilitatorClient = LocalFacilitator(w3)
+        self.treasury: Treasury = EvmTreasury(w3)
 
     def transfer(self, role: str, to: str, value: int) -> str:
         return send(self.rpc, role, selector(TRANSFER) + word(address_bytes(to)) + word(value))

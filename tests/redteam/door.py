@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from fastapi import FastAPI
 
-from graph.settings import Settings
 from graph.wiring import Services
 from server.access import Scope, new_key
 from server.bodies import Bodies
@@ -51,7 +50,7 @@ class Door:
 async def open_door(scene: Scene) -> AsyncIterator[Door]:
     """The routes behind all rings that stand before them in server/app.py."""
     services = scene.world.process.services
-    services = replace(services, settings=Settings(api_keys="required"))
+    services = replace(services, settings=services.settings.completed(api_keys="required"))
 
     @asynccontextmanager
     async def given() -> AsyncIterator[Services]:

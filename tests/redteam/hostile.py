@@ -21,6 +21,7 @@ from x402.http import PAYMENT_REQUIRED_HEADER
 from mock_vendor.blocks import Reverted
 from mock_vendor.memory_chain import MemoryChain
 from tests.chaos.record import PAYMENT_HEADERS
+from tests.redteam.leaks import ATTACKER_SECRET, VENDOR_SECRET
 
 Json = dict[str, Any]
 GONE: Final = object()
@@ -102,10 +103,24 @@ class _Wire(httpx.AsyncBaseTransport):
         if request.url.host != "chain.test":
             await request.aread()
             self._vendor.heard.append(request)
-        answer = await self._inner.handle_async_request(request)
         if request.headers.get("x-vendor-id") not in self._vendor.attackers:
-            return answer
+            return await self._inner.handle_async_request(request)
+        answer = await self._inner.handle_async_request(_as_if_honest(request))
         return await self._vendor.bend(request, answer)
+
+
+def _as_if_honest(request: httpx.Request) -> httpx.Request:
+    """What the vendor behind this one is asked: it knows the honest vendor's secret alone."""
+    asked = httpx.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.content,
+        extensions=request.extensions,
+    )
+    if asked.headers.get("authorization") == f"Bearer {ATTACKER_SECRET}":
+        asked.headers["authorization"] = f"Bearer {VENDOR_SECRET}"
+    return asked
 
 
 def says(path: str, **fields: Any) -> Twist:

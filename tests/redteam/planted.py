@@ -9,6 +9,7 @@ break something, the mode, and the kind of sentence that it must break it with.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,7 @@ from ledger.run import Run
 from server.access import Principal
 from tests.chaos.planted import believe_a_refund, follow_redirects, pay_unapproved
 from tests.redteam.attack import LLM, STUB
+from tests.redteam.leaks import VENDOR_SECRET
 from tools import fence as fence_module
 from tools.payments import approving, cashier
 from tools.payments.approving import ApprovalGate
@@ -36,6 +38,7 @@ from tools.payments.authorization import sign_payment
 from tools.payments.purchase import Purchase
 from tools.vendors import artifacts
 from tools.vendors.fields import Fields
+from tools.vendors.secrets import VendorSecrets
 from tools.wire import untrusted
 
 Plant = Callable[[ExitStack], None]
@@ -199,6 +202,21 @@ def no_end_of_model_calls(stack: ExitStack) -> None:
     stack.enter_context(patch.object(planner, "MOST_MODEL_CALLS", 9))
 
 
+def one_secret_for_all(stack: ExitStack) -> None:
+    """Every vendor is shown the same secret."""
+    stack.enter_context(patch.object(VendorSecrets, "of", lambda *_: VENDOR_SECRET))
+
+
+def any_variable_is_sent(stack: ExitStack) -> None:
+    """Whatever variable a registry entry names is read and shown to its vendor."""
+    real = VendorSecrets.of
+
+    def weak(self: VendorSecrets, vendor: Any, call: str) -> str | None:
+        return os.environ.get(vendor.secret_env or "") or real(self, vendor, call)
+
+    stack.enter_context(patch.object(VendorSecrets, "of", weak))
+
+
 PLANTS: Final[Mapping[str, Plant]] = {
     plant.__name__: plant
     for plant in (
@@ -220,6 +238,8 @@ PLANTS: Final[Mapping[str, Plant]] = {
         runs_are_everybodys,
         no_end_of_model_calls,
         checkpoints_build_anything,
+        one_secret_for_all,
+        any_variable_is_sent,
     )
 }
 
@@ -240,6 +260,8 @@ FOUND_BY: Final[Mapping[str, tuple[str, str, str]]] = {
     "one_approval_for_all": ("an approval replayed", STUB, "moved"),
     "pay_unapproved": ("a state put past a pending approval", STUB, "moved"),
     "runs_are_everybodys": ("another user's payment, approved", STUB, "moved"),
+    "one_secret_for_all": ("its secret turned against another vendor", STUB, "look"),
+    "any_variable_is_sent": ("a registry entry that names our private key", STUB, "leaked"),
     "no_end_of_model_calls": ("a loop of look-ups", LLM, "burned"),
     "checkpoints_build_anything": ("code in a checkpoint", STUB, "look"),
 }

@@ -175,6 +175,7 @@ def settings(database: FreshDatabase, chain_url: str, vendor_url: str, tmp_path:
         mongodb_uri=SecretStr(database.uri),
         mongodb_db_name=database.name,
         rpc_url=SecretStr(chain_url),
+        vendor_secrets={"GPU_VENDOR_SECRET_ACME": SecretStr("the-secret-of-acme")},
         vendor_port=urlsplit(vendor_url).port or 0,
         data_dir=tmp_path / "data",
         quote_deadline_s=30,

@@ -12,8 +12,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from domain.errors import StoreDown
 from graph.settings import Settings
 from graph.wiring import Services, now, open_services
+from ledger.store import Documents
 from mock_vendor.accounts import dev_key
 from server import app as configured
 from server.app import create_app
@@ -60,6 +62,19 @@ async def paid_once(api: Api, wallet: Wallet, run_id: str, spent: float) -> None
     settled = [p["amount"] for p in status["payments"] if p["state"] == "settled"]
     assert sum(settled) == spent
     assert await wallet.paid() == spent
+
+
+async def test_a_mongodb_that_answers_and_gives_nothing_is_not_ready(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise StoreDown("MongoDB refused a command (code 13436)")
+
+    assert await ready(api) == {"mongodb": True, "chain": True}
+    monkeypatch.setattr(Documents, "get", refused)
+    await services.deps.ledger.store.ping()
+
+    assert await ready(api) == {"mongodb": False, "chain": True}
 
 
 @pytest.mark.usefixtures("leaky_pymongo")

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
 from domain.errors import InvalidInput
@@ -21,6 +22,7 @@ from server.bodies import LARGEST_BODY_BYTES, Bodies
 from server.commands.registry import _check_public
 from server.docs_page import docs_page
 from server.edge import content_policy
+from server.guard import crosses_sites
 from server.http_errors import problem
 from server.rate_limits import RateLimits, TooMany
 from tests.server.conftest import Api, opening, serving
@@ -182,6 +184,102 @@ async def test_an_ipv6_host_has_one_count_for_all_its_addresses() -> None:
         await limits.before_looking("2001:db8::2", "c")
     await limits.before_looking("2001:db8:0:1::1", "c")
     await limits.before_looking("192.0.2.1", None)
+
+
+def _stranger(server: Exposed, host: str = "203.0.113.9") -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(server.app, client=(host, 1)), base_url="http://api"
+    )
+
+
+async def test_guesses_at_the_sign_in_page_and_the_api_are_one_count(services: Services) -> None:
+    async with exposed(services, rate_limit_anonymous_per_minute=6) as server:
+        good = await server.key("u1")
+        await alive(server.with_key(good))
+        async with _stranger(server) as guesser:
+            for n in range(2):
+                guess = {"authorization": f"Bearer gr_{n}"}
+                assert (await guesser.get("/api/runs", headers=guess)).status_code == 401
+                assert (await guesser.post("/sign-in", data={"key": f"gr_{n}"})).status_code == 401
+                assert (await guesser.get("/")).status_code == 303
+            for answer in (
+                await guesser.post("/sign-in", data={"key": "gr_9"}),
+                await guesser.get("/runs/none"),
+                await guesser.get("/runs/none/artifact"),
+                await guesser.get("/api/runs"),
+            ):
+                assert answer.status_code == 429
+                assert int(answer.headers["retry-after"]) > 0
+            # Who shares the address and has a good key goes on.
+            signed_in = await guesser.post("/sign-in", data={"key": good.secret})
+            assert signed_in.status_code == 303
+        async with _stranger(server, "203.0.113.10") as other:
+            assert (await other.post("/sign-in", data={"key": "gr_9"})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+        {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
+        {"origin": "https://elsewhere.example"},
+        {"host": "api:3000", "origin": "http://api:8080"},
+        {"origin": "null"},
+    ],
+)
+async def test_a_page_of_another_site_posts_nothing(
+    services: Services, headers: dict[str, str]
+) -> None:
+    async with exposed(services) as server:
+        key = await server.key("u1")
+        async with _stranger(server) as browser:
+            answers = [
+                await browser.post(path, data={"key": key.secret}, headers=headers)
+                for path in ("/sign-in", "/sign-out")
+            ]
+            bearer = {"authorization": f"Bearer {key.secret}", **JSON, **headers}
+            answers += [await browser.post("/api/agent-start", content=START, headers=bearer)]
+            assert {answer.status_code for answer in answers} == {403}
+            assert not [answer for answer in answers if "set-cookie" in answer.headers]
+        assert not await services.deps.ledger.runs.recent()
+
+
+@pytest.mark.parametrize(
+    ("host", "headers"),
+    [
+        ("api", {}),
+        ("api", {"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}),
+        ("api", {"sec-fetch-site": "same-origin", "origin": "http://api"}),
+        ("api", {"origin": "http://api"}),
+        ("agent.example", {"origin": "https://agent.example:8443"}),  # behind a proxy
+        ("agent.example:443", {"origin": "https://agent.example"}),
+    ],
+)
+async def test_a_page_of_this_server_and_programs_sign_in(
+    services: Services, host: str, headers: dict[str, str]
+) -> None:
+    async with exposed(services) as server, _stranger(server) as browser:
+        key = (await server.key("u1")).secret
+        answer = await browser.post(
+            "/sign-in", data={"key": key}, headers={"host": host, **headers}
+        )
+        assert answer.status_code == 303
+        assert "set-cookie" in answer.headers
+
+
+def test_a_page_of_another_site_links_here_and_opens_no_connection() -> None:
+    def crosses(type_: str, method: str, **headers: str) -> bool:
+        raw = [(n.replace("_", "-").encode(), v.encode()) for n, v in headers.items()]
+        scope = {"type": type_, "method": method, "headers": raw}
+        return crosses_sites(HTTPConnection(scope))
+
+    elsewhere = {"sec_fetch_site": "cross-site", "host": "127.0.0.1:3000"}
+    assert not crosses("http", "GET", **elsewhere, sec_fetch_mode="navigate")
+    assert crosses("http", "GET", **elsewhere, sec_fetch_mode="no-cors")
+    assert crosses("websocket", "GET", **elsewhere, sec_fetch_mode="websocket")
+    assert crosses("websocket", "GET", host="127.0.0.1:3000", origin="https://evil.example")
+    assert not crosses("websocket", "GET", host="127.0.0.1:3000", origin="http://127.0.0.1:3000")
+    assert not crosses("websocket", "GET", host="127.0.0.1:3000")
 
 
 async def test_a_replayed_request_does_nothing_twice(server: Exposed) -> None:

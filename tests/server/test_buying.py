@@ -42,6 +42,7 @@ from tools.payments.chain import Block, Chain, ChainReader
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest, fetch_request
 from tools.payments.wallets import LocalWallet
 from tools.vendors.http import HttpVendorClient
+from tools.vendors.secrets import VendorSecrets
 
 URL = "http://127.0.0.1/thing?key=query-secret"
 
@@ -108,7 +109,7 @@ class Till:
         fetcher = Fetcher(self.http, wanted, LOCAL)
         cashier = Cashier(
             self.ledger,
-            HttpVendorClient(self.http, "unused"),
+            HttpVendorClient(self.http, VendorSecrets({})),
             LocalWallet(dev_key(self.role)),
             reader,
             self.policy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
-from domain.errors import NotFound
 from domain.money import Usd
 from graph.settings import LOCAL_VENDOR_SECRET, Settings
 from graph.wiring import Services, now, open_services
@@ -21,6 +21,7 @@ from server.ticks import Ticker
 from tests.server.conftest import GOAL, Api
 from tests.support.stack import FreshDatabase
 
+ACME_SECRET = "the-secret-of-acme"
 PATH = "/api/vendor-callback"
 
 
@@ -43,8 +44,8 @@ def signed(body: str, *, secret: str = LOCAL_VENDOR_SECRET, age_s: float = 0) ->
     return {"content": body, "headers": headers}
 
 
-def about(job: Job) -> str:
-    return f'{{"vendorId": "{job.vendor_id}", "vendorJobId": "{job.vendor_job_id}"}}'
+def about(job: Job, vendor_id: str | None = None) -> str:
+    return f'{{"vendorId": "{vendor_id or job.vendor_id}", "vendorJobId": "{job.vendor_job_id}"}}'
 
 
 async def is_due(services: Services, job: Job) -> bool:
@@ -114,11 +115,28 @@ async def test_another_vendors_word_about_a_job_does_not_count(
 ) -> None:
     job = await a_job(api, services)
     await put_off(services, job)
-    body = about(job).replace(job.vendor_id, "gpu_vendor_9")
-    assert (await api.http.post(PATH, **signed(body))).status_code == 204
+    acme = replace(
+        await services.deps.ledger.vendors.get(job.vendor_id),
+        vendor_id="acme",
+        secret_env="GPU_VENDOR_SECRET_ACME",
+    )
+    await services.deps.ledger.vendors.put(acme, now())
+    for said, secret in ((about(job), ACME_SECRET), (about(job, "nobody"), LOCAL_VENDOR_SECRET)):
+        answer = await api.http.post(PATH, **signed(said, secret=secret))
+        assert answer.status_code == 401
+    of_its_own = signed(about(job, "acme"), secret=ACME_SECRET)
+    assert (await api.http.post(PATH, **of_its_own)).status_code == 204
     assert not await is_due(services, job)
-    with pytest.raises(NotFound):
-        await services.deps.ledger.runs.get("gpu_vendor_9")
+
+
+async def test_a_vendor_that_was_struck_off_calls_back_with_the_secret_of_its_job(
+    api: Api, services: Services
+) -> None:
+    job = await a_job(api, services)
+    await put_off(services, job)
+    await services.deps.ledger.vendors.remove(job.vendor_id)
+    assert (await api.http.post(PATH, **signed(about(job)))).status_code == 204
+    assert await is_due(services, job)
 
 
 async def test_the_mock_vendor_calls_back_when_a_job_ends(api: Api, services: Services) -> None:

@@ -214,6 +214,8 @@ def entry(**changes: Any) -> Any:
         "reliability": 0.9,
         "gpu_types": ["A100", "A100"],
         "pay_to": PAYEE,
+        "secret_env": "GPU_VENDOR_SECRET_ACME",
+        "no_secret": False,
         "local": False,
     }
     return vendor_entry(**{**given, **changes})
@@ -226,6 +228,8 @@ def test_a_vendor_is_registered_as_typed() -> None:
     assert (vendor.price_per_hour, vendor.pay_to) == (Usd.parse("1.20"), PAYEE)
     assert entry(endpoint="http://127.0.0.1:4001", local=True).endpoint == "http://127.0.0.1:4001"
     assert entry(pay_to=None).pay_to is None
+    assert vendor.secret_env == "GPU_VENDOR_SECRET_ACME"
+    assert entry(secret_env=None, no_secret=True).secret_env is None
 
 
 @pytest.mark.parametrize(
@@ -247,6 +251,12 @@ def test_a_vendor_is_registered_as_typed() -> None:
         ("pay_to", PAYEE[:-1], "--pay-to"),
         ("pay_to", PAYEE[:-1] + "b", "--pay-to"),
         ("pay_to", "0x" + "0" * 40, "--pay-to"),
+        ("secret_env", None, "--secret-env"),
+        ("secret_env", "", "--secret-env"),
+        ("secret_env", "X402_PRIVATE_KEY", "--secret-env"),
+        ("secret_env", "CDP_API_KEY_SECRET", "--secret-env"),
+        ("secret_env", "ACME_TOKEN", "--secret-env"),
+        ("no_secret", True, "--secret-env"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_refused_by_its_option(

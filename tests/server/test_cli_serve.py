@@ -150,13 +150,19 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(
 
 def test_vendors_are_added_listed_and_removed_beside_a_running_server(ask: Ask) -> None:
     options = ["--id", "acme", "--endpoint", "http://127.0.0.1:1", "--price-per-hour", "9"]
-    added = ask("vendors", "add", *options, "--gpu", "T4", "--pay-to", PAYEE)
+    options += ["--gpu", "T4", "--pay-to", PAYEE, "--secret-env"]
+    added = ask("vendors", "add", *options, "GPU_VENDOR_SECRET_ACME")
 
     assert added.returncode == 0, added.stderr
-    assert ask("vendors", "add", *options, "--gpu", "T4").returncode == 5
+    assert "GPU_VENDOR_SECRET_ACME is not set here" in added.stderr
+    assert ask("vendors", "add", *options, "GPU_VENDOR_SECRET_ACME").returncode == 5
+    shared = ask("vendors", "add", "--replace", *options, "GPU_VENDOR_SECRET")
+    assert shared.returncode == 5
+    assert "the secret of gpu_vendor_1" in shared.stderr
     listed = json.loads(ask("vendors", "list", "--json").stdout)
     assert [v["vendorId"] for v in listed] == ["acme", "gpu_vendor_1", "gpu_vendor_2"]
     assert listed[0]["payTo"] == PAYEE
+    assert listed[0]["secretEnv"] == "GPU_VENDOR_SECRET_ACME"
     assert ask("vendors", "remove", "acme").returncode == 0
     assert ask("vendors", "remove", "acme").returncode == 4
     assert len(json.loads(ask("vendors", "seed", "--json").stdout)) == 2

@@ -12,14 +12,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from domain.errors import ConfigError, DependencyDown
+from domain.quotes import Vendor
 from graph.deps import Deps
 from graph.settings import Settings
+from graph.wiring import open_vendors
 from server import doctor
 from server import surroundings as around
+from tests.support.builders import a_vendor
 from tests.support.served import free_ports
 from tools.payments.chain import Block
 
@@ -70,6 +74,34 @@ async def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     with pytest.raises(ConfigError, match="100 MiB are free"):
         await around.disk(Settings(data_dir=tmp_path))
+
+
+async def test_a_file_with_secrets_that_others_may_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(data_dir=Path("data"))
+    assert "no file" in await around.secrets_at_rest(settings)
+    (tmp_path / "data" / "mongo").mkdir(parents=True)
+    files = [
+        tmp_path / ".env",
+        tmp_path / "wallet.key",
+        tmp_path / "data" / "services.json",
+        tmp_path / "data" / "mongo" / "password",
+    ]
+    for file in [*files, tmp_path / ".env.example"]:
+        file.write_text("x")
+        file.chmod(0o644)
+
+    for left in range(len(files), 0, -1):
+        with pytest.raises(ConfigError, match="other users") as caught:
+            await around.secrets_at_rest(settings)
+        assert caught.value.remedy.startswith("Run: chmod 600 ")
+        assert len(caught.value.remedy.split()) == left + 3
+        assert ".example" not in str(caught.value)
+        files[left - 1].chmod(0o600)
+
+    assert "only their owner reads .env, wallet.key" in await around.secrets_at_rest(settings)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +193,68 @@ async def test_what_is_around_is_looked_at_before_anything_runs(tmp_path: Path) 
     assert found["traces"].state == "wrong"
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in found["traces"].finding
     assert found["local services"].state == "skipped"
+
+
+class Registry:
+    """A registry of these vendors."""
+
+    def __init__(self, *vendors: Vendor, undecided: tuple[str, ...] = ()) -> None:
+        self._vendors, self._undecided = list(vendors), list(undecided)
+
+    async def all(self) -> list[Vendor]:
+        return self._vendors
+
+    async def without_secret_env(self) -> list[str]:
+        return self._undecided
+
+
+async def test_vendors_without_a_secret_of_their_own_are_named_and_no_other_is() -> None:
+    settings = Settings(
+        vendor_secrets={f"GPU_VENDOR_SECRET_{n}": SecretStr("the-same-text") for n in "BC"}
+    )
+    asked: list[str] = []
+
+    def quoting(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["x-vendor-id"])
+        return httpx.Response(
+            200,
+            json={
+                "vendorJobTemplateId": "t",
+                "priceEstimate": 1,
+                "currency": "USD",
+                "etaMinutes": 5,
+            },
+        )
+
+    def at(vendor_id: str, secret_env: str | None) -> Vendor:
+        endpoint = f"http://{vendor_id}.test"
+        return a_vendor(vendor_id, endpoint=endpoint, secret_env=secret_env)
+
+    registry = Registry(
+        at("gpu_vendor_1", "GPU_VENDOR_SECRET"),
+        at("older", None),
+        at("one", "GPU_VENDOR_SECRET_B"),
+        at("two", "GPU_VENDOR_SECRET_C"),
+        at("unset", "GPU_VENDOR_SECRET_D"),
+        at("thief", "X402_PRIVATE_KEY"),
+        at("open", None),
+        undecided=("older",),
+    )
+    async with httpx.AsyncClient(transport=httpx.MockTransport(quoting)) as http:
+        deps = deps_with(
+            ledger=SimpleNamespace(vendors=registry), vendors=open_vendors(settings, http)
+        )
+        found = {check.name: check async for check in doctor._vendors(deps, settings)}
+
+    told = {
+        name.removeprefix("vendor "): check.finding
+        for name, check in found.items()
+        if check.state == "wrong"
+    }
+    assert set(told) == {"older", "one", "two", "unset", "thief"}
+    assert "does not say which secret" in told["older"]
+    assert "the same secret as two" in told["one"]
+    assert "GPU_VENDOR_SECRET_D is not set" in told["unset"]
+    assert "no vendor's secret" in told["thief"]
+    assert all(found[f"vendor {name}"].remedy for name in told)
+    assert sorted(asked) == ["gpu_vendor_1", "open"]

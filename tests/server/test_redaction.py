@@ -19,6 +19,7 @@ TX = "0x" + "be" * 32
 SETTINGS = Settings(
     x402_private_key=SecretStr("0x" + "5e" * 32),
     gpu_vendor_secret=SecretStr("hunter2-hunter2"),
+    vendor_secrets={"GPU_VENDOR_SECRET_ACME": SecretStr("of-acme-alone")},
     mongodb_uri=SecretStr("mongodb://ada:pa55word@db.example/x"),
 )
 
@@ -49,6 +50,7 @@ def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
         (f"key {KEY[2:]} without 0x", KEY[2:]),
         ("signature 0x" + "1b" * 65, "1b1b1b"),
         ("vendor secret is hunter2-hunter2!", "hunter2"),
+        ("acme is shown of-acme-alone", "of-acme"),
         ("at mongodb://eve:other-pass@db.example/y", "other-pass"),
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8GKYqr"),
         ("fireworks fw_3ZabcdefGHIJKLMNOPqr", "3Zabcdef"),

@@ -12,6 +12,7 @@ from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id
 from domain.quotes import Offer, Quote, Rail, Vendor
+from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Run
@@ -36,6 +37,7 @@ def a_vendor(vendor_id: str = "gpu_vendor_1", **changes: Any) -> Vendor:
         reliability=0.9,
         gpu_types=("A100",),
         pay_to=PAYEE,
+        secret_env=GPU_VENDOR_SECRET,
     )
     return replace(vendor, **changes)
 

@@ -14,7 +14,7 @@ gets the real thing and gives what the agent will use instead.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,7 @@ from domain.networks import LOCAL
 from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from domain.quotes import Vendor
+from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.build import Graph, build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk, Limits
@@ -67,6 +68,7 @@ from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
 from tools.payments.wallets import LocalWallet, Wallet
 from tools.vendors.http import HttpVendorClient
+from tools.vendors.secrets import VendorSecrets
 
 CHAIN_URL: Final = "http://chain.test"
 VENDOR_URL: Final = "http://vendor.test"
@@ -217,6 +219,9 @@ class World:
     artifacts: Path
     listeners: Sequence[CommandListener] = ()
     connections: Connections | None = None
+    settings: Settings = field(default_factory=Settings)
+    secret_envs: Mapping[str, str] = field(default_factory=dict)
+    """The variables of the vendors that have a secret of their own, by vendor."""
     process: Process = field(init=False)
 
     @classmethod
@@ -236,6 +241,8 @@ class World:
         artifacts: Path | None = None,
         outside: Callable[[Clock], Outside] | None = None,
         connections: Connections | None = None,
+        settings: Settings | None = None,
+        secret_envs: Mapping[str, str] | None = None,
         **vendor_settings: Any,
     ) -> AsyncIterator[World]:
         """A world with `vendors` in the registry: FastGPU and ReliableGPU if none are named.
@@ -250,11 +257,11 @@ class World:
         money = (outside or in_memory)(clock)
         chain = money.chain
         served = tuple(vendors) or seeded_vendors()
-        settings = VendorSettings(
+        for_vendors = VendorSettings(
             fail_rate=0.0, fail_vendor_id=failing, vendors=served, **vendor_settings
         )
         app = create_app(
-            settings,
+            for_vendors,
             facilitator=money.facilitator,
             treasury=money.treasury,
             clock=clock.seconds,
@@ -272,6 +279,8 @@ class World:
             artifacts=artifacts or Path(folder.name),
             listeners=listeners,
             connections=connections,
+            settings=settings or Settings(),
+            secret_envs=secret_envs or {},
         )
         try:
             async with world.another_process(wrap) as process:
@@ -302,12 +311,12 @@ class World:
             )
             graph = _compiled().copy({"checkpointer": wrap.saver(open_.saver)})
             deps = self._deps(wrap, Ledger.over(store), http)
-            yield Process(Services(Settings(), deps, Checkpoints(open_.saver, store), graph))
+            yield Process(Services(self.settings, deps, Checkpoints(open_.saver, store), graph))
 
     def _deps(self, wrap: Wraps, ledger: Ledger, http: httpx.AsyncClient) -> Deps:
         wallet = wrap.wallet(LocalWallet(SecretStr(dev_key("agent"))))
         chain = wrap.chain(ChainReader(LOCAL, CHAIN_URL, http, retry_wait_s=0))
-        vendors = HttpVendorClient(http, "local-vendor-secret")
+        vendors = HttpVendorClient(http, VendorSecrets(self.settings.vendor_secret_values()))
         now = self.clock.now
         cashier = Cashier(ledger, vendors, wallet, chain, self.policy, now)
         return Deps(
@@ -338,6 +347,7 @@ class World:
             reliability=RELIABILITY.get(profile.vendor_id, 0.9),
             gpu_types=profile.gpu_types,
             pay_to=profile.pay_to if profile.rail == "x402" else None,
+            secret_env=self.secret_envs.get(profile.vendor_id, GPU_VENDOR_SECRET),
         )
         await self.ledger.vendors.put(replace(vendor, **changes), self.clock.now())
 

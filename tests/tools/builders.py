@@ -8,15 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import httpx
+from pydantic import SecretStr
 
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.networks import LOCAL, Network
 from domain.quotes import Vendor
+from domain.vendor_secrets import GPU_VENDOR_SECRET
 from mock_vendor.accounts import LOCAL_USDC_ADDRESS, dev_address, dev_key
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
+from tools.vendors.secrets import VendorSecrets
 
 SECRET = "vendor-secret-7f3a"
+SECRETS = VendorSecrets({GPU_VENDOR_SECRET: SecretStr(SECRET)})
 NETWORK: Network = replace(LOCAL, usdc=LOCAL_USDC_ADDRESS)
 AGENT = dev_address("agent")
 AGENT_KEY = dev_key("agent")
@@ -34,6 +38,7 @@ VENDOR = Vendor(
     reliability=0.9,
     gpu_types=("A100",),
     pay_to=PAYEE,
+    secret_env=GPU_VENDOR_SECRET,
 )
 QUICK = VendorTimeouts(connect_s=0.05, read_s=0.05, total_s=0.1, download_s=0.1)
 
@@ -57,7 +62,7 @@ class Recorder:
 
 def client(handler: Handler, **options: int) -> HttpVendorClient:
     http = httpx.AsyncClient(transport=httpx.MockTransport(handler))
-    return HttpVendorClient(http, SECRET, VendorTimeouts(), **options)
+    return HttpVendorClient(http, SECRETS, VendorTimeouts(), **options)
 
 
 def requirement(**changes: object) -> dict[str, object]:

@@ -4,20 +4,27 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from x402.schemas.payments import PaymentRequired
 
 from domain.errors import PolicyRefused, VendorGarbage
 from domain.money import Usd
 from domain.networks import BASE
-from domain.payments import PaymentTerms
+from domain.payments import PaymentTerms, PurchaseKind
+from domain.policy import SpendingPolicy
+from graph.settings import Settings
 from tests.tools.builders import (
     NETWORK,
     PAYEE,
+    STRANGER,
+    VENDOR,
     challenge_json,
     challenge_v1_json,
     encoded,
     requirement,
 )
+from tools.payments.admission import admit
 from tools.payments.challenge import Challenge, read_challenge
+from tools.payments.purchase import Purchase
 
 JSON = st.recursive(
     st.none()
@@ -106,10 +113,67 @@ def test_an_amount_that_is_no_plain_integer_in_bounds_is_not_read(amount: str) -
         read_v2(challenge_json(requirement(amount=amount)))
 
 
-@pytest.mark.parametrize("changes", [{"amount": 5}, {"payTo": None}, {"maxTimeoutSeconds": "soon"}])
-def test_wrong_types_are_garbage(changes: dict[str, object]) -> None:
-    with pytest.raises(VendorGarbage):
-        read_v2(challenge_json(requirement(**changes)))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"amount": amount} for amount in (5.0, 5e300, True, None, [5])),
+        {"payTo": None},
+        {"maxTimeoutSeconds": "soon"},
+        {"network": 8453},
+        {"scheme": {}},
+    ],
+)
+def test_an_entry_of_wrong_types_does_not_spoil_the_others(wrong: dict[str, object]) -> None:
+    bad = requirement(**wrong)
+    challenge = read_v2(challenge_json(bad, requirement(amount="7")))
+    assert challenge is not None
+    assert [terms.amount for terms in challenge.accepts] == [Usd(7)]
+    assert challenge.requirement(challenge.accepts[0]).get_amount() == "7"
+    with pytest.raises(VendorGarbage, match="no way to pay that can be read: "):
+        read_v2(challenge_json(bad))
+
+
+@pytest.mark.parametrize("bad", ["exact", None, 7, []])
+def test_an_entry_that_is_none_does_not_spoil_the_others(bad: object) -> None:
+    challenge = read_v2(challenge_json() | {"accepts": [bad, requirement()]})
+    assert challenge is not None
+    assert len(challenge.accepts) == 1
+
+
+def test_a_whole_number_is_an_amount() -> None:
+    for challenge in (
+        read_v2(challenge_json(requirement(amount=7))),
+        read_challenge({}, json.dumps(challenge_v1_json(maxAmountRequired=7)).encode()),
+    ):
+        assert challenge is not None
+        assert challenge.accepts[0].amount == Usd(7)
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        {"resource": "http://vendor.test/thing"},
+        {"resource": 7},
+        {"resource": {"url": None}},
+        {"error": {"why": "no"}},
+        {"extensions": ["x"]},
+    ],
+)
+def test_what_stands_around_the_entries_does_not_spoil_them(top: dict[str, object]) -> None:
+    challenge = read_v2(challenge_json(**top))
+    assert challenge is not None
+    assert challenge.accepts[0].amount == Usd(2_100_000)
+    if isinstance(top.get("resource"), str):
+        assert isinstance(challenge.document, PaymentRequired)
+        assert challenge.document.resource is not None
+        assert challenge.document.resource.url == top["resource"]
+
+
+@pytest.mark.parametrize("padding", ["", "=", "==", "==="])
+def test_a_header_is_read_however_it_is_padded(padding: str) -> None:
+    for extra in range(3):
+        header = encoded(challenge_json(error="x" * extra)).rstrip("=") + padding
+        assert read_challenge({"payment-required": header}, b"") is not None
 
 
 @pytest.mark.parametrize("timeout", [-1, 10**10])
@@ -147,6 +211,45 @@ def test_a_permit2_entry_is_never_what_a_signature_answers() -> None:
     assert "assetTransferMethod" not in extra
     with pytest.raises(PolicyRefused, match="no EIP-3009"):
         only.requirement(only.accepts[0])
+
+
+QUOTED = Usd(3_000_000)
+SELLER = Purchase(
+    slot=0, kind=PurchaseKind.LAUNCH, vendor=VENDOR, quoted=QUOTED, minutes=60, gpu_type="A100",
+    order={},
+)  # fmt: skip
+
+
+def admitted(*entries: dict[str, object], **rules: int) -> PaymentTerms:
+    challenge = read_v2(challenge_json(*entries))
+    assert challenge is not None
+    policy = SpendingPolicy(NETWORK, Usd.parse(100), **rules)
+    return admit(policy, challenge, SELLER, QUOTED)
+
+
+def test_of_fitting_offers_the_cheapest_is_paid() -> None:
+    cheap = requirement(amount="1000000")
+    assert admitted(requirement(), cheap, requirement(amount="2000000")).amount == Usd(1_000_000)
+    for unfit in (
+        requirement(amount="5", network=BASE.caip2),
+        requirement(amount="5", payTo=STRANGER),
+        requirement(amount="5", asset=STRANGER),
+        requirement(amount="5", scheme="upto"),
+        requirement(amount="5", maxTimeoutSeconds=5),
+        requirement(amount="5", extra={"assetTransferMethod": "permit2"}),
+        requirement(amount="0"),
+    ):
+        assert admitted(unfit, requirement(), cheap).amount == Usd(1_000_000)
+        with pytest.raises(PolicyRefused):
+            admitted(unfit, requirement(amount="3000001"))
+
+
+def test_how_short_a_time_to_pay_may_be_is_the_owners_choice() -> None:
+    hurried = requirement(maxTimeoutSeconds=30)
+    assert admitted(hurried).max_timeout_s == 30
+    with pytest.raises(PolicyRefused, match="MIN_VALIDITY_S"):
+        admitted(hurried, shortest_validity_s=60)
+    assert Settings.load({"MIN_VALIDITY_S": "45"}).min_validity_s == 45
 
 
 def test_terms_that_the_challenge_does_not_offer_have_no_entry() -> None:

@@ -22,6 +22,7 @@ from tools.payments.fetch import Fetched, Fetcher, FetchRequest, fetch_request
 from tools.payments.sellers import seller_of
 from tools.vendors.base import PaymentHeader, PaymentRequired402
 from tools.vendors.http import HttpVendorClient
+from tools.vendors.secrets import VendorSecrets
 from tools.wire.exchange import Limits
 
 PAYMENT = PaymentHeader("PAYMENT-SIGNATURE", "c2lnbmVk")
@@ -150,7 +151,7 @@ def test_an_order_holds_no_secret_and_tells_requests_apart() -> None:
 
 
 def test_a_fetch_is_sold_only_by_the_seller_of_that_very_request() -> None:
-    client = HttpVendorClient(httpx.AsyncClient(), "secret")
+    client = HttpVendorClient(httpx.AsyncClient(), VendorSecrets({}))
     seller = fetcher(Recorder(httpx.Response(200)))
     order = request_of().order(LOCAL)
     assert seller_of(PurchaseKind.FETCH, order, VENDOR, client, seller) is seller

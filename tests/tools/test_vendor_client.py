@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from domain.errors import (
     ConfigError,
@@ -42,6 +44,7 @@ from tools.vendors.base import (
     PaymentRequired402,
 )
 from tools.vendors.http import HttpVendorClient, request_body
+from tools.vendors.secrets import VendorSecrets
 
 ORDER = JobOrder("tpl_1", {"epochs": 3, "a": {"z": 1, "b": "é"}}, "http://agent.test/cb")
 PAYMENT = PaymentHeader("PAYMENT-SIGNATURE", "c2lnbmVk")
@@ -381,9 +384,59 @@ async def test_cookies_of_a_vendor_are_not_sent_back() -> None:
 
 @pytest.mark.parametrize("secret", ["", "two words", "line\nbreak", "é"])
 def test_a_secret_no_header_can_carry_is_a_configuration_error(secret: str) -> None:
-    with pytest.raises(ConfigError, match="GPU_VENDOR_SECRET") as error:
-        HttpVendorClient(httpx.AsyncClient(), secret)
+    with pytest.raises(ConfigError, match="GPU_VENDOR_SECRET_ACME") as error:
+        VendorSecrets({"GPU_VENDOR_SECRET_ACME": SecretStr(secret)})
     assert not secret or secret not in str(error.value)
+
+
+def of_two() -> VendorSecrets:
+    names = ("GPU_VENDOR_SECRET", "GPU_VENDOR_SECRET_ACME")
+    return VendorSecrets({name: SecretStr(f"the-value-of-{name.lower()}") for name in names})
+
+
+async def test_each_vendor_is_shown_its_own_secret_and_no_other() -> None:
+    vendor = Recorder(ok(REPORT))
+    asked = HttpVendorClient(httpx.AsyncClient(transport=httpx.MockTransport(vendor)), of_two())
+    for secret_env in ("GPU_VENDOR_SECRET", "GPU_VENDOR_SECRET_ACME", None):
+        await asked.job_status(replace(VENDOR, secret_env=secret_env), "j")
+    assert [request.headers.get("authorization") for request in vendor.requests] == [
+        "Bearer the-value-of-gpu_vendor_secret",
+        "Bearer the-value-of-gpu_vendor_secret_acme",
+        None,
+    ]
+    with pytest.raises(VendorUnauthorized, match="--secret-env"):
+        await client(Recorder(httpx.Response(401))).job_status(
+            replace(VENDOR, secret_env=None), "j"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("GPU_VENDOR_SECRET_OTHER", "GPU_VENDOR_SECRET_OTHER is not set"),
+        *((name, "no vendor's secret") for name in ("X402_PRIVATE_KEY", "CDP_WALLET_SECRET")),
+        *((name, "no vendor's secret") for name in ("MONGODB_URI", "AWS_SECRET_ACCESS_KEY", "")),
+    ],
+)
+async def test_a_vendor_whose_secret_is_missing_or_not_its_own_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    if name:
+        monkeypatch.setenv(name, "a-value-that-stays-here")
+    vendor = Recorder(ok(REPORT))
+    with pytest.raises(VendorUnauthorized, match=says) as error:
+        await client(vendor).job_status(replace(VENDOR, secret_env=name), "j")
+    assert not vendor.requests
+    assert error.value.remedy
+
+
+async def test_the_secret_of_another_vendor_is_blotted_out_of_what_one_says() -> None:
+    stolen = "the-value-of-gpu_vendor_secret_acme"
+    http = httpx.AsyncClient(
+        transport=httpx.MockTransport(Recorder(ok({**REPORT, "logs": [f"found {stolen}"]})))
+    )
+    report = await HttpVendorClient(http, of_two()).job_status(VENDOR, "j")
+    assert stolen not in report.logs[0]
 
 
 @pytest.mark.parametrize(("name", "value"), [("Authorization", "x"), ("X-PAYMENT", "a\r\nb: c")])

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from domain.errors import InvalidInput, VendorBroken, VendorGarbage, VendorUnreachable
-from tests.tools.builders import QUICK, SECRET, VENDOR, Recorder, client
+from tests.tools.builders import QUICK, SECRETS, VENDOR, Recorder, client
 from tools.vendors import artifacts
 from tools.vendors.http import HttpVendorClient
 
@@ -44,7 +44,7 @@ async def raw_vendor(*parts: bytes, drip_s: float = 0.0, hold: bool = False) -> 
 
 async def poll(endpoint: str) -> None:
     async with httpx.AsyncClient(verify=False) as http:
-        await HttpVendorClient(http, SECRET, QUICK).job_status(
+        await HttpVendorClient(http, SECRETS, QUICK).job_status(
             replace(VENDOR, endpoint=endpoint), "job_1"
         )
 
@@ -196,7 +196,7 @@ async def test_a_download_cut_short_is_tried_again_and_leaves_nothing(tmp_path: 
     async with raw_vendor(cut) as endpoint, httpx.AsyncClient(verify=False) as http:
         vendor = replace(VENDOR, endpoint=endpoint)
         with pytest.raises(VendorUnreachable):
-            await HttpVendorClient(http, SECRET, QUICK).download(vendor, "/a/x", "j", tmp_path)
+            await HttpVendorClient(http, SECRETS, QUICK).download(vendor, "/a/x", "j", tmp_path)
     assert files(tmp_path) == []
 
 

@@ -23,17 +23,23 @@ MOST_APART_S: Final = 300
 def admit(
     policy: SpendingPolicy, challenge: Challenge, purchase: Purchase, quoted: Usd
 ) -> PaymentTerms:
-    """The first of the challenge's terms that the policy passes; raises the first refusal."""
+    """The cheapest of the challenge's terms that the policy passes and a signature of ours answers;
+    the first of them where several cost the same. Raises the first refusal.
+    """
+    fitting: list[PaymentTerms] = []
     refusals: list[PolicyRefused] = []
     for terms in challenge.accepts:
         pay_to = purchase.vendor.pay_to or (terms.pay_to if purchase.any_payee else None)
         try:
             policy.check_terms(terms, quoted=quoted, pay_to=pay_to)
+            challenge.requirement(terms)
         except PolicyRefused as refusal:
             refusals.append(refusal)
         else:
-            return terms
-    raise refusals[0]
+            fitting.append(terms)
+    if not fitting:
+        raise refusals[0]
+    return min(fitting, key=lambda terms: terms.amount)
 
 
 def billed_by(answer: PaymentRequired402, purchase: Purchase) -> str:

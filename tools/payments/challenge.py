@@ -1,7 +1,8 @@
 """Reading an x402 challenge: what a 402 answer asks to be paid.
 
 Sources: x402 specification v2 (`PAYMENT-REQUIRED` header, base64 of JSON) and v1 (JSON body).
-Reading decides nothing: `domain.policy` says whether any of it may be paid.
+Reading decides nothing, and is lenient where that cannot hurt: `domain.policy` says whether any of
+it may be paid.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 from eth_utils.address import is_address, to_checksum_address
 from pydantic import ValidationError
 from x402.http.constants import PAYMENT_REQUIRED_HEADER
-from x402.schemas.payments import PaymentRequired, PaymentRequirements
+from x402.schemas.payments import PaymentRequired, PaymentRequirements, ResourceInfo
 from x402.schemas.v1 import PaymentRequiredV1, PaymentRequirementsV1
 
 from domain import networks
@@ -32,6 +33,8 @@ LONGEST_ERROR: Final = 200
 LONGEST_TIMEOUT_S: Final = 10**9
 
 _ATOMIC_AMOUNT: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+
+_AMOUNTS: Final = ("amount", "maxAmountRequired")
 
 Requirement = PaymentRequirements | PaymentRequirementsV1
 
@@ -86,7 +89,8 @@ def _decode_header(header: str) -> Mapping[str, object]:
     if len(header) > LARGEST_CHALLENGE_BYTES * 2:
         raise Unreadable("its header is too long")
     try:
-        decoded = base64.b64decode(header.encode("ascii"), validate=True)
+        text = header.strip().rstrip("=").encode("ascii")
+        decoded = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error):
         raise Unreadable("its header is not base64") from None
     return _bounded(decoded)
@@ -113,16 +117,64 @@ def _read(data: Mapping[str, object]) -> Challenge:
         raise Unreadable("its x402Version is neither 1 nor 2")
     schema = PaymentRequiredV1 if version == 1 else PaymentRequired
     try:
-        document = schema.model_validate(data)
+        document = schema.model_validate({**_harmless(data), "accepts": _entries(data, version)})
     except ValidationError as error:
         raise Unreadable(_first_problem(error)) from None
-    if len(document.accepts) > MOST_REQUIREMENTS:
-        raise Unreadable(f"it offers more than {MOST_REQUIREMENTS} ways to pay")
     accepts = tuple(terms for entry in document.accepts if (terms := _terms(entry)) is not None)
     if not accepts:
         raise Unreadable("it offers no way to pay that can be read")
     error_text = clean_text(document.error or "", LONGEST_ERROR)
     return Challenge(x402_version=version, accepts=accepts, error=error_text, document=document)
+
+
+def _entries(data: Mapping[str, object], version: int) -> list[Requirement]:
+    """The entries that can be read. One that cannot does not spoil the others; raises Unreadable
+    where there is no other.
+    """
+    offered = data.get("accepts")
+    if not isinstance(offered, list):
+        raise Unreadable("accepts is not a list")
+    if len(offered) > MOST_REQUIREMENTS:
+        raise Unreadable(f"it offers more than {MOST_REQUIREMENTS} ways to pay")
+    schema = PaymentRequirementsV1 if version == 1 else PaymentRequirements
+    found: list[Requirement] = []
+    problem = ""
+    for entry in offered:
+        try:
+            found.append(schema.model_validate(_with_text_amount(entry)))
+        except ValidationError as error:
+            problem = problem or _first_problem(error)
+    if not found and problem:
+        raise Unreadable(f"it offers no way to pay that can be read: {problem}")
+    return found
+
+
+def _with_text_amount(entry: object) -> object:
+    """The entry, with an amount that is a whole JSON number as text, as x402 writes it."""
+    if not isinstance(entry, dict):
+        return entry
+    return {
+        name: str(value) if name in _AMOUNTS and type(value) is int else value
+        for name, value in entry.items()
+    }
+
+
+def _harmless(data: Mapping[str, object]) -> dict[str, object]:
+    """What stands around the entries, without what is of another kind than x402 has it: nothing
+    that is signed comes from there.
+    """
+    kept = dict(data)
+    resource = kept.get("resource")
+    if isinstance(resource, str):
+        kept["resource"] = {"url": resource}
+    for name, kind in (("resource", dict), ("error", str), ("extensions", dict)):
+        if name in kept and not isinstance(kept[name], kind):
+            del kept[name]
+    try:
+        ResourceInfo.model_validate(kept.get("resource", {"url": ""}))
+    except ValidationError:
+        del kept["resource"]
+    return kept
 
 
 def _first_problem(error: ValidationError) -> str:

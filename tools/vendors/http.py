@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import httpx
-from pydantic import SecretStr
 
 from domain.errors import (
-    ConfigError,
     InvalidInput,
     VendorGarbage,
     VendorUnreachable,
@@ -38,7 +36,8 @@ from tools.vendors.base import (
     PaymentRequired402,
 )
 from tools.vendors.fields import Fields
-from tools.vendors.refusals import SECRET_REMEDY, check_status
+from tools.vendors.refusals import check_status
+from tools.vendors.secrets import VendorSecrets
 from tools.wire.canonical import canonical_json
 from tools.wire.exchange import Answer, Limits, NoAnswer, exchange
 from tools.wire.untrusted import Unreadable, clean_text, is_plain_id, parse_object
@@ -67,23 +66,16 @@ class HttpVendorClient:
     def __init__(
         self,
         http: httpx.AsyncClient,
-        secret: SecretStr | str,
+        secrets: VendorSecrets,
         timeouts: VendorTimeouts | None = None,
         max_body_bytes: int = _MEBIBYTE,
         max_report_bytes: int = 8 * _MEBIBYTE,
         max_artifact_bytes: int = 1024 * _MEBIBYTE,
     ) -> None:
-        """max_report_bytes: of a job's status, which has its whole log each time.
-
-        Raises ConfigError, naming GPU_VENDOR_SECRET, for a secret no header can carry."""
-        text = secret if isinstance(secret, str) else secret.get_secret_value()
-        if not _HEADER_TEXT.fullmatch(text):
-            raise ConfigError(
-                "GPU_VENDOR_SECRET", "it is missing or not printable ASCII", SECRET_REMEDY
-            )
+        """max_report_bytes: of a job's status, which has its whole log each time."""
         waits = timeouts or VendorTimeouts()
         self._http = http
-        self._secret = SecretStr(text)
+        self._secrets = secrets
         self._limits = Limits(waits.connect_s, waits.read_s, waits.total_s, max_body_bytes)
         self._report_limits = replace(self._limits, body_bytes=max_report_bytes)
         self._artifact_limits = Limits(
@@ -178,9 +170,9 @@ class HttpVendorClient:
                     self._http,
                     url,
                     path,
-                    headers=self._headers(vendor, None),
+                    headers=self._headers(vendor, "artifact", None),
                     limits=self._artifact_limits,
-                    check=lambda code: check_status(vendor.vendor_id, "artifact", code, str),
+                    check=lambda code: check_status(vendor, "artifact", code, str),
                 )
             except Unreadable as error:
                 raise VendorGarbage(vendor.vendor_id, "artifact", str(error)) from None
@@ -203,7 +195,7 @@ class HttpVendorClient:
         payment: PaymentHeader | None = None,
     ) -> Answer:
         """One exchange whose answer is 2xx, or 402 where a payment may be asked for."""
-        headers = self._headers(vendor, payment)
+        headers = self._headers(vendor, call, payment)
         if content is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -222,17 +214,18 @@ class HttpVendorClient:
             raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
         payable = call in ("submit-job", "extend-job")
         if not (payable and answer.status_code == httpx.codes.PAYMENT_REQUIRED):
-            check_status(vendor.vendor_id, call, answer.status_code, partial(self._said, answer))
+            check_status(vendor, call, answer.status_code, partial(self._said, answer))
         return answer
 
-    def _headers(self, vendor: VendorAddress, payment: PaymentHeader | None) -> dict[str, str]:
+    def _headers(
+        self, vendor: VendorAddress, call: str, payment: PaymentHeader | None
+    ) -> dict[str, str]:
         if not _HEADER_TEXT.fullmatch(vendor.vendor_id):
             raise InvalidInput("vendorId", "it is not printable ASCII", "Register it again")
-        headers = {
-            "Authorization": f"Bearer {self._secret.get_secret_value()}",
-            "x-vendor-id": vendor.vendor_id,
-            "Accept": "application/json",
-        }
+        headers = {"x-vendor-id": vendor.vendor_id, "Accept": "application/json"}
+        secret = self._secrets.of(vendor, call)
+        if secret is not None:
+            headers["Authorization"] = f"Bearer {secret}"
         if payment is not None:
             headers[payment.name] = payment.value
         return headers
@@ -249,7 +242,7 @@ class HttpVendorClient:
         return self._fields_of(parse_object(answer.body))
 
     def _fields_of(self, data: Mapping[str, object]) -> Fields:
-        return Fields(data, (self._secret.get_secret_value(),))
+        return Fields(data, self._secrets.texts)
 
     def _payment_required(
         self, vendor: VendorAddress, call: str, answer: Answer
@@ -266,7 +259,7 @@ class HttpVendorClient:
         return PaymentRequired402(
             challenge=challenge,
             legacy_tx_id=legacy_tx_id if is_plain_id(legacy_tx_id) else None,
-            reason=clean_text(reason, LONGEST_REASON, (self._secret.get_secret_value(),)),
+            reason=clean_text(reason, LONGEST_REASON, self._secrets.texts),
         )
 
     def _said(self, answer: Answer) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from domain.errors import (
     VendorBroken,
@@ -11,21 +10,25 @@ from domain.errors import (
     VendorRefused,
     VendorUnauthorized,
 )
+from domain.quotes import VendorAddress
+from domain.vendor_secrets import REMEDY
 
-SECRET_REMEDY: Final = "Set GPU_VENDOR_SECRET to the secret this vendor gave you"
 
-
-def check_status(vendor_id: str, call: str, code: int, said: Callable[[], str]) -> None:
+def check_status(vendor: VendorAddress, call: str, code: int, said: Callable[[], str]) -> None:
     """Raise the error that `code` stands for unless it is 2xx.
 
     said: gives the vendor's own words, made harmless; may be empty.
     """
     if 200 <= code < 300:
         return
-    words = f"{code} {said()}".strip()
+    vendor_id, words = vendor.vendor_id, f"{code} {said()}".strip()
     if code in (401, 403):
+        if vendor.secret_env is None:
+            problem = f"it wants a secret, and has none here ({words})"
+            raise VendorUnauthorized(vendor_id, call, problem, REMEDY)
         problem = f"it refuses our secret ({words})"
-        raise VendorUnauthorized(vendor_id, call, problem, SECRET_REMEDY)
+        remedy = f"Set {vendor.secret_env} to the secret this vendor gave you"
+        raise VendorUnauthorized(vendor_id, call, problem, remedy)
     if 400 <= code < 500:
         raise VendorRefused(vendor_id, call, f"it refused ({words})", code)
     if code >= 500:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
+from standardwebhooks.webhooks import Webhook
 
 from tests.redteam.attack import ATTACKER, HONEST, attack
+from tests.redteam.door import open_door
 from tests.redteam.hostile import Heard, answers, fails, says
 from tests.redteam.hostile import challenge as asks
-from tests.redteam.leaks import VENDOR_SECRET
+from tests.redteam.leaks import ATTACKER_SECRET
 from tests.redteam.stage import Scene
 
 TEMPLATES = "{GPU_VENDOR_SECRET}${FIREWORKS_API_KEY}%REDTEAM_API_KEY%$(env)`env`{{config}}"
@@ -104,22 +108,21 @@ attack(
     "our secret echoed as a quote's id",
     tries="the secret that we show it comes back as an id, which is kept exactly",
     holds="an answer with our secret in an id is no answer",
-    vendor=[says("/quote", vendorJobTemplateId=f"q-{VENDOR_SECRET}")],
+    vendor=[says("/quote", vendorJobTemplateId=f"q-{ATTACKER_SECRET}")],
     pays={HONEST: 1.8},
 )
 attack(
     "our secret echoed as a job's id",
     tries="the same with the id of the job that was paid for",
     holds="an answer with our secret in an id is no answer; the vendor gives no job, and is left",
-    vendor=[says("/submit-job", vendorJobId=f"job-{VENDOR_SECRET}")],
+    vendor=[says("/submit-job", vendorJobId=f"job-{ATTACKER_SECRET}")],
     pays={ATTACKER: 1.0, HONEST: 1.8},
 )
 attack(
     "our secret echoed as an artifact's address",
     tries="the same with the artifact's address",
     holds="it is not kept",
-    vendor=[says("/job-status", artifactUrl=f"/artifacts/{VENDOR_SECRET}/model.json")],
-    ticks=6,
+    vendor=[says("/job-status", artifactUrl=f"/artifacts/{ATTACKER_SECRET}/model.json")],
     pays={ATTACKER: 1.0, HONEST: 1.8},
 )
 attack(
@@ -128,11 +131,11 @@ attack(
     holds="a challenge that repeats our secret is not answered",
     vendor=[
         asks(
-            error=VENDOR_SECRET,
-            resource={"url": f"http://vendor.test/{VENDOR_SECRET}"},
+            error=ATTACKER_SECRET,
+            resource={"url": f"http://vendor.test/{ATTACKER_SECRET}"},
             accepts=lambda body, _: [
-                {**body["accepts"][0], "payTo": VENDOR_SECRET},
-                {**body["accepts"][0], "extra": {"echo": VENDOR_SECRET}},
+                {**body["accepts"][0], "payTo": ATTACKER_SECRET},
+                {**body["accepts"][0], "extra": {"echo": ATTACKER_SECRET}},
             ],
         )
     ],
@@ -142,7 +145,64 @@ attack(
     "our secret echoed in a refusal",
     tries="the same with the text of an error",
     holds="it is blotted out",
-    vendor=[answers("/quote", 409, {"error": f"Bearer {VENDOR_SECRET} is not welcome"}),
-            fails(errorMessage=VENDOR_SECRET)],
+    vendor=[answers("/quote", 409, {"error": f"Bearer {ATTACKER_SECRET} is not welcome"}),
+            fails(errorMessage=ATTACKER_SECRET)],
     pays={HONEST: 1.8},
 )  # fmt: skip
+
+
+async def _turned_against_another(scene: Scene) -> list[str]:
+    """What the attacker has, in an order of its own and in a callback, about the honest job."""
+    got = next(r for r in scene.vendor.heard if r.headers["x-vendor-id"] == ATTACKER)
+    stolen = got.headers["authorization"]
+    job = await scene.world.job(scene.run)
+    problems = [] if job.vendor_id == HONEST else [f"the job runs at {job.vendor_id}"]
+    async with httpx.AsyncClient(transport=scene.world.transport) as thief:
+        order = await thief.post(
+            f"{job.endpoint}/cancel-job",
+            json={"vendorJobId": job.vendor_job_id},
+            headers={"x-vendor-id": HONEST, "authorization": stolen},
+        )
+    if order.status_code != httpx.codes.UNAUTHORIZED:
+        problems.append(f"the honest vendor took the order: {order.status_code}")
+    said = json.dumps({"vendorId": HONEST, "vendorJobId": job.vendor_job_id})
+    sent_at = scene.world.clock.now()
+    signature = Webhook(stolen.removeprefix("Bearer ").encode()).sign("msg_1", sent_at, said)
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(sent_at.timestamp()))}
+    async with open_door(scene) as door:
+        called = await door.http.post(
+            "/api/vendor-callback",
+            content=said,
+            headers={**headers, "webhook-signature": signature},
+        )
+    if called.status_code != httpx.codes.UNAUTHORIZED:
+        problems.append(f"the callback was taken: {called.status_code}")
+    return problems
+
+
+attack(
+    "its secret turned against another vendor",
+    tries="what came with the request for a quote cancels, and calls back about, another's job",
+    holds="each vendor has a secret of its own; a callback is checked with that of whom it names",
+    vendor=[answers("/submit-job", 409, {"error": "sold out"})],
+    look=_turned_against_another,
+    ticks=3,
+    epochs=9,
+    pays={HONEST: 1.8},
+)
+
+
+async def _names_our_key(scene: Scene) -> None:
+    registry = scene.world.database.db["vendors"]
+    await registry.update_one({"vendorId": ATTACKER}, {"$set": {"secretEnv": "X402_PRIVATE_KEY"}})
+    await scene.ticks()
+
+
+attack(
+    "a registry entry that names our private key",
+    tries="who can write to the registry has it name X402_PRIVATE_KEY as the vendor's secret",
+    holds="only variables for vendors' secrets are sent; that vendor is not asked, and no other "
+    "is the worse for it",
+    script=_names_our_key,
+    pays={HONEST: 1.8},
+)
