@@ -76,7 +76,7 @@ def _budget_in(goal: str) -> Usd:
         remedy = "Say how much to spend at most: --budget 5"
         raise InvalidInput("--budget", "the goal does not name one", remedy)
     if said.budget > MOST_UNASKED:
-        remedy = f"To say that it is meant: --budget {said.budget.dollars():.2f}"
+        remedy = f"To say that it is meant: --budget {said.budget.exact().lstrip('$')}"
         raise InvalidInput("--budget", f"the goal names {said.budget}, which is a lot", remedy)
     return said.budget
 
