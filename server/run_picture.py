@@ -13,6 +13,7 @@ from rich.text import Text
 from domain.money import ZERO, Usd
 from domain.names import Names, named
 from server.commands.bars import budget_line, losses, progress_bar, short
+from server.decisions import how_decided, model_use
 from server.phases import DOES
 
 Json = Mapping[str, Any]
@@ -59,6 +60,8 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
     ):
         if table.row_count:
             parts += ["", Text(title, style="bold"), table]
+    if used := _model(run.get("model") or {}):
+        parts += ["", Text.assemble(("Model   ", "bold"), used)]
     for job in answer.get("jobs", ()):
         if path := job.get("artifactPath"):
             parts += ["", Text.assemble(("Result  ", "bold"), (str(path), "green"))]
@@ -132,6 +135,12 @@ def _money(run: Json, payments: Sequence[Json]) -> RenderableType:
     return Text.assemble("Budget ", (str(total), "bold"), "  ", budget_line(total, spent, reserved))
 
 
+def _model(used: Json) -> str:
+    cost = used.get("cost")
+    shown = "" if cost is None else str(Usd.parse(cost))
+    return model_use(used.get("calls", 0), used.get("tokensIn", 0), used.get("tokensOut", 0), shown)
+
+
 def _jobs(answer: Json, names: Names) -> Table:
     table = _table()
     lines = [e["content"] for e in answer.get("observations", ()) if e["type"] == "job_log"]
@@ -177,5 +186,8 @@ def _entries(entries: Sequence[Json], names: Names) -> Table:
     table.add_column(overflow="fold")
     for entry in entries:
         style = ENTRY_STYLES.get(entry["type"], "")
-        table.add_row(str(entry["type"]), Text(named(str(entry["content"]), names), style=style))
+        text = Text(named(str(entry["content"]), names), style=style)
+        for line in how_decided(str(entry["type"]), entry.get("data") or {}):
+            text.append(f"\n{named(line, names)}", style="not bold dim")
+        table.add_row(str(entry["type"]), text)
     return table

@@ -16,6 +16,8 @@ from server.commands.output import Exit, JsonOption, print_json, print_problem, 
 from server.commands.process import run
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ledger.run import Run
 
 REFUNDS: Final = ("refund_claimed", "payment_refunded")
@@ -169,9 +171,22 @@ def _print(audited: Audit) -> None:
             f"{e.created_at:%m-%d %H:%M:%S}",
             Text(clean_text(e.note.type, 60)),
             _amount(e),
-            Text(clean_text(e.note.content, 2_000)),
+            _why(e),
         )
     console.print(table)
+
+
+def _why(e: Entry) -> Text:
+    """What the entry says, and under a decision how it came about."""
+    from rich.text import Text
+
+    from server.decisions import how_decided
+    from tools.wire.untrusted import clean_text
+
+    text = Text(clean_text(e.note.content, 2_000))
+    for line in how_decided(e.note.type, e.note.data):
+        text.append(f"\n{clean_text(line, 500)}", style="dim")
+    return text
 
 
 def _amount(e: Entry) -> str:

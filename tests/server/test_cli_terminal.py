@@ -236,3 +236,37 @@ def test_runs_are_listed_at_any_width(width: int) -> None:
     assert "$1.40 $5.00" in shown
     assert "running" in shown
     assert "[red]" in shown.replace("\n", "")
+
+
+DECIDED = {
+    "planner": "ranking",
+    "model": "some-model",
+    "fallbackReason": "its choice is over the budget",
+    "modelCalls": 2,
+    "tokens": 4_321,
+    "toolCalls": [
+        {"name": "vendor_history", "args": '{"vendor_id": "gpu_vendor_1"}'},
+        {"name": "rent", "args": "{}"},
+    ],
+}
+HOW_DECIDED = (
+    "Decided by the ranking, fallback: its choice is over the budget",
+    "Model some-model: 2 calls, 4,321 tokens",
+    'Looked up vendor_history {"vendor_id": "FastGPU"}',
+)
+
+
+def test_a_decision_is_shown_with_the_models_calls_tokens_and_fallback() -> None:
+    entry = {"type": "agent_reasoning", "content": "Proceeding", "data": DECIDED}
+    used = {"calls": 2, "tokensIn": 4_000, "tokensOut": 321, "cost": 0.0042}
+    answer = {
+        "run": a_run(model=used),
+        "observations": [entry],
+        "vendorNames": {"gpu_vendor_1": "FastGPU"},
+    }
+
+    text = drawn(picture(answer))
+
+    assert all(line in text for line in HOW_DECIDED)
+    assert "rent {}" not in text
+    assert "Model   2 model calls, 4,000 tokens in, 321 out, $0.0042" in text
