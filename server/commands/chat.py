@@ -43,6 +43,8 @@ async def _talk(user: str | None, run_id: str | None, url: str | None) -> None:
         typer.secho("Tell me what to run, and for how much at most. `exit` leaves.", dim=True)
     lines = _Lines()
     async with ServerClient(url) as server:
+        if run_id:
+            run_id = await server.whole_id(run_id)
         if run_id and user is None:
             user = str((await server.status(run_id))["run"]["userId"])
         while True:
