@@ -57,7 +57,7 @@ def is_event(note: Note) -> bool:
 
 def event_line(note: Note) -> str:
     """The note in one line of a log: no line end of a vendor's words begins another."""
-    words = " ".join(note.content.split())
+    words = "; ".join(" ".join(line.split()) for line in note.content.splitlines())
     shown = "".join(c if c.isprintable() else "?" for c in words)[:LONGEST_LINE]
     return f"{note.type}: {shown}"
 
@@ -67,9 +67,13 @@ def event_facts(run_id: str, note: Note) -> dict[str, str | int]:
     data = {
         name: value
         for kept, name in _FACTS.items()
-        if isinstance(value := note.data.get(kept), str | int) and value != ""
+        if isinstance(value := note.data.get(kept), str | int) and not _empty(kept, value)
     }
     return {"event": note.type, "run": run_id, **data}
+
+
+def _empty(name: str, value: str | int) -> bool:
+    return value == "" or (name == "refundedMicros" and value == 0)
 
 
 @dataclass(frozen=True, slots=True)

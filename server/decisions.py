@@ -22,8 +22,8 @@ def how_decided(kind: str, data: Mapping[str, Any]) -> list[str]:
         return []
     lines = []
     if why := data.get("fallbackReason"):
-        asked = "fallback: " if data.get("model") else ""
-        lines.append(f"Decided by the ranking, {asked}{why}")
+        role = "the ranking, as a fallback" if data.get("model") else "the ranking"
+        lines.append(f"Decided by {role}: {why}")
     if model := data.get("model"):
         calls, tokens = _count(data, "modelCalls"), _count(data, "tokens")
         lines.append(f"Model {model}: {_many(calls, 'call')}, {_many(tokens, 'token')}")

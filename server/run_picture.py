@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -42,6 +45,7 @@ STATIONS: Final = {
     "monitor": "job",
 }
 """Phases in the order of a run without trouble, and what a person calls them."""
+_HASH: Final = re.compile(r"\b0x[0-9a-f]{64}\b")
 DETOURS: Final = {"tools": "choose_vendor", "recover": "monitor", "cancel": "monitor"}
 
 
@@ -89,16 +93,32 @@ def run_list(runs: Sequence[Json]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("Run", no_wrap=True)
     table.add_column("Status", no_wrap=True, min_width=9)
-    table.add_column("Goal", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("Goal", no_wrap=True, ratio=1)
     table.add_column("Spent of", justify="right", no_wrap=True, min_width=11)
     for run in runs:
         status = Text(str(run["status"]), style=STYLES.get(run["status"], ""))
         if run["status"] == "running" and run.get("phase") == "approve":
             status = Text("waits for you", style="yellow")
         money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
-        goal = Text(" ".join(str(run["goal"]).split()))
-        table.add_row(str(run["_id"]), status, goal, money)
+        table.add_row(str(run["_id"]), status, _OneLine(str(run["goal"])), money)
     return table
+
+
+class _OneLine:
+    """Words in one line, however narrow: what does not fit is left out from a word's end on."""
+
+    def __init__(self, words: str) -> None:
+        self._words = " ".join(words.split())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        cut = shorten(self._words, width, placeholder=" …")
+        line = Text(self._words if cut.strip() == "…" else cut)
+        line.truncate(width, overflow="ellipsis")  # wide characters, and words without an end
+        yield line
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, max(1, len(self._words)))
 
 
 def money_of(run: Json, payments: Sequence[Json]) -> tuple[Usd, Usd, Usd]:
@@ -186,7 +206,8 @@ def _entries(entries: Sequence[Json], names: Names) -> Table:
     table.add_column(overflow="fold")
     for entry in entries:
         style = ENTRY_STYLES.get(entry["type"], "")
-        text = Text(named(str(entry["content"]), names), style=style)
+        words = _HASH.sub(lambda tx: short(tx[0]), named(str(entry["content"]), names))
+        text = Text(words, style=style)
         for line in how_decided(str(entry["type"]), entry.get("data") or {}):
             text.append(f"\n{named(line, names)}", style="not bold dim")
         table.add_row(str(entry["type"]), text)

@@ -150,9 +150,8 @@ def _who(e: Entry, run_: Run) -> str:
 
 
 def _print(audited: Audit) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     from tools.wire.untrusted import clean_text
@@ -161,19 +160,10 @@ def _print(audited: Audit) -> None:
     console = Console(highlight=False)
     console.print(Text(clean_text(f"Run {run_.id} of {run_.user_id}: {run_.goal}", 500)))
     console.print(f"{run_.status.value}; spent {run_.spent} of {run_.budget_total}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("#", "When (UTC)", "What", "Amount", "Why"):
-        right = heading in ("#", "Amount")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for e in audited.entries:
-        table.add_row(
-            str(e.seq),
-            f"{e.created_at:%m-%d %H:%M:%S}",
-            Text(clean_text(e.note.type, 60)),
-            _amount(e),
-            _why(e),
-        )
-    console.print(table)
+        head = Text(f"{e.seq:>4}  {e.created_at:%m-%d %H:%M:%S}  ", style="dim")
+        head.append(clean_text(e.note.type, 60), style="bold").append(_amount(e), style="green")
+        console.print(head, Padding(_why(e), (0, 0, 0, 6)))
 
 
 def _why(e: Entry) -> Text:
@@ -195,9 +185,9 @@ def _amount(e: Entry) -> str:
     if type(paid) is not int:
         return ""
     if type(back) is int and back:
-        return f"{Usd(paid)}\n{Usd(back)} back"
+        return f"  {Usd(paid)}, {Usd(back)} back"
     # What a vendor claims, and what came back by an older version's journal, is in words only.
-    return "" if e.note.type in REFUNDS else str(Usd(paid))
+    return "" if e.note.type in REFUNDS else f"  {Usd(paid)}"
 
 
 def _write(path: Path, text: str) -> None:

@@ -92,7 +92,7 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
 
         await expect(page.locator("[data-part=budget] dd").first).to_have_text("$3.20")
         await expect(page.locator("[data-part=choices]")).to_contain_text("ReliableGPU at $1.80")
-        fallback = "Decided by the ranking, there is no FIREWORKS_API_KEY"
+        fallback = "Decided by the ranking: there is no FIREWORKS_API_KEY"
         for part in ("choices", "timeline"):
             await expect(page.locator(f"[data-part={part}]")).to_contain_text(fallback)
         await expect(page.locator("[data-part=choices] tr.taken").first).to_contain_text("$1.80")

@@ -70,10 +70,9 @@ def test_a_refund_is_shown_beside_what_was_paid(cli: MoneyCli) -> None:
     cli.with_ledger(add)
     lines = cli("audit", RUN).out.splitlines()
     [new] = [n for n, line in enumerate(lines) if "$0.73 came back" in line]
-    assert "$1.40" in lines[new]
-    assert "$0.73 back" in lines[new + 1]
-    [old] = [line for line in lines if "$0.72 came back" in line]
-    assert "$1.40" not in old
+    assert "$1.40, $0.73 back" in lines[new - 1]
+    [old] = [n for n, line in enumerate(lines) if "$0.72 came back" in line]
+    assert "$1.40" not in lines[old - 1] + lines[old]
     assert cli("audit", RUN, "--json").json()["entries"][4]["data"]["refundedMicros"] == 730_000
 
 

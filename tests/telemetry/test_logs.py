@@ -181,5 +181,5 @@ def test_a_person_reads_an_event_with_the_ids_that_it_is_about() -> None:
     LOG.info("%s", event_line(note), extra={"facts": event_facts("r1", note)})
 
     assert stream.getvalue().endswith(
-        "tests.logs: payment_settled: $1.40 settled?[2J  [run=r1 payment=pay_1]\n"
+        "tests.logs: payment_settled: $1.40; settled?[2J  [run=r1 payment=pay_1]\n"
     )
