@@ -47,6 +47,7 @@ HELP: Final = {
     "approve": "Give true or false",
     "reason": f"Say why, in at most {LONGEST_REASON} characters, or leave it out",
     "observations": f"Give a number from 0 to {MOST_OBSERVATIONS}",
+    "columns": "Give how wide the text for a person may be, 40 to 400 characters",
     "limit": f"Give a number from 1 to {MOST_RUNS}",
 }
 """What to put into each field: for the documentation, and for who left it out."""
@@ -140,6 +141,24 @@ class StartRequest(Taken):
     user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget = Field(description=HELP["budgetTotal"])
+
+
+class PlanRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"goal": "Fine-tune a 7B model on an A100, under $5"}]}
+    )
+
+    goal: Goal = Field(description=HELP["goal"])
+    budget_total: Budget | None = Field(
+        None, description=f"{HELP['budgetTotal']}, if the goal does not say it"
+    )
+    columns: int = Field(80, ge=40, le=400, description=HELP["columns"])
+
+
+class NothingMore(Taken):
+    """An empty object. It is asked for all the same: no page of elsewhere can send one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class TickRequest(Taken):
