@@ -251,4 +251,4 @@ def _odd_amount(words: str) -> str:
 
 def in_all(total: Usd) -> str:
     """The words that confirm a large amount: `read_intent` is sure of them."""
-    return f"you may spend {total} in all"
+    return f"you may spend {total.exact()} in all"

@@ -15,6 +15,23 @@ from typing import Any, Final
 
 LONGEST_CONTENT: Final = 2_000
 """Characters of one entry's content; vendors' words are cut there."""
+LONGEST_LINE: Final = 300
+"""Characters of an entry's content in a log."""
+
+_EVENTS: Final = ("payment_", "refund_", "budget_", "approval_", "run_", "job_", "recovery")
+_NO_EVENTS: Final = ("job_log", "job_spec")
+_FACTS: Final = {
+    "paymentId": "payment",
+    "approvalId": "approval",
+    "vendorId": "vendor",
+    "jobId": "job",
+    "vendorJobId": "vendorJob",
+    "slot": "slot",
+    "amountMicros": "amountMicros",
+    "refundedMicros": "refundedMicros",
+    "x402TxId": "tx",
+}
+"""What a log tells of a note's data, and under which names: ids and amounts, nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,35 @@ class Note:
     content: str
     data: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
+
+
+def is_event(note: Note) -> bool:
+    """Whether operators are told of the note: money moved or was refused, a job or run changed.
+
+    By the beginning of its type, so that a new note about money is told without being listed.
+    """
+    return note.type.startswith(_EVENTS) and note.type not in _NO_EVENTS
+
+
+def event_line(note: Note) -> str:
+    """The note in one line of a log: no line end of a vendor's words begins another."""
+    words = "; ".join(" ".join(line.split()) for line in note.content.splitlines())
+    shown = "".join(c if c.isprintable() else "?" for c in words)[:LONGEST_LINE]
+    return f"{note.type}: {shown}"
+
+
+def event_facts(run_id: str, note: Note) -> dict[str, str | int]:
+    """The same as fields: the event's type, the run, and the ids and amounts that it is about."""
+    data = {
+        name: value
+        for kept, name in _FACTS.items()
+        if isinstance(value := note.data.get(kept), str | int) and not _empty(kept, value)
+    }
+    return {"event": note.type, "run": run_id, **data}
+
+
+def _empty(name: str, value: str | int) -> bool:
+    return value == "" or (name == "refundedMicros" and value == 0)
 
 
 @dataclass(frozen=True, slots=True)

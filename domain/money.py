@@ -15,6 +15,11 @@ LARGEST: Final = 1_000_000_000 * MICROS_PER_DOLLAR
 """No single amount above a billion dollars: beyond it, it is a typing error or an attack."""
 
 LONGEST_TEXT: Final = 64
+_MICROS_PER_CENT: Final = 10_000
+_FEW_CENTS: Final = 10 * _MICROS_PER_CENT
+"""Below it, people are shown parts of a cent."""
+_SMALLEST_SHOWN: Final = 100
+"""Micro-dollars: people are shown four decimals at most."""
 _LARGEST_DIGITS: Final = 12
 
 _WRITTEN = re.compile(
@@ -68,7 +73,25 @@ class Usd:
         return self.micros != 0
 
     def __str__(self) -> str:
-        """`$1.40`; more decimals only where they are not zero: `$1.400001`."""
+        """The amount as people read it: `$1.40`, to the nearest cent.
+
+        Below ten cents, a part of a cent gives it four decimals, `$0.0042`; what is too small
+        even for these is `<$0.0001`. Where no micro-dollar may be lost, use `exact`.
+        """
+        sign, micros = ("-", -self.micros) if self.micros < 0 else ("", self.micros)
+        if 0 < micros < _SMALLEST_SHOWN:
+            return f"{sign}<$0.0001"
+        fine = (micros + _SMALLEST_SHOWN // 2) // _SMALLEST_SHOWN
+        if micros < _FEW_CENTS and fine % 100:
+            return f"{sign}$0.{fine:04d}"
+        cents = (micros + _MICROS_PER_CENT // 2) // _MICROS_PER_CENT
+        return f"{sign}${cents // 100:,}.{cents % 100:02d}"
+
+    def exact(self) -> str:
+        """`$1.40`; more decimals only where they are not zero: `$1.400001`. `parse` reads it back.
+
+        For what is compared, or typed in again.
+        """
         sign, micros = ("-", -self.micros) if self.micros < 0 else ("", self.micros)
         whole, fraction = divmod(micros, MICROS_PER_DOLLAR)
         decimals = f"{fraction:06d}".rstrip("0").ljust(2, "0")

@@ -30,6 +30,15 @@ class Network:
     explorer_tx_url: str = ""
     """Prefix of a transaction's page, or empty."""
     is_local: bool = False
+    is_test: bool = False
+    """Whether its dollars are worth nothing, though others are on it."""
+
+    @property
+    def stakes(self) -> str:
+        """What is at stake on it, in a word that nobody overlooks."""
+        if self.is_local:
+            return "SIMULATION"
+        return "TEST NETWORK" if self.is_test else "LIVE"
 
     @property
     def chain_id(self) -> int:
@@ -60,6 +69,7 @@ BASE_SEPOLIA: Final = Network(
     confirmations=2,
     x402_v1_name="base-sepolia",
     explorer_tx_url="https://sepolia.basescan.org/tx/",
+    is_test=True,
 )
 BASE: Final = Network(
     caip2="eip155:8453",

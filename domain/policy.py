@@ -53,7 +53,7 @@ class SpendingPolicy:
         if self.max_per_run is not None and committed + amount > self.max_per_run:
             raise PolicyRefused(
                 "max_per_run",
-                f"{committed + amount} in all would be above {self.max_per_run}",
+                f"{(committed + amount).exact()} in all would be above {self.max_per_run.exact()}",
                 "Raise MAX_RUN_USD if that is intended",
             )
 
@@ -85,11 +85,13 @@ class SpendingPolicy:
         if terms.amount.micros <= 0:
             raise PolicyRefused("amount", f"{terms.amount} is not a positive amount")
         if terms.amount > quoted:
-            raise PolicyRefused("quote", f"{terms.amount} is asked for, {quoted} was quoted")
+            raise PolicyRefused(
+                "quote", f"{terms.amount.exact()} is asked for, {quoted.exact()} was quoted"
+            )
         if terms.amount > self.max_per_payment:
             raise PolicyRefused(
                 "max_per_payment",
-                f"{terms.amount} is above {self.max_per_payment}",
+                f"{terms.amount.exact()} is above {self.max_per_payment.exact()}",
                 "Raise MAX_PAYMENT_USD if that is intended",
             )
         if terms.max_timeout_s < self.shortest_validity_s:

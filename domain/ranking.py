@@ -113,7 +113,9 @@ def choose(
         return Wait(reason) if patience else Abort(reason)
     if not any(offer.projected <= left for offer in offers):
         cheapest = min(offer.projected for offer in offers)
-        return Abort(f"the cheapest offer is {cheapest} for the whole job and {left} is left")
+        return Abort(
+            f"the cheapest offer is {cheapest.exact()} for the whole job and {left.exact()} is left"
+        )
     ranked = rank(offers, left=left, minutes_left=minutes_left, preference=preference)
     if not ranked:
         return Abort(f"no offer within {left} can be done in the {_span(minutes_left)} left")

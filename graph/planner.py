@@ -7,6 +7,7 @@ model answers is checked against the offers, and where it does not stand, the ra
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ from graph.answers import DECISIONS, Unusable, close, estimated, tidy, unread, u
 from graph.prompts import opening
 from graph.situation import Situation as Situation
 from graph.situation import best_first, by_ranking, decision_of
+from tools.wire.untrusted import clean_text
 
 MOST_MODEL_CALLS: Final = 6
 """Per decision."""
+LONGEST_ARGS: Final = 300
+"""Characters of a tool call's arguments in the journal."""
 ANSWER_TOKENS: Final = 2_000
 """Set aside for an answer when a call is begun."""
 
@@ -195,16 +199,23 @@ class ModelPlanner:
 
     def _facts(self, answers: Sequence[AIMessage], last: ModelUse) -> dict[str, Any]:
         """For the record. last: a call that is not among the answers, for it gave none."""
+        calls = [call for answer in answers for call in answer.tool_calls]
         return {
             "model": self._name,
             "modelCalls": len(answers) + last.calls,
-            "toolsCalled": [call["name"] for answer in answers for call in answer.tool_calls],
+            "toolsCalled": [call["name"] for call in calls],
+            "toolCalls": [{"name": call["name"], "args": _shown(call["args"])} for call in calls],
             "tokens": sum(_tokens(answer) for answer in answers) + last.tokens,
         }
 
 
 def _answers(messages: Sequence[AnyMessage]) -> list[AIMessage]:
     return [message for message in messages if isinstance(message, AIMessage)]
+
+
+def _shown(args: Mapping[str, Any]) -> str:
+    """A call's arguments as one harmless, bounded line of JSON."""
+    return clean_text(json.dumps(args, ensure_ascii=False, default=str), LONGEST_ARGS)
 
 
 def _tokens(answer: AIMessage) -> int:

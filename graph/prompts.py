@@ -40,7 +40,7 @@ def opening(goal: str, offers: Sequence[Offer], left: Usd) -> list[AnyMessage]:
     return [
         SystemMessage(SYSTEM),
         HumanMessage(
-            f"Goal: {fence(goal, LONGEST_GOAL)}\nBudget left: {left}\nOffers: {table}"
+            f"Goal: {fence(goal, LONGEST_GOAL)}\nBudget left: {left.exact()}\nOffers: {table}"
             + (f"\n{others} more offers are dearer or less reliable." if others else "")
             + "\nDecide."
         ),

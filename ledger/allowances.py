@@ -107,7 +107,8 @@ class _Change:
             if cap is not None and used + more > cap.micros:
                 raise PolicyRefused(
                     rule,
-                    f"{Usd(more)} more would be {Usd(used + more)}, above the cap of {cap}",
+                    f"{Usd(more).exact()} more would be {Usd(used + more).exact()}, above the cap "
+                    f"of {cap.exact()}",
                     f"Wait, or raise {rule.upper()}_USD",
                 )
 

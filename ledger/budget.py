@@ -223,4 +223,6 @@ def _check(run: Run, lease: Lease, amount: Usd) -> None:
     if run.status.ended:
         raise Conflict(f"Run {run.id} is {run.status}", "Start a new run")
     if run.budget_remaining < amount:
-        raise BudgetExceeded(f"{amount} is more than the {run.budget_remaining} left of the budget")
+        raise BudgetExceeded(
+            f"{amount.exact()} is more than the {run.budget_remaining.exact()} left of the budget"
+        )

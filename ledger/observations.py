@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,9 +11,18 @@ from typing import Any, Final
 from pymongo import ASCENDING, IndexModel
 
 from domain.errors import Conflict
-from domain.journal import LONGEST_CONTENT, Entry, Note, entry
+from domain.journal import (
+    LONGEST_CONTENT,
+    Entry,
+    Note,
+    entry,
+    event_facts,
+    event_line,
+    is_event,
+)
 from ledger.store import Document, DuplicateKey, Store
 
+LOG: Final = logging.getLogger(__name__)
 COLLECTION: Final = "observations"
 LONGEST_RACE: Final = 32
 
@@ -45,7 +55,8 @@ class Observations:
         """Write the notes after `head`, leaving out those whose key is there; give the new head.
 
         The usual case is one insert. Where another writer was faster, or a crash lost the head,
-        the true end is read and the rest goes after it.
+        the true end is read and the rest goes after it. What tells of money, jobs or the run's end
+        is logged as it is written, whoever writes it.
         """
         for _ in range(LONGEST_RACE):
             if not notes:
@@ -55,8 +66,11 @@ class Observations:
                 await self.documents.insert_all([_document(e) for e in entries])
             except DuplicateKey:
                 head = await self._tail(run_id)
-                notes = await self._unwritten(run_id, entries, head)
+                landed = await self._landed(run_id, entries, head)
+                _log(e for e in entries if e.hash in landed)
+                notes = await self._unwritten(run_id, [e for e in entries if e.hash not in landed])
             else:
+                _log(entries)
                 return Head(entries[-1].seq, entries[-1].hash)
         raise Conflict(f"The journal of run {run_id} has too many writers at once", "Try again")
 
@@ -79,17 +93,25 @@ class Observations:
         last = await self.newest(run_id, 1)
         return Head(last[0].seq, last[0].hash) if last else Head()
 
-    async def _unwritten(self, run_id: str, entries: Sequence[Entry], head: Head) -> list[Note]:
-        """Of what an interrupted insert was to write: the notes that are not in the journal."""
+    async def _landed(self, run_id: str, entries: Sequence[Entry], head: Head) -> set[str]:
+        """The hashes of those entries of an interrupted insert that it has written."""
+        query = {"runId": run_id, "seq": {"$gte": entries[0].seq, "$lte": head.seq}}
+        there = await self.documents.find(query, fields={"hash": 1})
+        return {e.hash for e in entries} & {document["hash"] for document in there}
+
+    async def _unwritten(self, run_id: str, entries: Sequence[Entry]) -> list[Note]:
+        """The notes of the entries whose keys are not in the journal."""
         keys = [e.note.key for e in entries if e.note.key]
         query = {"runId": run_id, "key": {"$in": keys}}
         keyed = await self.documents.find(query, fields={"key": 1}) if keys else []
-        ours = {e.hash for e in entries}
-        query = {"runId": run_id, "seq": {"$gte": entries[0].seq, "$lte": head.seq}}
-        landed = await self.documents.find(query, fields={"hash": 1})
-        hashes = ours & {document["hash"] for document in landed}
         written = {document["key"] for document in keyed}
-        return [e.note for e in entries if e.note.key not in written and e.hash not in hashes]
+        return [e.note for e in entries if e.note.key not in written]
+
+
+def _log(entries: Iterable[Entry]) -> None:
+    for e in entries:
+        if is_event(e.note):
+            LOG.info("%s", event_line(e.note), extra={"facts": event_facts(e.run_id, e.note)})
 
 
 def _chain(run_id: str, head: Head, notes: Sequence[Note], now: datetime) -> list[Entry]:

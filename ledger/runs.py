@@ -21,6 +21,8 @@ from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
+_AFTER_EVERY_ID: Final = "{"
+"""Comes after every letter and digit that an id is made of."""
 
 
 class Runs:
@@ -98,6 +100,16 @@ class Runs:
     async def recent(self, *, user_id: str | None = None, limit: int = 50) -> list[Run]:
         query = {"userId": user_id} if user_id else {}
         found = await self.documents.find(query, sort=[("createdAt", -1)], limit=limit)
+        return [run_of(document) for document in found]
+
+    async def starting_with(
+        self, prefix: str, *, user_id: str | None = None, limit: int = 5
+    ) -> list[Run]:
+        """Runs whose ids begin with `prefix`, in the order of their ids."""
+        query: dict[str, Any] = {"_id": {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_ID}}
+        if user_id:
+            query["userId"] = user_id
+        found = await self.documents.find(query, sort=[("_id", 1)], limit=limit)
         return [run_of(document) for document in found]
 
     async def with_open_money(self) -> list[Run]:

@@ -62,6 +62,12 @@ NEEDS: Final[dict[str, frozenset[Scope]]] = {
     "/api/agent-events": frozenset({Scope.READ}),
     "/api/agent-artifact": frozenset({Scope.READ}),
     "/api/runs": frozenset({Scope.READ}),
+    "/api/vendors": frozenset({Scope.READ}),
+    "/api/audit": frozenset({Scope.READ}),
+    "/api/plan": frozenset({Scope.START}),
+    "/api/wallet": frozenset({Scope.READ}),
+    "/api/reconcile": frozenset({Scope.ADMIN}),
+    "/api/doctor": frozenset({Scope.ADMIN}),
     "/metrics": frozenset({Scope.READ}),
 }
 """What each address needs, all of it. One under /api/ that is not here needs ADMIN."""
@@ -69,8 +75,8 @@ NEEDS: Final[dict[str, frozenset[Scope]]] = {
 SIGNED_OTHERWISE: Final = frozenset({"/api/vendor-callback"})
 """Asked by vendors, who have no key and sign their words instead."""
 
-EVERYBODYS: Final = frozenset({"/metrics"})
-"""Tells of all owners' runs, so a key that speaks for one is not enough."""
+EVERYBODYS: Final = frozenset({"/metrics", "/api/wallet", "/api/reconcile", "/api/doctor"})
+"""About all owners' runs or money, so a key that speaks for one is not enough."""
 
 
 class Unauthorized(RenterError):

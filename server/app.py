@@ -28,6 +28,7 @@ from server.idempotency import Idempotent
 from server.keeper import Keeper
 from server.local import LocalStack, attach
 from server.rate_limits import SharedLimits
+from server.report_routes import report_routes
 from server.routes import api_routes, health_routes
 from server.seed import seed_local
 from server.telemetry.logs import TOO_TALKATIVE
@@ -85,6 +86,7 @@ def create_app(
     app.include_router(callback_routes(keeper))
     app.include_router(chat_routes(keeper))
     app.include_router(event_routes(keeper, streams))
+    app.include_router(report_routes(keeper))
     app.include_router(health_routes(keeper))
     app.include_router(metrics_routes(telemetry))
     limits = SharedLimits()

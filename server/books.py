@@ -48,7 +48,7 @@ async def _compare(services: Services, closed: Closed) -> None:
     except Exception:  # an outermost edge: nobody waits for what it finds
         LOG.exception("reconcile: the ledger was not compared with the chain")
         return
-    totals = f"ledger {report.ledger_total}, chain {report.chain_total}"
+    totals = f"ledger {report.ledger_total.exact()}, chain {report.chain_total.exact()}"
     if report.ok:
         LOG.info("reconcile: %s, %d runs hold open money", totals, len(report.still_open))
     else:

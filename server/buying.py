@@ -268,10 +268,10 @@ class Buyer:
                 "Repeat it without --pay-to to see what became of it",
             )
         if payment.state is PaymentState.AUTHORIZED and payment.amount > wish.most:
-            dollars = str(payment.amount).lstrip("$")
+            dollars = payment.amount.exact().lstrip("$")
             raise Conflict(
-                f"Under this --id, {payment.amount} was authorized already, more than the "
-                f"{wish.most} that may be paid now",
+                f"Under this --id, {payment.amount.exact()} was authorized already, more than the "
+                f"{wish.most.exact()} that may be paid now",
                 f"Repeat it with --max-usd {dollars} to see what became of it, or take another "
                 "--id",
             )

@@ -18,6 +18,7 @@ from server.commands import (
     chat,
     demo,
     doctor,
+    download,
     keys,
     pay,
     plan,
@@ -63,6 +64,7 @@ for command in (
     runs.watch,
     runs.approve,
     runs.cancel,
+    download.download,
 ):
     app.command(rich_help_panel=RUNS)(command)
 app.add_typer(wallet.wallet, name="wallet", rich_help_panel=MONEY)

@@ -77,14 +77,31 @@ async def examine(env: dict[str, str] | None = None) -> AsyncIterator[Check]:
         if isinstance(opened, Check):
             yield opened
             return
-        yield await _check("MongoDB", lambda: _mongodb(opened.ledger.store))
-        yield await _check("chain", lambda: _chain(reached))
-        yield await _check("clock", lambda: around.clock(opened, local=reached.network.is_local))
-        yield await _check("wallet", lambda: _wallet(opened, reached))
-        yield await _check("exposure", lambda: around.exposure(opened, reached))
-        async for check in _vendors(opened, reached):
+        async for check in _needed(reached, opened):
             yield check
-        yield await _check("planner", lambda: _planner(opened, reached))
+
+
+async def examine_services(settings: Settings, deps: Deps) -> AsyncIterator[Check]:
+    """The same checks of services that are open: what a server is asked about itself."""
+    yield Check("versions", "ok", _versions())
+    modes = ", ".join(f"{need} {mode}" for need, mode, _ in settings.modes())
+    yield Check("settings", "ok", modes)
+    async for check in _around(settings):
+        yield check
+    async for check in _needed(settings, deps):
+        yield check
+
+
+async def _needed(settings: Settings, deps: Deps) -> AsyncIterator[Check]:
+    """Of what each tick rests on."""
+    yield await _check("MongoDB", lambda: _mongodb(deps.ledger.store))
+    yield await _check("chain", lambda: _chain(settings))
+    yield await _check("clock", lambda: around.clock(deps, local=settings.network.is_local))
+    yield await _check("wallet", lambda: _wallet(deps, settings))
+    yield await _check("exposure", lambda: around.exposure(deps, settings))
+    async for check in _vendors(deps, settings):
+        yield check
+    yield await _check("planner", lambda: _planner(deps, settings))
 
 
 async def _around(settings: Settings) -> AsyncIterator[Check]:

@@ -22,13 +22,14 @@ class ExactRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def exactly(request: Request) -> Response:
+            exact = _ExactRequest(request.scope, request.receive)  # reads a body once and keeps it
             media_type = request.headers.get("content-type", "").partition(";")[0]
-            if media_type.strip().lower() != "application/json" and await request.body():
+            if media_type.strip().lower() != "application/json" and await exact.body():
                 raise HTTPException(
                     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                     "The body is not application/json. Send JSON, with that Content-Type",
                 )
-            return await handle(_ExactRequest(request.scope, request.receive))
+            return await handle(exact)
 
         return exactly
 

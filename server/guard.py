@@ -141,9 +141,13 @@ def check_may(principal: Principal, path: str) -> None:
         )
     if path in EVERYBODYS and principal.owner is not None:
         raise Forbidden(
-            "This address tells of everybody's runs, and the key speaks for one user",
-            "Make one without an owner: gpu-renter keys create --scope read",
+            "This address tells of everybody's runs and money, and the key speaks for one user",
+            f"Make one without an owner: gpu-renter keys create --scope {_least(path)}",
         )
+
+
+def _least(path: str) -> str:
+    return Scope.ADMIN.value if Scope.ADMIN in needs(path) else Scope.READ.value
 
 
 def crosses_sites(connection: HTTPConnection) -> bool:

@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL, check_goal, read_goal
 from domain.money import Usd
+from domain.run_ids import SHORTEST
 
 LONGEST_USER_ID: Final = 128
 LONGEST_REASON: Final = 200
@@ -41,10 +42,12 @@ HELP: Final = {
     "goal": f"Say what to do, in 1 to {LONGEST_GOAL:,} characters",
     "budgetTotal": 'Give dollars above 0 as a number or text, like 5 or "$5.00"',
     "runId": "Give the _id that agent-start answered",
+    "idPrefix": "Give the beginning of a run's _id, 4 to 64 characters",
     "approvalId": "Give the _id of one of the run's approvals, as agent-status shows it",
     "approve": "Give true or false",
     "reason": f"Say why, in at most {LONGEST_REASON} characters, or leave it out",
     "observations": f"Give a number from 0 to {MOST_OBSERVATIONS}",
+    "columns": "Give how wide the text for a person may be, 40 to 400 characters",
     "limit": f"Give a number from 1 to {MOST_RUNS}",
 }
 """What to put into each field: for the documentation, and for who left it out."""
@@ -71,6 +74,12 @@ def _goal(value: str) -> str:
 def _run_id(value: str) -> str:
     if not _RUN_ID.fullmatch(value):
         raise InvalidInput("runId", "it is not a run's id", HELP["runId"])
+    return value
+
+
+def _id_prefix(value: str) -> str:
+    if len(value) < SHORTEST or not _RUN_ID.fullmatch(value):
+        raise InvalidInput("idPrefix", "it does not begin a run's id", HELP["idPrefix"])
     return value
 
 
@@ -109,6 +118,7 @@ ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]
 UserId = Annotated[StrictStr, AfterValidator(_user_id)]
 Goal = Annotated[StrictStr, AfterValidator(_goal)]
+IdPrefix = Annotated[StrictStr, AfterValidator(_id_prefix)]
 RunId = Annotated[StrictStr, AfterValidator(_run_id)]
 Budget = Annotated[Usd, PlainValidator(_budget), WithJsonSchema(_AMOUNT_SCHEMA)]
 
@@ -131,6 +141,24 @@ class StartRequest(Taken):
     user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget = Field(description=HELP["budgetTotal"])
+
+
+class PlanRequest(Taken):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"goal": "Fine-tune a 7B model on an A100, under $5"}]}
+    )
+
+    goal: Goal = Field(description=HELP["goal"])
+    budget_total: Budget | None = Field(
+        None, description=f"{HELP['budgetTotal']}, if the goal does not say it"
+    )
+    columns: int = Field(80, ge=40, le=400, description=HELP["columns"])
+
+
+class NothingMore(Taken):
+    """An empty object. It is asked for all the same: no page of elsewhere can send one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class TickRequest(Taken):

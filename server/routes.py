@@ -28,6 +28,7 @@ from server.requests import (
     MOST_RUNS,
     ApproveRequest,
     CancelRequest,
+    IdPrefix,
     RunId,
     StartRequest,
     TickRequest,
@@ -157,12 +158,20 @@ def api_routes(keeper: Keeper) -> APIRouter:
         who: WhoAsks,
         user_id: Annotated[UserId | None, Query(alias="userId", description="Only whose")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_RUNS, description="How many at most")] = 50,
+        id_prefix: Annotated[
+            IdPrefix | None,
+            Query(alias="idPrefix", description="Only whose _id begins so, in its order"),
+        ] = None,
     ) -> RunsAnswer:
         """Runs, newest first; with a key that speaks for one user, that user's."""
         if user_id is not None:
             who.speaks_for(user_id)
         deps = (await keeper.services()).deps
-        found = await deps.ledger.runs.recent(user_id=who.owner or user_id, limit=limit)
+        runs, whose = deps.ledger.runs, who.owner or user_id
+        if id_prefix is None:
+            found = await runs.recent(user_id=whose, limit=limit)
+        else:
+            found = await runs.starting_with(id_prefix, user_id=whose, limit=limit)
         running = [run.id for run in found if not run.status.ended]
         waiting = await deps.ledger.approvals.pending_of(running, deps.now())
         names = names_of(await deps.ledger.vendors.all()) if waiting else None

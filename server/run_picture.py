@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +16,7 @@ from rich.text import Text
 from domain.money import ZERO, Usd
 from domain.names import Names, named
 from server.commands.bars import budget_line, losses, progress_bar, short
+from server.decisions import how_decided, model_use
 from server.phases import DOES
 
 Json = Mapping[str, Any]
@@ -41,6 +45,7 @@ STATIONS: Final = {
     "monitor": "job",
 }
 """Phases in the order of a run without trouble, and what a person calls them."""
+_HASH: Final = re.compile(r"\b0x[0-9a-f]{64}\b")
 DETOURS: Final = {"tools": "choose_vendor", "recover": "monitor", "cancel": "monitor"}
 
 
@@ -59,6 +64,8 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
     ):
         if table.row_count:
             parts += ["", Text(title, style="bold"), table]
+    if used := _model(run.get("model") or {}):
+        parts += ["", Text.assemble(("Model   ", "bold"), used)]
     for job in answer.get("jobs", ()):
         if path := job.get("artifactPath"):
             parts += ["", Text.assemble(("Result  ", "bold"), (str(path), "green"))]
@@ -86,18 +93,34 @@ def run_list(runs: Sequence[Json]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("Run", no_wrap=True)
     table.add_column("Status", no_wrap=True, min_width=9)
-    table.add_column("Goal", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("Goal", no_wrap=True, ratio=1)
     table.add_column("Spent of", justify="right", no_wrap=True, min_width=11)
     for run in runs:
         status = Text(str(run["status"]), style=STYLES.get(run["status"], ""))
-        goal = Text(" ".join(str(run["goal"]).split()))
-        waits = run.get("waitingFor")
+        goal, waits = str(run["goal"]), run.get("waitingFor")
         if run["status"] == "running" and (waits or run.get("phase") == "approve"):
             status = Text("waits for you", style="yellow")
-            goal = Text.assemble((f"{waits} · ", "yellow"), goal) if waits else goal
+            goal = f"{waits} · {goal}" if waits else goal
         money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
-        table.add_row(str(run["_id"]), status, goal, money)
+        table.add_row(str(run["_id"]), status, _OneLine(goal), money)
     return table
+
+
+class _OneLine:
+    """Words in one line, however narrow: what does not fit is left out from a word's end on."""
+
+    def __init__(self, words: str) -> None:
+        self._words = " ".join(words.split())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        cut = shorten(self._words, width, placeholder=" …")
+        line = Text(self._words if cut.strip() == "…" else cut)
+        line.truncate(width, overflow="ellipsis")  # wide characters, and words without an end
+        yield line
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, max(1, len(self._words)))
 
 
 def money_of(run: Json, payments: Sequence[Json]) -> tuple[Usd, Usd, Usd]:
@@ -133,6 +156,12 @@ def _to_be_approved(run: Json, approval: Json, names: Names) -> Text:
 def _money(run: Json, payments: Sequence[Json]) -> RenderableType:
     total, spent, reserved = money_of(run, payments)
     return Text.assemble("Budget ", (str(total), "bold"), "  ", budget_line(total, spent, reserved))
+
+
+def _model(used: Json) -> str:
+    cost = used.get("cost")
+    shown = "" if cost is None else str(Usd.parse(cost))
+    return model_use(used.get("calls", 0), used.get("tokensIn", 0), used.get("tokensOut", 0), shown)
 
 
 def _jobs(answer: Json, names: Names) -> Table:
@@ -189,5 +218,9 @@ def _entries(entries: Sequence[Json], names: Names) -> Table:
     table.add_column(overflow="fold")
     for entry in entries:
         style = ENTRY_STYLES.get(entry["type"], "")
-        table.add_row(str(entry["type"]), Text(named(str(entry["content"]), names), style=style))
+        words = _HASH.sub(lambda tx: short(tx[0]), named(str(entry["content"]), names))
+        text = Text(words, style=style)
+        for line in how_decided(str(entry["type"]), entry.get("data") or {}):
+            text.append(f"\n{named(line, names)}", style="not bold dim")
+        table.add_row(str(entry["type"]), text)
     return table

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from domain.errors import DependencyDown, LeaseHeld
 from domain.names import Names, named
+from server.decisions import how_decided
 from server.run_picture import ENTRY_STYLES, Json, picture, run_list
 
 __all__ = ["follow", "picture", "run_list"]
@@ -98,6 +99,8 @@ def _print_new(console: Console, answer: Json, printed: int) -> int:
         seq = int(entry.get("seq", place))
         if seq > printed:
             words = named(str(entry["content"]), Names(answer.get("vendorNames", {})))
+            how = how_decided(str(entry["type"]), entry.get("data") or {})
+            words = "\n".join([words, *how])
             first, *more = words.splitlines() or [""]
             text = "\n".join([f"{entry['type']:<18}  {first}", *(" " * 20 + m for m in more)])
             console.print(Text(text, ENTRY_STYLES.get(entry["type"], "")), soft_wrap=True)

@@ -42,6 +42,7 @@ LIVE = {n: v for n, v in os.environ.items() if n.startswith("FIREWORKS_") and v.
 for _name in list(os.environ):
     if _name in variables() or _name.startswith(("LANGSMITH_", "LANGCHAIN_", "X402_", "CDP_")):
         del os.environ[_name]
+os.environ["GPU_RENTER_URL"] = "http://127.0.0.1:1"  # no server of this machine is a test's own
 os.environ["LANGSMITH_TRACING"] = "false"
 os.environ["DISABLE_CDP_USAGE_TRACKING"] = "true"
 os.environ["DISABLE_CDP_ERROR_REPORTING"] = "true"

@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from domain.errors import InvalidInput
-from domain.journal import Entry, first_broken
 from domain.money import Usd
 from server.commands.output import Exit, JsonOption, print_json, print_problem, working
 from server.commands.process import run
+from server.commands.runs import RunArgument, UrlOption
 
 if TYPE_CHECKING:
-    from ledger.run import Run
+    from rich.text import Text
+
+    from server.commands.client import ServerClient
 
 REFUNDS: Final = ("refund_claimed", "payment_refunded")
-PAYMENTS: Final = ("payment_authorized", "payment_booked")
-IN_VAIN: Final = ("payment_released", "payment_refused", "payment_expired")
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """A run's journal, and the first thing that is wrong with it."""
-
-    run: Run
-    entries: list[Entry]
-    broken_seq: int | None
-    problem: str
 
 
 def audit(
-    run_id: Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")],
+    run_id: RunArgument,
     verify: Annotated[
         bool, typer.Option("--verify", help="Only say whether it is whole; print no entries.")
     ] = False,
+    url: UrlOption = None,
     as_json: JsonOption = False,
     output: Annotated[
         Path | None, typer.Option(help="Write the JSON into this file instead.", metavar="FILE")
@@ -47,15 +38,14 @@ def audit(
     """Show what a run did, why, and what it paid; and verify that nothing of it was changed.
 
     Each entry is bound to the one before by a hash, and the run itself names the last one.
-    Exit status 1 when an entry was changed, removed, moved or put in, or when a payment that
-    needed a person's approval has none before it: its number is named.
+    Exit status 1 when an entry was changed, removed, moved or put in: its number is named.
 
     [dim]$[/] gpu-renter audit 66a1f2c9d53a3f9ef1f0c123
     [dim]$[/] gpu-renter audit 66a1f2c9d53a3f9ef1f0c123 --output audit.json
     """
     with working("Reading the journal"):
-        audited = run(_audit(run_id))
-    document = _as_json(audited, with_entries=not verify)
+        audited = run(_audit(run_id, url))
+    document = {k: v for k, v in audited.items() if not (verify and k == "entries")}
     if output is not None:
         _write(output, json.dumps(document, indent=2, ensure_ascii=False))
     if as_json:
@@ -63,175 +53,82 @@ def audit(
     else:
         if output is None and not verify:
             _print(audited)
-        if audited.broken_seq is None:
-            head = audited.entries[-1].hash if audited.entries else "none"
-            typer.echo(f"The journal is whole: {len(audited.entries)} entries, the last is {head}")
-    if audited.broken_seq is not None:
-        print_problem(f"The journal is broken at entry {audited.broken_seq}: {audited.problem}")
+        if audited["whole"]:
+            head = audited["head"]
+            last = head["hash"] or "none"
+            typer.echo(f"The journal is whole: {head['seq']} entries, the last is {last}")
+    if not audited["whole"]:
+        broken = f"The journal is broken at entry {audited['brokenSeq']}"
+        print_problem(f"{broken}: {audited['problem']}")
         raise typer.Exit(Exit.FAILED)
 
 
-async def _audit(run_id: str) -> Audit:
+async def _audit(given: str, url: str | None) -> dict[str, Any]:
+    """By a server, which has the ledger open already; else out of the store that is opened here."""
+    from server.commands.client import through_server
+
+    async def ask(server: ServerClient) -> dict[str, Any]:
+        return await server.ask("/api/audit", runId=await server.whole_id(given))
+
+    told = await through_server(url, ask)
+    return await _audit_here(given) if told is None else told
+
+
+async def _audit_here(given: str) -> dict[str, Any]:
+    from domain.run_ids import MOST_MATCHES, is_short, the_one
+    from server.audits import audit_answer, audit_run
     from server.commands.money import money_settings, open_money
 
     async with open_money(money_settings()) as opened:
-        run_ = await opened.ledger.runs.get(run_id)
-        try:
-            entries = await opened.ledger.observations.of_run(run_id)
-        except (KeyError, TypeError):
-            return await _readable(run_, opened.ledger.observations.documents)
-    broken, problem = examine(run_, entries)
-    return Audit(run_, entries, broken, problem)
+        run_id = given
+        if is_short(given):
+            found = await opened.ledger.runs.starting_with(given, limit=MOST_MATCHES)
+            run_id = the_one(given, [one.id for one in found])
+        audited = await audit_run(opened.ledger, run_id)
+    return audit_answer(audited).model_dump(mode="json", by_alias=True)
 
 
-async def _readable(run_: Run, documents: Any) -> Audit:
-    """The audit of a journal in which an entry lacks a field: it is broken there, if not before."""
-    fields = ("type", "content", "data", "createdAt", "prevHash", "hash", "seq")
-    found = await documents.find({"runId": run_.id}, sort=[("seq", 1)])
-    for place, document in enumerate(found, start=1):
-        lost = [name for name in fields if document.get(name) is None]
-        if lost:
-            return Audit(run_, [], place, f"it lacks {', '.join(lost)}")
-    return Audit(run_, [], 1, "it cannot be read")
-
-
-def examine(run_: Run, entries: list[Entry]) -> tuple[int | None, str]:
-    """The first broken entry's number and what is wrong with it; None where all is whole.
-
-    The chain alone cannot tell that its end is missing: the run's own note of the head does. The
-    note may lag behind (a crash after writing entries), so the head must be in the journal, not
-    last in it.
-    """
-    broken = first_broken(entries)
-    if broken is not None:
-        return broken, "it does not follow from the entries before it"
-    seq, head = run_.journal_seq, run_.journal_hash
-    if seq > len(entries):
-        return len(entries) + 1, f"the run names {seq} entries and only {len(entries)} are there"
-    if seq > 0 and entries[seq - 1].hash != head:
-        return seq, "its hash is not the one that the run names: the end was written anew"
-    return unapproved(entries)
-
-
-def unapproved(entries: list[Entry]) -> tuple[int | None, str]:
-    """The first payment that needed an approval and is not covered by one noted before it.
-
-    Each payment is noted with the threshold in force when it was signed, and with what was held
-    against it. An approval covers its payee alone, up to its amount: what was paid before it was
-    asked, and all payments on it that did not come to nothing.
-    """
-    approvals: dict[str, Mapping[str, Any]] = {}
-    counted: dict[str, dict[str, int]] = {}
-    for entry in entries:
-        kind, data = entry.note.type, entry.note.data
-        if kind == "approval_used":
-            approvals[data["approvalId"]] = data
-        for paid in counted.values() if kind in IN_VAIN else ():
-            paid.pop(data.get("paymentId", ""), None)
-        threshold, at_stake = (data.get(name) for name in ("thresholdMicros", "atStakeMicros"))
-        if kind not in PAYMENTS or type(threshold) is not int or type(at_stake) is not int:
-            continue
-        amount = int(data["amountMicros"])
-        if max(at_stake, amount) <= threshold:
-            continue
-        payment = f"the payment of {Usd(amount)} to {data['vendorId']}"
-        approval_id = data.get("approvalId")
-        yes = approvals.get(str(approval_id))
-        if yes is None:
-            return entry.seq, (
-                f"{payment} needed an approval, for {Usd(at_stake)} is above {Usd(threshold)}, "
-                "and there is none before it"
-            )
-        if "payTo" not in yes:  # an older version noted no more of it
-            continue
-        payee, agreed = str(data["payTo"]).lower(), str(yes["payTo"]).lower()
-        if data["vendorId"] != yes["vendorId"] or (agreed and payee not in ("", agreed)):
-            return entry.seq, f"{payment} is on {approval_id}, which was for {yes['vendorId']}"
-        on_it = counted.setdefault(str(approval_id), {})
-        on_it[data["paymentId"]] = amount
-        total = yes["paidMicros"] + sum(on_it.values())
-        if total > yes["amountMicros"]:
-            return entry.seq, (
-                f"with {payment}, {Usd(total)} was paid on {approval_id}, which allowed "
-                f"{Usd(yes['amountMicros'])}"
-            )
-    return None, ""
-
-
-def _as_json(audited: Audit, *, with_entries: bool) -> dict[str, Any]:
-    run_, entries = audited.run, audited.entries
-    document: dict[str, Any] = {
-        "runId": run_.id,
-        "userId": run_.user_id,
-        "goal": run_.goal,
-        "status": run_.status.value,
-        "budgetTotalMicros": run_.budget_total.micros,
-        "spentMicros": run_.spent.micros,
-        "whole": audited.broken_seq is None,
-        "brokenSeq": audited.broken_seq,
-        "problem": audited.problem,
-        "head": {"seq": len(entries), "hash": entries[-1].hash if entries else ""},
-    }
-    if with_entries:
-        document["entries"] = [_entry(e, run_) for e in entries]
-    return document
-
-
-def _entry(e: Entry, run_: Run) -> dict[str, Any]:
-    return {
-        "seq": e.seq,
-        "at": e.created_at.isoformat(),
-        "who": _who(e, run_),
-        "type": e.note.type,
-        "what": e.note.content,
-        "data": dict(e.note.data),
-        "prevHash": e.prev_hash,
-        "hash": e.hash,
-    }
-
-
-def _who(e: Entry, run_: Run) -> str:
-    """For whom, and with whom."""
-    vendor = e.note.data.get("vendorId")
-    return f"{run_.user_id} → {vendor}" if vendor else run_.user_id
-
-
-def _print(audited: Audit) -> None:
-    from rich import box
+def _print(audited: Mapping[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     from tools.wire.untrusted import clean_text
 
-    run_ = audited.run
     console = Console(highlight=False)
-    console.print(Text(clean_text(f"Run {run_.id} of {run_.user_id}: {run_.goal}", 500)))
-    console.print(f"{run_.status.value}; spent {run_.spent} of {run_.budget_total}")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("#", "When (UTC)", "What", "Amount", "Why"):
-        right = heading in ("#", "Amount")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for e in audited.entries:
-        table.add_row(
-            str(e.seq),
-            f"{e.created_at:%m-%d %H:%M:%S}",
-            Text(clean_text(e.note.type, 60)),
-            _amount(e),
-            Text(clean_text(e.note.content, 2_000)),
-        )
-    console.print(table)
+    headline = f"Run {audited['runId']} of {audited['userId']}: {audited['goal']}"
+    console.print(Text(clean_text(headline, 500)))
+    spent, total = Usd(audited["spentMicros"]), Usd(audited["budgetTotalMicros"])
+    console.print(f"{audited['status']}; spent {spent} of {total}")
+    for e in audited["entries"]:
+        at = datetime.fromisoformat(e["at"])
+        head = Text(f"{e['seq']:>4}  {at:%m-%d %H:%M:%S}  ", style="dim")
+        head.append(clean_text(e["type"], 60), style="bold").append(_amount(e), style="green")
+        console.print(head, Padding(_why(e), (0, 0, 0, 6)))
 
 
-def _amount(e: Entry) -> str:
+def _why(e: Mapping[str, Any]) -> Text:
+    """What the entry says, and under a decision how it came about."""
+    from rich.text import Text
+
+    from server.decisions import how_decided
+    from tools.wire.untrusted import clean_text
+
+    text = Text(clean_text(e["what"], 2_000))
+    for line in how_decided(e["type"], e["data"]):
+        text.append(f"\n{clean_text(line, 500)}", style="dim")
+    return text
+
+
+def _amount(e: Mapping[str, Any]) -> str:
     """What the entry is about in money: of a refund, what came back beside what was paid."""
-    paid, back = (e.note.data.get(name) for name in ("amountMicros", "refundedMicros"))
+    paid, back = (e["data"].get(name) for name in ("amountMicros", "refundedMicros"))
     if type(paid) is not int:
         return ""
     if type(back) is int and back:
-        return f"{Usd(paid)}\n{Usd(back)} back"
+        return f"  {Usd(paid)}, {Usd(back)} back"
     # What a vendor claims, and what came back by an older version's journal, is in words only.
-    return "" if e.note.type in REFUNDS else str(Usd(paid))
+    return "" if e["type"] in REFUNDS else f"  {Usd(paid)}"
 
 
 def _write(path: Path, text: str) -> None:

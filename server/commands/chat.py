@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
-from typing import TYPE_CHECKING, Annotated
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from server.commands.output import colour
 from server.commands.process import run
 from server.commands.runs import UrlOption, UserOption
 
 if TYPE_CHECKING:
     from server.commands.client import ServerClient
 
+_MARK: Final = re.compile(r" *(?:[-*•] )?")
 LEAVE = ("exit", "quit", "bye")
 
 
@@ -43,6 +48,8 @@ async def _talk(user: str | None, run_id: str | None, url: str | None) -> None:
         typer.secho("Tell me what to run, and for how much at most. `exit` leaves.", dim=True)
     lines = _Lines()
     async with ServerClient(url) as server:
+        if run_id:
+            run_id = await server.whole_id(run_id)
         if run_id and user is None:
             user = str((await server.status(run_id))["run"]["userId"])
         while True:
@@ -97,6 +104,32 @@ async def _readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
+def say(words: str, *, err: bool = False, dim: bool = False) -> None:
+    """Print what is said: on a terminal no word is cut at its edge, and a line of a list goes on
+    under its words. A pipe gets the lines as they are.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        words = "\n".join(map(_wrapped, words.split("\n")))
+    if dim:
+        typer.secho(words, err=err, dim=True, color=colour())
+    else:
+        typer.echo(words, err=err)
+
+
+def _wrapped(line: str) -> str:
+    marked = _MARK.match(line)
+    return textwrap.fill(
+        line,
+        max(20, shutil.get_terminal_size().columns),
+        subsequent_indent=" " * len(marked[0]) if marked else "",
+        break_long_words=False,  # an address or a command stays whole, to be copied
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+
+
 async def _say(
     server: ServerClient, user: str | None, message: str, run_id: str | None
 ) -> str | None:
@@ -105,5 +138,5 @@ async def _say(
         if kind == "run":
             run_id = str(data.get("runId") or run_id)
         else:
-            typer.secho(text, err=kind == "error", dim=kind == "action")
+            say(text, err=kind == "error", dim=kind == "action")
     return run_id

@@ -67,11 +67,11 @@ def claims(outcome: Outcome) -> list[Claim]:
             and booked == moved,
         ),
         Claim(
-            f"the ledger's total is the chain's: {ledger} and {chain}",
+            f"the ledger's total is the chain's: {ledger.exact()} and {chain.exact()}",
             ledger == chain == run.spent,
         ),
         Claim(
-            f"the wallet holds exactly {chain} less than before",
+            f"the wallet holds exactly {chain.exact()} less than before",
             outcome.balance_before - outcome.balance_after == ledger,
         ),
         Claim(

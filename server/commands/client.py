@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +23,7 @@ from domain.errors import (
     NotFound,
     RenterError,
 )
+from domain.run_ids import MOST_MATCHES, is_short, the_one
 from server.key_help import MAKE_A_KEY
 
 URL_VARIABLE: Final = "GPU_RENTER_URL"
@@ -34,6 +37,11 @@ _OPTIONS: Final = {"budgetTotal": "--budget", "userId": "--user"}
 """The API's fields that are options here."""
 SOMEBODY: Final = "cli"
 """Whose the runs are where neither the caller nor an API key says it."""
+
+
+_FILE_NAME: Final = re.compile(r'filename="([A-Za-z0-9_-][A-Za-z0-9._-]{0,199})"', re.ASCII)
+"""A name that stays in the folder that it is written into, and hides nothing there."""
+T = TypeVar("T")
 
 
 class Unnamed(InvalidInput):
@@ -70,6 +78,29 @@ class ServerClient:
         except Unnamed:
             return await self._call("POST", "/api/agent-start", {"userId": SOMEBODY, **body})
 
+    async def answers(self) -> bool:
+        """Whether a server of ours is there."""
+        try:
+            answer = await self._http.get(self.url + "/healthz", timeout=CONNECT_TIMEOUT_S)
+        except httpx.HTTPError:
+            return False
+        return answer.is_success and _json(answer) == {"status": "ok"}
+
+    async def whole_id(self, given: str) -> str:
+        """The id of the run that `given` is, or begins. Raises InvalidInput where it begins more
+        of them.
+        """
+        if not is_short(given):
+            return given
+        params = {"idPrefix": given, "limit": str(MOST_MATCHES)}
+        try:
+            found = (await self._call("GET", "/api/runs", params=params))["runs"]
+        except InvalidInput as unusable:
+            if unusable.field == KEY_VARIABLE:
+                raise
+            return given  # what begins no id is none: the server says so
+        return the_one(given, [str(run["_id"]) for run in found])
+
     async def tick(self, run_id: str) -> dict[str, Any]:
         return await self._call("POST", "/api/agent-tick", {"runId": run_id})
 
@@ -86,6 +117,29 @@ class ServerClient:
     async def approve(self, run_id: str, approval_id: str, yes: bool) -> dict[str, Any]:
         body = {"runId": run_id, "approvalId": approval_id, "approve": yes}
         return await self._call("POST", "/api/agent-approve", body)
+
+    async def ask(self, path: str, **params: str) -> dict[str, Any]:
+        """What a GET of `path` answers."""
+        return await self._call("GET", path, params=params)
+
+    async def order(self, path: str, **fields: Any) -> dict[str, Any]:
+        """What a POST of `fields` to `path` answers."""
+        return await self._call("POST", path, fields)
+
+    @asynccontextmanager
+    async def artifact(self, run_id: str) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """A run's artifact on its way here: its name, and its bytes, piece by piece."""
+        try:
+            async with self._http.stream(
+                "GET", self.url + "/api/agent-artifact", params={"runId": run_id}
+            ) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise self._error(answer.status_code, _json(answer))
+                named = _FILE_NAME.search(answer.headers.get("content-disposition", ""))
+                yield named[1] if named else "artifact", answer.aiter_bytes()
+        except httpx.HTTPError as error:
+            raise self._no_answer(error) from None
 
     async def chat(
         self, user_id: str | None, message: str, run_id: str | None = None
@@ -203,6 +257,17 @@ class ServerClient:
                 return DependencyDown(said)
             case _:
                 return RenterError(said)
+
+
+async def through_server(url: str | None, ask: Callable[[ServerClient], Awaitable[T]]) -> T | None:
+    """What `ask` gets of the server, or None where none runs, and the store is to be opened here.
+
+    url: as it was given; a server that somebody named has to be there. Raises what its calls do.
+    """
+    async with ServerClient(url) as server:
+        if url is None and not await server.answers():
+            return None
+        return await ask(server)
 
 
 def server_url() -> str:

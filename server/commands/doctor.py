@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
+from domain.errors import InvalidInput, RenterError
 from server.commands.output import Exit, JsonOption, print_json, working
 from server.commands.process import run
+from server.commands.runs import UrlOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 LABEL_CELLS = 20
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Check each thing that the configured mode needs, and say what to do.
 
     Settings, disk, files with secrets, queue, webhooks, traces, MongoDB and its writes, chain and
@@ -29,7 +32,7 @@ def doctor(as_json: JsonOption = False) -> None:
     [dim]$[/] gpu-renter doctor --json | jq '.checks[] | select(.state == "wrong")'
     """
     with working("Checking"):
-        found = run(_examine(quiet=as_json))
+        found = run(_examine(url, quiet=as_json))
     wrong = [check for check in found if check.state == "wrong"]
     if as_json:
         print_json({"healthy": not wrong, "checks": [asdict(check) for check in found]})
@@ -41,18 +44,44 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-async def _examine(*, quiet: bool) -> list[Check]:
+async def _examine(url: str | None, *, quiet: bool) -> list[Check]:
     from rich.console import Console
-
-    from server.doctor import examine
 
     console = Console(highlight=False)
     found = []
-    async for check in examine():
+    async for check in _checks(url):
         found.append(check)
         if not quiet:
             _print(console, check)
     return found
+
+
+async def _checks(url: str | None) -> AsyncIterator[Check]:
+    """What a running server finds. Where none runs, or it cannot look, what is found from here."""
+    from server.commands.client import through_server
+    from server.doctor import Check, examine
+
+    try:
+        told = await through_server(url, lambda server: server.order("/api/doctor"))
+    except InvalidInput as refused:  # no key, or one that may not ask
+        if url is not None:
+            raise
+        yield Check("server", "skipped", f"it was not asked: {refused.message}", refused.remedy)
+        told = None
+    except RenterError as error:
+        if url is not None:
+            raise
+        yield Check("server", "wrong", error.message, error.remedy)
+        told = None
+    else:
+        if told is not None:
+            yield Check("server", "ok", "it answers, and says the rest")
+    if told is None:
+        async for check in examine():
+            yield check
+        return
+    for one in told["checks"]:
+        yield Check(one["name"], one["state"], one["finding"], one["remedy"])
 
 
 def _print(console: Console, check: Check) -> None:

@@ -11,8 +11,10 @@ import typer
 
 from server.commands.output import JsonOption, print_json
 from server.commands.process import run
+from server.commands.runs import UrlOption
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from domain.money import Usd
@@ -29,6 +31,7 @@ def plan(
     budget: Annotated[
         str | None, typer.Option(help="The most to spend, in dollars, if the goal does not say.")
     ] = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how a goal is understood, what is on offer, and what would be rented. Pays nothing.
@@ -40,11 +43,31 @@ def plan(
 
     asked = check_goal(goal)
     dollars = None if budget is None else Usd.parse(budget, "--budget", above_zero=True)
-    made, note = run(_plan(asked, dollars))
+    told = run(_told(asked, dollars, url))
     if as_json:
-        print_json(plan_view(made, note))
+        del told["text"]
+        print_json(told)
     else:
-        show(made, note)
+        typer.echo(told["text"], nl=False)
+
+
+async def _told(goal: str, budget: Usd | None, url: str | None) -> dict[str, Any]:
+    """The plan of a server, or where none runs, one made here; with its text for this terminal."""
+    from rich.console import Console
+
+    from server.commands.client import ServerClient, through_server
+
+    columns = min(400, max(40, Console().width))
+
+    async def ask(server: ServerClient) -> dict[str, Any]:
+        said = {} if budget is None else {"budgetTotal": budget.exact()}
+        return await server.order("/api/plan", goal=goal, columns=columns, **said)
+
+    told = await through_server(url, ask)
+    if told is not None:
+        return told
+    made, note = await _plan(goal, budget)
+    return plan_view(made, note) | {"text": plan_text(made, note, columns)}
 
 
 async def _plan(goal: str, budget: Usd | None) -> tuple[Plan, str]:
@@ -132,14 +155,26 @@ def _decision_view(made: Plan) -> dict[str, Any] | None:
     return view | {"reason": decision.reason, "planner": made.decided.planner}
 
 
-def show(made: Plan, note: str) -> None:
+def plan_text(made: Plan, note: str, columns: int) -> str:
+    """The plan in words, for a terminal so wide."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    console = Console(file=StringIO(), width=columns, highlight=False)
+    with console.capture() as captured:
+        show(made, note, console)
+    return captured.get()
+
+
+def show(made: Plan, note: str, console: Console | None = None) -> None:
     """Print the plan for a person."""
     from rich.console import Console
     from rich.text import Text
 
     from domain.names import named
 
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     console.print(_understood(made))
     offers = _offers(made)
     if offers.row_count:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from domain.errors import ConfigError, Conflict, InvalidInput
+from domain.money import Usd
 from server.commands.output import JsonOption, print_json, working
 from server.commands.process import run
+from server.commands.runs import UrlOption
 from server.commands.store import open_store
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ vendors = typer.Typer(
 
 
 @vendors.command("list")
-def list_(as_json: JsonOption = False) -> None:
+def list_(url: UrlOption = None, as_json: JsonOption = False) -> None:
     """Show the registered vendors.
 
     [dim]$[/] gpu-renter vendors list
     """
     with working("Reading the registry"):
-        found = run(_list())
+        found = run(_list(url))
     _print(found, as_json)
 
 
@@ -58,7 +60,7 @@ def seed(
         endpoint = checked_endpoint(endpoint, local=True)
     with working("Registering"):
         found = run(_seed(endpoint))
-    _print(found, as_json)
+    _print(_views(found), as_json)
 
 
 @vendors.command()
@@ -122,7 +124,7 @@ def add(
     )
     with working("Registering"):
         added = run(_add(settings, vendor, replace))
-    _print([added], as_json)
+    _print(_views([added]), as_json)
     if added.secret_env and added.secret_env not in settings.vendor_secret_values():
         typer.echo(
             f"{added.secret_env} is not set here. Set it where the agent runs, in the environment "
@@ -148,11 +150,16 @@ def remove(
         typer.echo(f"Removed {vendor_id}")
 
 
-async def _list() -> list[Vendor]:
+async def _list(url: str | None) -> list[dict[str, Any]]:
+    """By a server, which has the registry open already; else out of the store opened here."""
     from graph.settings import Settings
+    from server.commands.client import through_server
 
+    told = await through_server(url, lambda server: server.ask("/api/vendors"))
+    if told is not None:
+        return list(told["vendors"])
     async with _registry(Settings.load()) as (registry, _):
-        return await registry.all()
+        return _views(await registry.all())
 
 
 async def _seed(endpoint: str | None) -> list[Vendor]:
@@ -235,9 +242,16 @@ async def _registry(settings: Settings) -> AsyncIterator[tuple[Vendors, Settings
         yield Vendors(store), reached
 
 
-def _print(found: list[Vendor], as_json: bool) -> None:
+def _views(found: list[Vendor]) -> list[dict[str, Any]]:
+    from server.reports import vendor_view
+
+    now = datetime.now(UTC)
+    return [vendor_view(vendor, now).model_dump(mode="json", by_alias=True) for vendor in found]
+
+
+def _print(found: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print_json([_as_json(vendor) for vendor in found])
+        print_json(found)
         return
     if not found:
         typer.echo("No vendor is registered. Add one: gpu-renter vendors seed, or vendors add")
@@ -247,52 +261,16 @@ def _print(found: list[Vendor], as_json: bool) -> None:
 
     console = Console(highlight=False)
     for vendor in found:
-        facts = f"{vendor.price_per_hour} an hour · {vendor.reliability:.0%} reliable"
+        price, pay_to = Usd.parse(vendor["basePricePerHour"]), vendor["payTo"]
+        secret = vendor["secretEnv"]
+        facts = f"{price} an hour · {vendor['reliabilityScore']:.0%} reliable"
         console.print(
-            Text.assemble((vendor.vendor_id, "bold"), f"  {vendor.name}\n"),
-            Text(f"  {facts} · {', '.join(vendor.gpu_types)}\n"),
-            Text(f"  {vendor.endpoint}\n", style="dim"),
-            Text(f"  {f'paid at {vendor.pay_to}' if vendor.pay_to else 'billed outside x402'}\n"),
-            Text(f"  {f'secret in {vendor.secret_env}' if vendor.secret_env else 'no secret'}"),
-            *(Text(f"\n  {line}") for line in _history(vendor, datetime.now(UTC))),
+            Text.assemble((vendor["vendorId"], "bold"), f"  {vendor['name']}\n"),
+            Text(f"  {facts} · {', '.join(vendor['supportedGpuTypes'])}\n"),
+            Text(f"  {vendor['endpoint']}\n", style="dim"),
+            Text(f"  {f'paid at {pay_to}' if pay_to else 'billed outside x402'}\n"),
+            Text(f"  {f'secret in {secret}' if secret else 'no secret'}"),
+            *(Text(f"\n  {line}") for line in vendor["history"]),
             sep="",
             soft_wrap=True,
         )
-
-
-def _history(vendor: Vendor, now: datetime) -> list[str]:
-    """What its jobs came to, faded to today's weight, and what it is blocked for."""
-    from domain.reliability import TYPICAL_HOURS, block_at, chances, weight
-
-    def faded(jobs: float) -> str:
-        return f"{jobs / weight(now):.1f}".removesuffix(".0")
-
-    lines = []
-    for record in vendor.records:
-        ahead = chances(
-            vendor.reliability, vendor.records, record.gpu_type, TYPICAL_HOURS, now
-        ).completes
-        lines.append(
-            f"{record.gpu_type}: {faded(record.completed)} jobs completed, "
-            f"{faded(record.never_booted)} never booted, {faded(record.lost)} lost; "
-            f"{ahead:.0%} expected to complete"
-        )
-    block = block_at(vendor.blocks, now)
-    return [*lines, str(block)] if block else lines
-
-
-def _as_json(vendor: Vendor) -> dict[str, Any]:
-    """A vendor in the seed document's shape, with what its jobs came to."""
-    return {
-        "vendorId": vendor.vendor_id,
-        "name": vendor.name,
-        "endpoint": vendor.endpoint,
-        "basePricePerHour": vendor.price_per_hour.dollars(),
-        "reliabilityScore": vendor.reliability,
-        "supportedGpuTypes": list(vendor.gpu_types),
-        "payTo": vendor.pay_to,
-        "secretEnv": vendor.secret_env,
-        "completed": vendor.completed,
-        "failed": vendor.failed,
-        "history": _history(vendor, datetime.now(UTC)),
-    }

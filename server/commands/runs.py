@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from domain.money import Usd
     from server.commands.client import ServerClient
 
-RunArgument = Annotated[str, typer.Argument(help="The run's id.", metavar="RUN")]
+RunArgument = Annotated[
+    str, typer.Argument(help="The run's id, or its first characters (4 or more).", metavar="RUN")
+]
 UrlOption = Annotated[
     str | None,
     typer.Option(
@@ -76,7 +78,7 @@ def _budget_in(goal: str) -> Usd:
         remedy = "Say how much to spend at most: --budget 5"
         raise InvalidInput("--budget", "the goal does not name one", remedy)
     if said.budget > MOST_UNASKED:
-        remedy = f"To say that it is meant: --budget {said.budget.dollars():.2f}"
+        remedy = f"To say that it is meant: --budget {said.budget.exact().lstrip('$')}"
         raise InvalidInput("--budget", f"the goal names {said.budget}, which is a lot", remedy)
     return said.budget
 
@@ -89,7 +91,7 @@ def tick(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
-            return await server.tick(run_id)
+            return await server.tick(await server.whole_id(run_id))
 
     with working("Ticking: the agent may be asking vendors, the chain or a model"):
         answer = run(work())
@@ -105,7 +107,7 @@ def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = Fal
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
-            return await server.status(run_id)
+            return await server.status(await server.whole_id(run_id))
 
     with working("Asking the server"):
         answer = run(work())
@@ -170,7 +172,8 @@ def watch(
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
-            return await follow(server, run_id, interval_s=interval, quiet=as_json)
+            whole = await server.whole_id(run_id)
+            return await follow(server, whole, interval_s=interval, quiet=as_json)
 
     answer = run(work())
     if as_json:
@@ -194,7 +197,7 @@ def cancel(
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
-            return await server.cancel(run_id, reason)
+            return await server.cancel(await server.whole_id(run_id), reason)
 
     with working("Cancelling: the job is stopped at its vendor"):
         answer = run(work())
@@ -221,8 +224,9 @@ def approve(
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
-            wanted = approval_id or _waiting(await server.status(run_id))
-            return await server.approve(run_id, wanted, not reject)
+            whole = await server.whole_id(run_id)
+            wanted = approval_id or _waiting(await server.status(whole))
+            return await server.approve(whole, wanted, not reject)
 
     with working("Asking the server"):
         answer = run(work())

@@ -13,6 +13,7 @@ from domain.money import MICROS_PER_DOLLAR, ZERO, Usd
 from server.commands import wallet_policy
 from server.commands.output import Exit, JsonOption, print_json, print_problem, working
 from server.commands.process import run
+from server.commands.runs import UrlOption
 
 if TYPE_CHECKING:
     import httpx
@@ -36,22 +37,27 @@ RpcOption = Annotated[str | None, typer.Option(help="A JSON-RPC of it.  \\[defau
 
 @wallet.command()
 def show(
-    network: NetworkOption = None, rpc_url: RpcOption = None, as_json: JsonOption = False
+    network: NetworkOption = None,
+    rpc_url: RpcOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the account that pays, its USDC, and the policy at Coinbase.
 
+    It is the server's, where one runs and neither --network nor --rpc-url says otherwise.
+
     [dim]$[/] gpu-renter wallet show
     """
-    from server.commands.money import money_settings
-
-    settings = money_settings(network, rpc_url)
     with working("Reading the balance"):
-        told = run(_show(settings))
+        told = run(_show(network, rpc_url, url))
     if as_json:
         print_json(told)
     else:
+        micros = told["balanceMicros"]
+        shown = told | {"balance": told["balance"] if micros is None else str(Usd(micros))}
+        shown["network"] = f"{told['network']}, {told['networkName']}: {told['stakes']}"
         for name in ("kind", "network", "address", "usdc", "balance"):
-            typer.echo(f"{name:<8} {told[name]}")
+            typer.echo(f"{name:<8} {shown[name]}")
         wallet_policy.print_policies(told["policies"])
     if told["problem"]:
         print_problem(told["problem"])
@@ -112,37 +118,39 @@ def fund(
         typer.echo(line)
 
 
-async def _show(settings: Settings) -> dict[str, Any]:
+async def _show(network: str | None, rpc_url: str | None, url: str | None) -> dict[str, Any]:
+    from server.commands.client import through_server
+    from server.commands.money import money_settings
+
+    if network is None and rpc_url is None:
+        told = await through_server(url, lambda server: server.ask("/api/wallet"))
+        if told is not None:
+            return told
+    return await _show_here(money_settings(network, rpc_url))
+
+
+async def _show_here(settings: Settings) -> dict[str, Any]:
     from server.commands.money import asking_chain
     from server.local import attach
+    from server.reports import wallet_answer
     from tools.payments.chain import ChainReader
     from tools.wire.clients import open_client
 
     settings = await attach(settings) or settings
-    network = settings.network
-    told: dict[str, Any] = {
-        "kind": settings.wallet_mode,
-        "network": network.caip2,
-        "networkName": network.name,
-        "usdc": network.usdc,
-        "address": "",
-        "balance": None,
-        "balanceMicros": None,
-        "policies": [],
-        "problem": "",
-    }
+    balance, policies, problem = None, [], ""
     async with open_client() as http:
-        told["address"] = await _address(settings, http)
+        address = await _address(settings, http)
         if settings.wallet_mode == "cdp":
-            told["policies"] = await wallet_policy.cdp_policies(settings)
-        chain = ChainReader(network, settings.chain_url, http)
+            policies = await wallet_policy.cdp_policies(settings)
+        chain = ChainReader(settings.network, settings.chain_url, http)
         try:
             with asking_chain(settings):
                 await chain.check()
-                balance = await chain.balance(told["address"])
+                balance = await chain.balance(address)
         except DependencyDown as error:
-            return told | {"balance": "unknown", "problem": str(error)}
-        return told | {"balance": str(balance), "balanceMicros": balance.micros}
+            problem = str(error)
+    told = wallet_answer(settings, address, balance, policies, problem)
+    return told.model_dump(mode="json", by_alias=True)
 
 
 async def _address(settings: Settings, http: httpx.AsyncClient) -> str:

@@ -70,7 +70,7 @@ async def _work(asked: Settings) -> None:
     stop = asyncio.Event()
     async with (
         open_services(settings) as services,
-        Telemetry().listening(services),
+        Telemetry(worker=True).listening(services),
         working(worker_over(services), settings.drain_seconds) as task,
     ):
         on_stop_signals(lambda _: stop.set())

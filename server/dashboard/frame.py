@@ -14,15 +14,20 @@ from starlette.requests import Request
 
 from domain.errors import NotFound, RenterError
 from graph.wiring import Services
-from server.access import Forbidden
+from server.access import Forbidden, Scope
 from server.dashboard.kit import Part, box, button, text
 from server.dashboard.mount import SCOPE_KEY, VISITOR_KEY, Dashboard
 from server.dashboard.visitors import Visitor
-from server.dashboard.watching import Look, T, Watch
+from server.dashboard.watching import Funds, Look, T, Watch
 
 LOG: Final = logging.getLogger(__name__)
 THEME_COOKIE: Final = "gpu_renter_theme"
 _DARK: Final = {"dark": True, "light": False}
+_STAKES: Final = {
+    "SIMULATION": ("", "A chain on this machine: no real money moves"),
+    "TEST NETWORK": ("warn", "A public test network: its dollars are worth nothing"),
+    "LIVE": ("bad", "Real money: what is paid here is gone"),
+}
 _FLIP: Final = """() => {
   const dark = !document.body.classList.contains('body--dark');
   document.cookie = 'gpu_renter_theme=' + (dark ? 'dark' : 'light')
@@ -40,17 +45,22 @@ class Page:
     visitor: Visitor
     banner: Part
 
-    def follow(self, watch: Watch[T], draw: Callable[[T], None]) -> None:
-        """Draw each reading while the page is open; a failure shows in the banner meanwhile."""
+    def follow(self, watch: Watch[T], draw: Callable[[T], None], *, quietly: bool = False) -> None:
+        """Draw each reading while the page is open; a failure shows in the banner meanwhile.
+
+        quietly: it does not.
+        """
 
         def look(reading: T | RenterError) -> None:
             if self.client.is_deleted:
                 return
             with self.client:
                 if isinstance(reading, RenterError):
-                    self.warn(str(reading))
+                    if not quietly:
+                        self.warn(str(reading))
                 else:
-                    self.warn("")
+                    if not quietly:
+                        self.warn("")
                     draw(reading)
 
         _look: Look[T] = look
@@ -119,6 +129,7 @@ def page(request: Request, here: str, title: str) -> Iterator[Page]:
             for name, path in (("Runs", "/"), ("Vendors", "/vendors")):
                 current = "page" if path == here else None
                 text("a", name, href=path, aria_current=current)
+        stakes = Part(box("div", "stakes", data_part="stakes"))
         with box("div", "end"):
             button(
                 "◐", lambda e: _set_dark(dark, e), "quiet", js=_FLIP,
@@ -129,7 +140,26 @@ def page(request: Request, here: str, title: str) -> Iterator[Page]:
                     text("button", "Sign out", "btn quiet", type="submit")
     banner = Part(box("div"))
     with box("div", "page", id="main", tabindex="-1"):
-        yield Page(client, dashboard, visitor, banner)
+        open_page = Page(client, dashboard, visitor, banner)
+        # What the wallet holds is everybody's, as the metrics are.
+        with_balance = visitor.may(Scope.READ) and visitor.owner is None
+        open_page.follow(
+            dashboard.watches.funds(),
+            lambda funds: stakes.show(funds, lambda: _stakes(funds, with_balance)),
+            quietly=True,
+        )
+        yield open_page
+
+
+def _stakes(funds: Funds, with_balance: bool) -> None:
+    """Whether this is play or real money, on which network, and what the wallet holds there."""
+    network = funds.network
+    look, meaning = _STAKES[network.stakes]
+    text("span", network.stakes, f"pill {look}", title=meaning)
+    text("span", network.name, "soft small")
+    if with_balance:
+        held = "balance unknown" if funds.balance is None else f"{funds.balance} in the wallet"
+        text("span", held, "soft small num")
 
 
 def _set_dark(dark: ui.dark_mode, event: GenericEventArguments) -> None:

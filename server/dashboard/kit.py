@@ -36,13 +36,15 @@ def text(tag: str, words: str, css: str = "", /, **attributes: Any) -> Element:
 
 def button(
     words: str,
-    do: Callable[..., Any],
+    do: Callable[..., Any] | None,
     css: str = "",
     *,
     js: str = "() => emit()",
     **attributes: Any,
 ) -> Element:
-    """A button. `js` says what the browser does first, and what it emits to `do`."""
+    """A button. `js` says what the browser does first, and what it emits to `do`; without `do`, it
+    is all that is done.
+    """
     made = text("button", words, f"btn {css}".strip(), type="button", **attributes)
     return made.on("click", do, js_handler=js)
 

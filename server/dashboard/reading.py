@@ -11,6 +11,7 @@ from typing import Final
 from domain.journal import Entry
 from domain.money import Usd
 from graph.routing import Phase
+from server.decisions import how_decided
 
 LOG: Final = "job_log"
 _EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
@@ -70,6 +71,8 @@ class Choice:
 
     seq: int
     reason: str
+    how: tuple[str, ...]
+    """How it came about, where a model was asked or missing."""
     quotes: tuple[Quoted, ...]
 
 
@@ -115,7 +118,9 @@ def choices(entries: Iterable[Entry]) -> list[Choice]:
             quotes.append(entry)
         elif entry.note.type == "agent_reasoning" and _decides(entry):
             taken = _taken(entry.note.content)
-            found.append(Choice(entry.seq, _reason(entry), tuple(_read(q, taken) for q in quotes)))
+            how = tuple(how_decided(entry.note.type, entry.note.data))
+            read = tuple(_read(q, taken) for q in quotes)
+            found.append(Choice(entry.seq, _reason(entry), how, read))
             quotes = []
     return found
 

@@ -131,7 +131,7 @@ class RunPage:
         )
         key = (run.phase, run.status, run.cancel_requested, tuple(sorted(marks.items())))
         self._graph.show(key, lambda: draw_graph(run, marks))
-        money = (run.budget_total, run.spent, run.reserved, run.budget_remaining)
+        money = (run.budget_total, run.spent, run.reserved, run.budget_remaining, run.model)
         self._budget.show(money, lambda: draw_budget(run))
         jobs = tuple((j.id, j.status, j.progress, j.minutes, j.artifact_sha256) for j in seen.jobs)
         paid_in = {p.id: p.slot for p in seen.payments}

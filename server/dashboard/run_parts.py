@@ -21,6 +21,7 @@ from server.dashboard.downloads import artifact_address
 from server.dashboard.kit import box, budget_bar, card, day, short, text, when
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, Quoted, look, title
+from server.decisions import how_decided, model_use
 from server.views import payment_view
 
 MOST_LINES: Final = 300
@@ -52,6 +53,10 @@ def draw_budget(run: Run) -> None:
                 with box("div", css):
                     text("dt", name, css)
                     text("dd", str(amount))
+        used = run.model
+        cost = "" if used.cost is None else str(used.cost)
+        if told := model_use(used.calls, used.tokens_in, used.tokens_out, cost):
+            text("p", told, "soft small words").style("margin-top:10px")
 
 
 def draw_jobs(jobs: Sequence[Job], names: Names, asked: Collection[str] = ()) -> None:
@@ -155,6 +160,8 @@ def draw_choices(found: Sequence[Choice], offers: Sequence[RecordedOffer], names
         with box("div", "choice", data_choice=str(number)):
             text("div", f"Choice {number}", "soft small")
             text("p", named(choice.reason, names), "why words")
+            for line in choice.how:
+                text("p", named(line, names), "how soft small words")
             if not choice.quotes:
                 continue
             _offered(choice, verdicts if last else {}, names)
@@ -206,6 +213,8 @@ class Timeline:
                     text("span", title(entry), "what")
                     when(entry.created_at, now)
                 text("p", named(entry.note.content, names), "words")
+                for how in how_decided(entry.note.type, entry.note.data):
+                    text("p", named(how, names), "soft small words")
             line.move(target_index=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Final
 
 from nicegui.element import Element
@@ -20,6 +21,7 @@ _SUBMIT: Final = """(e) => {
   const words = line.value.trim();
   if (words) { line.value = ''; emit(words); }
 }"""
+_FILL: Final = "() => { const t = getHtmlElement(%d); t.value = %s; t.focus(); }"
 _SCROLL: Final = "const t = getHtmlElement({id}); if (t) t.scrollTop = t.scrollHeight;"
 
 
@@ -51,8 +53,8 @@ class Talk:
         form.on("submit", self._hear, js_handler=_SUBMIT)
 
     def hint(self, words: str) -> None:
-        """A button that says `words`."""
-        button(words, lambda: self.say(words))
+        """A button that writes `words` into the line, to be changed and sent, and sends nothing."""
+        button(words, None, js=_FILL % (self._line.id, json.dumps(words)))
 
     async def _hear(self, event: GenericEventArguments) -> None:
         await self.say(str(event.args))

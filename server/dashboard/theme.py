@@ -55,6 +55,7 @@ conic-gradient(from 210deg,var(--accent) 0 62%,var(--good) 62% 100%)}
 .top nav a:hover{background:var(--sunken);text-decoration:none}
 .top nav a[aria-current]{color:var(--ink);background:var(--sunken)}
 .top .end{margin-left:auto;display:flex;gap:8px;align-items:center}
+.stakes{display:flex;gap:4px 10px;align-items:center;white-space:nowrap}
 .page{overflow-wrap:anywhere;max-width:1180px;margin:0 auto;padding:28px 24px 64px}
 .banner{background:var(--warn-soft);color:var(--warn);padding:10px 24px;font-weight:550;
 border-bottom:1px solid var(--line)}
@@ -111,6 +112,8 @@ border-radius:16px;padding:22px;width:min(26rem,calc(100vw - 32px));box-shadow:n
 .title{font-size:20px}
 .btn{min-height:44px}
 }
+@media (max-width:640px){.top{height:auto;min-height:56px;flex-wrap:wrap;padding-bottom:8px}
+.stakes{order:9;width:100%;flex-wrap:wrap}}
 @media (max-width:430px){.brand span{display:none}.brand::after{content:""}}
 @media (prefers-reduced-motion:reduce){*{animation:none!important;transition:none!important}}
 """

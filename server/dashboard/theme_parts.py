@@ -73,6 +73,7 @@ td.num,th{white-space:nowrap}
 .scroll{overflow-x:auto}
 .run{display:grid;grid-template-columns:minmax(0,1fr) 134px 190px;gap:4px 20px;
 align-items:center;padding:14px 20px;border-top:1px solid var(--line);color:inherit}
+.run .pill{justify-self:start}
 .run:hover{background:var(--sunken);text-decoration:none}
 .run .goal{font-weight:600;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .runs{padding:0;overflow:hidden}.runs>h2{padding:16px 20px 12px;margin:0}

@@ -15,6 +15,8 @@ from pymongo.errors import PyMongoError
 from domain.approvals import Approval
 from domain.errors import DependencyDown, NotFound, RenterError, StoreDown
 from domain.journal import Entry
+from domain.money import Usd
+from domain.networks import Network
 from domain.quotes import Vendor
 from ledger.jobs import Job
 from ledger.observations import Observations
@@ -27,6 +29,8 @@ from server.keeper import Keeper
 LOG: Final = logging.getLogger(__name__)
 EVERY_S: Final = 1.0
 READ_DEADLINE_S: Final = 5.0
+FUNDS_EVERY_S: Final = 15.0
+FUNDS_DEADLINE_S: Final = 4.0
 MOST_RUNS: Final = 100
 MOST_ENTRIES: Final = 1_000
 
@@ -56,6 +60,15 @@ class Listed:
     run: Run
     waiting: tuple[Approval, ...] = ()
     """Its questions that wait for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """Which chain payments go over, and what the wallet holds there."""
+
+    network: Network
+    balance: Usd | None
+    """None where the chain does not tell."""
 
 
 @dataclass(eq=False)
@@ -136,6 +149,7 @@ class Watches:
         self._runs: dict[str, Watch[Seen]] = {}
         self._lists: dict[str | None, Watch[list[Listed]]] = {}
         self._vendors = Watch(self._read_vendors, every_s=2 * EVERY_S)
+        self._funds = Watch(self._read_funds, every_s=FUNDS_EVERY_S)
 
     def run(self, run_id: str) -> Watch[Seen]:
         """A run. Its watch gives NotFound where there is none."""
@@ -150,6 +164,9 @@ class Watches:
     def vendors(self) -> Watch[list[Vendor]]:
         return self._vendors
 
+    def funds(self) -> Watch[Funds]:
+        return self._funds
+
     def hurry(self) -> None:
         """Something was done: read all that somebody looks at again, now."""
         for watch in self._all():
@@ -160,7 +177,7 @@ class Watches:
             await watch.close()
 
     def _all(self) -> list[Watch[Any]]:
-        return [*self._runs.values(), *self._lists.values(), self._vendors]
+        return [*self._runs.values(), *self._lists.values(), self._vendors, self._funds]
 
     def _drop_idle(self) -> None:
         self._runs = {k: w for k, w in self._runs.items() if w.looked_at}
@@ -175,6 +192,14 @@ class Watches:
 
     async def _read_vendors(self) -> list[Vendor]:
         return await (await self._keeper.services()).deps.ledger.vendors.all()
+
+    async def _read_funds(self) -> Funds:
+        services = await self._keeper.services()
+        deps, balance = services.deps, None
+        with suppress(RenterError, TimeoutError):
+            async with asyncio.timeout(FUNDS_DEADLINE_S):
+                balance = await deps.chain.balance(deps.wallet.address)
+        return Funds(services.settings.network, balance)
 
 
 class _RunReader:

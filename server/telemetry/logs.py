@@ -3,7 +3,11 @@
     2026-11-22 20:28:31,114 INFO    server.ticks: …  [run=514d… tick=3 node=launch payment=pay_…]
     {"at": "2026-11-22T20:28:31.114Z", "level": "INFO", "run": "514d…", "tick": 3, …}
 
-A line is about the step at hand (tools/wire/observer.py); nobody has to repeat the ids.
+A line is about the step at hand (tools/wire/observer.py); nobody has to repeat the ids. What the
+journal tells of money, jobs and ends of runs (ledger/observations.py) has fields of its own:
+
+    {…, "message": "payment_settled: $1.40 settled to …", "event": "payment_settled",
+     "run": "514d…", "payment": "pay_…", "vendor": "acme", "amountMicros": 1400000, "tx": "0x…"}
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ class HumanLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        ids = " ".join(f"{name}={value}" for name, value in step_ids().items())
+        known = step_ids() | {n: v for n, v in _facts(record).items() if n in IDS}
+        ids = " ".join(f"{name}={value}" for name, value in known.items())
         text = super().formatMessage(record)
         return f"{text}  [{ids}]" if ids else text
 
@@ -64,10 +69,17 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **step_ids(),
+            **_facts(record),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, str | int]:
+    """What the line is about by its own word: `LOG.info(…, extra={"facts": {…}})`."""
+    facts = getattr(record, "facts", None)
+    return dict(facts) if isinstance(facts, dict) else {}
 
 
 def step_ids(step: Step | None = None) -> dict[str, str | int]:

@@ -92,6 +92,9 @@ async def test_a_run_from_its_goal_over_a_failure_and_approvals_to_its_end(
 
         await expect(page.locator("[data-part=budget] dd").first).to_have_text("$3.20")
         await expect(page.locator("[data-part=choices]")).to_contain_text("ReliableGPU at $1.80")
+        fallback = "Decided by the ranking: there is no FIREWORKS_API_KEY"
+        for part in ("choices", "timeline"):
+            await expect(page.locator(f"[data-part={part}]")).to_contain_text(fallback)
         await expect(page.locator("[data-part=choices] tr.taken").first).to_contain_text("$1.80")
         for head in ("Paid first", "Whole job"):
             await expect(page.locator("[data-part=choices] thead").first).to_contain_text(head)
@@ -170,6 +173,41 @@ async def test_the_first_page_shows_a_run_that_somebody_starts_elsewhere(
         await expect(line).to_contain_text("$0.00 of $3.00")
         await expect(line).to_contain_text(DOES["intake"])
         await expect(line).not_to_contain_text("intake")
+
+
+async def test_an_example_fills_the_line_and_starts_nothing(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        before = served.call("GET", "/api/runs").json()["runs"]
+        example = page.get_by_role("group", name="Examples").get_by_role("button").nth(1)
+        await example.click()
+
+        line = page.get_by_role("textbox")
+        await expect(line).to_have_value(await example.inner_text())
+        await expect(line).to_be_focused()
+        await page.keyboard.press("End")
+        await page.keyboard.type(", only from ReliableGPU")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".said.me")).to_have_text(re.compile("only from ReliableGPU$"))
+        await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
+        assert len(served.call("GET", "/api/runs").json()["runs"]) == len(before) + 1
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_every_page_says_whether_the_money_is_real_and_how_much_there_is(
+    served: Served, browser: Browser, size: tuple[int, int]
+) -> None:
+    async with visiting(browser, served.url, size) as visitor:
+        for address in ("/", "/vendors"):
+            await visitor.page.goto(address)
+            stakes = visitor.page.locator("[data-part=stakes]")
+            await expect(stakes).to_contain_text("SIMULATION")
+            await expect(stakes).to_contain_text("local chain")
+            await expect(stakes).to_contain_text(re.compile(r"\$[\d,]+\.\d\d in the wallet"))
+            assert await visitor.width() <= size[0]
 
 
 async def test_what_the_goal_leaves_out_is_asked_in_the_page(

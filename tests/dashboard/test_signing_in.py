@@ -78,6 +78,9 @@ async def test_only_the_owners_runs_are_seen(guarded: Guarded, browser: Browser)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Ann's job on a T4")
         await page.goto("/")
         await expect(page.locator("[data-run]")).to_have_count(1)
+        stakes = page.locator("[data-part=stakes]")
+        await expect(stakes).to_contain_text("SIMULATION")
+        await expect(stakes).not_to_contain_text("wallet")  # it is everybody's, and she is one
         cookie = next(c for c in await page.context.cookies() if c["name"] == COOKIE)
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         assert guarded.key not in cookie["value"]

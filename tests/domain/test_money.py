@@ -16,7 +16,7 @@ amounts = st.integers(0, LARGEST).map(Usd)
 
 @given(amounts)
 def test_an_amount_survives_being_written_and_read(amount: Usd) -> None:
-    assert Usd.parse(str(amount)) == amount
+    assert Usd.parse(amount.exact()) == amount
     assert Usd.parse(Decimal(amount.micros) / 1_000_000) == amount
 
 
@@ -109,8 +109,33 @@ def test_a_float_never_holds_money() -> None:
 
 
 @pytest.mark.parametrize(
-    ("micros", "text"),
-    [(1_400_000, "$1.40"), (1_400_001, "$1.400001"), (0, "$0.00"), (-250_000, "-$0.25")],
+    ("micros", "shown", "exact"),
+    [
+        (1_400_000, "$1.40", "$1.40"),
+        (1_400_001, "$1.40", "$1.400001"),
+        (1_996_667, "$2.00", "$1.996667"),
+        (1_234_567_891, "$1,234.57", "$1,234.567891"),
+        (4_200, "$0.0042", "$0.0042"),
+        (933_300, "$0.93", "$0.9333"),
+        (15_500, "$0.0155", "$0.0155"),
+        (20_001, "$0.02", "$0.020001"),
+        (99_999, "$0.10", "$0.099999"),
+        (999_999, "$1.00", "$0.999999"),
+        (100, "$0.0001", "$0.0001"),
+        (1, "<$0.0001", "$0.000001"),
+        (0, "$0.00", "$0.00"),
+        (-250_000, "-$0.25", "-$0.25"),
+    ],
 )
-def test_amounts_are_written_with_cents_and_more_only_where_needed(micros: int, text: str) -> None:
-    assert str(Usd(micros)) == text
+def test_people_read_cents_and_four_decimals_where_a_cent_is_much(
+    micros: int, shown: str, exact: str
+) -> None:
+    assert (str(Usd(micros)), Usd(micros).exact()) == (shown, exact)
+
+
+@given(amounts)
+def test_what_people_read_is_off_by_half_of_its_last_digit_at_most(amount: Usd) -> None:
+    shown = str(amount)
+    least = 100 if len(shown.partition(".")[2]) == 4 else 10_000
+    if not shown.startswith("<"):
+        assert abs(Usd.parse(shown).micros - amount.micros) <= least // 2

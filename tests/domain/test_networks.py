@@ -34,6 +34,10 @@ def test_another_name_is_no_network(name: str) -> None:
         network(name)
 
 
+def test_what_is_at_stake_is_said_of_each_network() -> None:
+    assert [n.stakes for n in ALL] == ["SIMULATION", "TEST NETWORK", "LIVE"]
+
+
 def test_only_public_networks_have_pages_to_look_at() -> None:
     assert LOCAL.explorer_link("0xabc") is None
     assert BASE.explorer_link("0xabc") == "https://basescan.org/tx/0xabc"

@@ -17,7 +17,7 @@ from domain.policy import SpendingPolicy
 from graph.deps import Desk
 from graph.purchases import purchase_of
 from ledger.run import Run
-from server.commands.audit import unapproved
+from server.audits import unapproved
 from server.ticks import WAITING
 from server.views import status_view
 from tests.support.stack import FreshDatabase

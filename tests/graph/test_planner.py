@@ -12,10 +12,12 @@ from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.ranking import Abort, Rent, Wait
+from graph.answers import NAMES
 from graph.deps import Limits
-from graph.planner import Decided, ModelPlanner, RankingPlanner
+from graph.planner import LONGEST_ARGS, Decided, ModelPlanner, RankingPlanner
 from graph.settings import Settings
 from graph.wiring import open_planner
+from server.decisions import DECISIONS, how_decided
 from tests.support.builders import an_offer
 from tests.support.fireworks_stand_in import (
     Answer,
@@ -53,6 +55,10 @@ TOO_LARGE: Final = 300_000
 HALF_A_CHARACTER: Final = json.dumps({"vendor_id": "\ud800", "quote_id": "x", "reason": "\ud800"})
 
 
+def test_the_decisions_that_are_told_apart_are_the_planners() -> None:
+    assert DECISIONS == NAMES
+
+
 async def test_the_model_rents_what_it_chose() -> None:
     decided = await decide(rent("gpu_vendor_2"))
     assert decided.decision == Rent(RELIABLE.quote, "because")
@@ -61,6 +67,13 @@ async def test_the_model_rents_what_it_chose() -> None:
         "model": MODEL,
         "modelCalls": 1,
         "toolsCalled": ["rent"],
+        "toolCalls": [
+            {
+                "name": "rent",
+                "args": '{"vendor_id": "gpu_vendor_2", "quote_id": "quote_of_gpu_vendor_2", '
+                '"reason": "because"}',
+            }
+        ],
         "tokens": 120,
     }
 
@@ -79,6 +92,14 @@ async def test_the_model_gives_up_where_nothing_is_in_reach() -> None:
 async def test_what_the_model_adds_to_its_choice_changes_no_price_and_no_payee() -> None:
     decided = await decide(rent("gpu_vendor_1", price="0.01", pay_to="0xthief", hours=99))
     assert decided.decision == Rent(FAST.quote, "because")
+
+
+async def test_a_calls_arguments_are_kept_as_one_short_harmless_line() -> None:
+    decided = await decide(rent("gpu_vendor_1", more="x\n\x00\u202e" * 9_000))
+    assert decided.facts is not None
+    [call] = decided.facts["toolCalls"]
+    assert len(call["args"]) <= LONGEST_ARGS
+    assert call["args"].isprintable()
 
 
 async def test_a_reason_is_one_short_harmless_line_whatever_the_model_writes() -> None:
@@ -329,6 +350,13 @@ async def test_a_run_is_decided_by_the_model_after_looking_things_up(
             *("budget", "wallet_balance", "vendor_history", "exposure", "vendor_history"),
             *("list_quotes", "rent"),
         ]
+        assert {"name": "vendor_history", "args": '{"vendor_id": "nobody"}'} in reasoning.data[
+            "toolCalls"
+        ]
+        how = how_decided(reasoning.type, reasoning.data)
+        assert how[0] == f"Model {MODEL}: 5 calls, {reasoning.data['tokens']:,} tokens"
+        assert 'Looked up vendor_history {"vendor_id": "gpu_vendor_2"}' in how
+        assert len(how) == 1 + 6, "the decision itself is told apart"
         answers = looked_up(server.requests[-1])
         assert '"leftUsd":5.0' in answers[0]
         assert '"mostPrepaidToAVendorUsd":2.0' in answers[3]

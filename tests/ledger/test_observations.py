@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from domain.journal import LONGEST_CONTENT, Note, first_broken
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from tests.support.builders import NOON, open_ledger
+from tests.support.builders import NOON, at, open_ledger
 from tests.support.stack import FreshDatabase
 
 RUN = "run_1"
@@ -116,6 +117,25 @@ async def test_writers_that_race_with_the_same_keyed_note_tell_it_once(ledger: L
     same = notes("a", "b", key=True)
     await asyncio.gather(*(ledger.observations.append(RUN, Head(), same, NOON) for _ in range(12)))
     assert await told(ledger) == ["a", "b"]
+
+
+@pytest.mark.parametrize("landed", [0, 1, 2])
+async def test_an_event_is_logged_once_however_often_its_note_is_tried(
+    ledger: Ledger, landed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ledger.observations")
+    whole = [Note("payment_settled", t, {"amountMicros": 5}, t) for t in "ab"]
+    whole.insert(1, Note("job_log", "Epoch 1/3", key="log"))
+    await ledger.observations.append(RUN, Head(), whole[:landed], NOON)
+    await ledger.observations.append(RUN, Head(), whole, at(NOON + timedelta(seconds=1))())
+    await ledger.observations.append(RUN, Head(), whole, at(NOON + timedelta(seconds=2))())
+
+    assert [r.getMessage() for r in caplog.records] == ["payment_settled: a", "payment_settled: b"]
+    assert caplog.records[0].facts == {  # type: ignore[attr-defined]
+        "event": "payment_settled",
+        "run": RUN,
+        "amountMicros": 5,
+    }
 
 
 async def test_a_long_content_is_cut(ledger: Ledger) -> None:

@@ -225,15 +225,27 @@ async def test_a_revoked_key_is_refused_from_the_next_request_on(services: Servi
     assert (before.status_code, after.status_code) == (200, 401)
 
 
-async def test_metrics_tell_of_everybody_and_so_take_a_key_for_everybody(
+async def test_what_is_about_everybodys_money_takes_a_key_for_everybody(
     services: Services,
 ) -> None:
+    read, admin = (Scope.READ,), (Scope.ADMIN,)
+    asked = {
+        "/metrics": ("GET", read),
+        "/api/wallet": ("GET", read),
+        "/api/reconcile": ("POST", admin),
+        "/api/doctor": ("POST", admin),
+    }
+    assert asked.keys() == EVERYBODYS
     async with exposed(services) as server:
-        one = server.with_key(await server.key("u1"))
-        all_ = server.with_key(await server.key(None, Scope.READ))
-        answers = [await api.http.get(path) for api in (one, all_) for path in EVERYBODYS]
+        for path, (method, scopes) in asked.items():
+            body = {} if method == "POST" else None
+            one = server.with_key(await server.key("u1", *scopes))
+            refused = await one.http.request(method, path, json=body)
+            all_ = server.with_key(await server.key(None, *scopes))
+            answer = await all_.http.request(method, path, json=body, timeout=60)
 
-    assert [answer.status_code for answer in answers] == [403, 200]
+            assert (refused.status_code, answer.status_code) == (403, 200), path
+            assert f"--scope {scopes[0]}" in refused.json()["error"]
 
 
 async def test_the_database_holds_nothing_that_opens_the_door(services: Services) -> None:

@@ -30,8 +30,8 @@ from domain.payments import PaymentState, slot_nonce
 from domain.policy import SpendingPolicy
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address, dev_key
+from server.audits import unapproved
 from server.buying import Bought, Buyer, Outcome, Wish, run_id_of
-from server.commands.audit import unapproved
 from server.unknown_chain import UnknownChain
 from tests.support.builders import check_books, open_ledger
 from tests.support.paid_shop import GOODS, HEADERS, SHOP, PaidShop

@@ -168,7 +168,10 @@ def test_the_server_is_found_by_its_variable(
         ("PORT=4000\nGPU_RENTER_URL=https://renter.example/", "https://renter.example/"),
     ],
 )
-def test_the_server_is_the_one_that_serve_would_start_here(set_: str, url: str) -> None:
+def test_the_server_is_the_one_that_serve_would_start_here(
+    set_: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GPU_RENTER_URL")
     Path(".env").write_text(set_)
     assert server_url() == url
 

@@ -12,8 +12,9 @@ from domain.journal import Entry, Note
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from server.commands.audit import unapproved
+from server.audits import unapproved
 from tests.server.money_cli import MoneyCli, money_cli
+from tests.server.test_cli_terminal import DECIDED, HOW_DECIDED
 from tests.support.builders import NOON, at
 
 RUN = "run_1"
@@ -70,11 +71,23 @@ def test_a_refund_is_shown_beside_what_was_paid(cli: MoneyCli) -> None:
     cli.with_ledger(add)
     lines = cli("audit", RUN).out.splitlines()
     [new] = [n for n, line in enumerate(lines) if "$0.73 came back" in line]
-    assert "$1.40" in lines[new]
-    assert "$0.73 back" in lines[new + 1]
-    [old] = [line for line in lines if "$0.72 came back" in line]
-    assert "$1.40" not in old
+    assert "$1.40, $0.73 back" in lines[new - 1]
+    [old] = [n for n, line in enumerate(lines) if "$0.72 came back" in line]
+    assert "$1.40" not in lines[old - 1] + lines[old]
     assert cli("audit", RUN, "--json").json()["entries"][4]["data"]["refundedMicros"] == 730_000
+
+
+def test_a_decision_is_shown_with_what_the_model_asked_and_why_it_was_not_followed(
+    cli: MoneyCli,
+) -> None:
+    async def add(ledger: Ledger) -> None:
+        [last] = await ledger.observations.newest(RUN, 1)
+        note = Note("agent_reasoning", "Proceeding", DECIDED)
+        await ledger.observations.append(RUN, Head(last.seq, last.hash), [note], NOON)
+
+    cli.with_ledger(add)
+    out = cli("audit", RUN).out
+    assert all(line.replace("FastGPU", "gpu_vendor_1") in out for line in HOW_DECIDED)
 
 
 def test_the_journal_is_exported_as_json(cli: MoneyCli, tmp_path: Path) -> None:

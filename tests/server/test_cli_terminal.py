@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from server import cli
+from server.commands.chat import say
 from server.commands.output import Exit, working
 from server.run_picture import picture, run_list
 from tests.conftest import ROOT
@@ -225,7 +226,10 @@ def test_a_run_is_one_line_of_a_usual_terminal() -> None:
     _, *lines = drawn(run_list(runs), 80).splitlines()
 
     assert len(lines) == len(runs)
-    assert all("Fine-tune" in line and "…" in line for line in lines[:3])
+    assert all("Fine-tune" in line and " …  " in line for line in lines[:3])
+    for line in lines[:3]:
+        shown = line.partition("Fine-tune")[2].partition(" …")[0].split()
+        assert set(shown) <= set(goal.split()), "no word is broken"
     assert "waits for you" in lines[1]
     assert "$1,234.50 $5,000.00" in lines[2]
     assert "waits for you  60 more minutes" in lines[3]
@@ -241,3 +245,60 @@ def test_runs_are_listed_at_any_width(width: int) -> None:
     assert "$1.40 $5.00" in shown
     assert "running" in shown
     assert "[red]" in shown.replace("\n", "")
+
+
+DECIDED = {
+    "planner": "ranking",
+    "model": "some-model",
+    "fallbackReason": "its choice is over the budget",
+    "modelCalls": 2,
+    "tokens": 4_321,
+    "toolCalls": [
+        {"name": "vendor_history", "args": '{"vendor_id": "gpu_vendor_1"}'},
+        {"name": "rent", "args": "{}"},
+    ],
+}
+HOW_DECIDED = (
+    "Decided by the ranking, as a fallback: its choice is over the budget",
+    "Model some-model: 2 calls, 4,321 tokens",
+    'Looked up vendor_history {"vendor_id": "FastGPU"}',
+)
+
+
+def test_a_decision_is_shown_with_the_models_calls_tokens_and_fallback() -> None:
+    entry = {"type": "agent_reasoning", "content": "Proceeding", "data": DECIDED}
+    used = {"calls": 2, "tokensIn": 4_000, "tokensOut": 321, "cost": 0.0042}
+    answer = {
+        "run": a_run(model=used),
+        "observations": [entry],
+        "vendorNames": {"gpu_vendor_1": "FastGPU"},
+    }
+
+    text = drawn(picture(answer))
+
+    assert all(line in text for line in HOW_DECIDED)
+    assert "rent {}" not in text
+    assert "Model   2 model calls, 4,000 tokens in, 321 out, $0.0042" in text
+
+
+SAID = (
+    "Of the four registered vendors two have an A100, and the cheaper of them lost a job today.\n"
+    "- ReliableGPU: $1.80 an hour for A10, A100, H100, and RTX4090, and has a good record\n"
+    "gpu-renter approve 514d02d5b059c94c0c191c22 --some-long-option-that-is-no-word-to-break"
+)
+
+
+def test_what_is_said_in_a_chat_is_broken_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    say(SAID)
+    assert capsys.readouterr().out == SAID + "\n", "a pipe gets the lines as they are"
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    say(SAID)
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(" ".join(lines).split()) == " ".join(SAID.split())
+    assert all(len(line) <= 40 or " " not in line.strip() for line in lines)
+    below = lines[lines.index(next(line for line in lines if line.startswith("- "))) + 1]
+    assert below.startswith("  ")

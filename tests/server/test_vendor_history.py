@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from domain.reliability import Record, Trouble, block_for, weight
-from server.commands.registry import _as_json, _history
+from server.reports import vendor_view
 from tests.support.builders import NOON, a_vendor
 
 
@@ -15,12 +15,12 @@ def test_the_record_is_told_in_todays_weight_and_the_block_until_it_ends() -> No
         records=(Record("A100", completed=3 * one, lost=one),),
         blocks=(block_for(Trouble.LOST_JOB, None, NOON),),
     )
-    told, block = _history(vendor, NOON)
+    told, block = vendor_view(vendor, NOON).history
     assert told.startswith("A100: 3 jobs completed, 0 never booted, 1 lost; ")
     assert block == "blocked until 2026-01-01 13:00 UTC: lost a job"
-    [later] = _history(vendor, NOON + timedelta(days=30))
+    [later] = vendor_view(vendor, NOON + timedelta(days=30)).history
     assert later.startswith("A100: 1.5 jobs completed, 0 never booted, 0.5 lost; ")
 
 
 def test_a_vendor_without_jobs_has_no_history() -> None:
-    assert _history(a_vendor(), NOON) == _as_json(a_vendor())["history"] == []
+    assert vendor_view(a_vendor(), NOON).history == []

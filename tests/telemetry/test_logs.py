@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from domain.journal import Note, event_facts, event_line
 from graph.settings import Settings
 from server.telemetry.logs import configure_logs
 from tests.support.stack import FreshDatabase
@@ -134,3 +135,51 @@ async def test_a_real_ticks_failure_is_logged_with_its_run(database: FreshDataba
     [line] = [line for line in lines(stream) if line["level"] == "ERROR"]
     assert line["run"] == run.id
     assert line["tick"] == 2
+
+
+async def test_what_moves_money_and_ends_a_run_is_a_line_each_with_ids_and_amounts(
+    database: FreshDatabase,
+) -> None:
+    stream = io.StringIO()
+    configure_logs(Settings(), stream)
+    async with World.open(database, failing="gpu_vendor_1", refund_on_failure=True) as world:
+        run = await world.start()
+        await world.ticks(run)
+        payments = await world.payments(run)
+        assert [p.header for p in payments if p.header]
+
+    found = [line for line in lines(stream) if "event" in line]
+    told = [line["event"] for line in found]
+    assert told == [
+        "payment_authorized",
+        "payment_settled",
+        "job_started",
+        "refund_claimed",
+        "payment_refunded",
+        "recovery",
+        "payment_authorized",
+        "payment_settled",
+        "job_started",
+        "run_completed",
+    ]
+    assert {line["run"] for line in found} == {run.id}
+    assert {line["level"] for line in found} == {"INFO"}
+    settled = [line for line in found if line["event"] == "payment_settled"]
+    assert [(p.id, p.vendor_id, p.amount.micros, p.tx_id) for p in payments] == [
+        (line["payment"], line["vendor"], line["amountMicros"], line["tx"]) for line in settled
+    ]
+    [refunded] = [line for line in found if line["event"] == "payment_refunded"]
+    assert refunded["refundedMicros"] == payments[0].refunded.micros > 0
+    assert not any(p.header in stream.getvalue() for p in payments if p.header)
+
+
+def test_a_person_reads_an_event_with_the_ids_that_it_is_about() -> None:
+    stream = Terminal()
+    configure_logs(Settings(), stream)
+    note = Note("payment_settled", "$1.40\nsettled\x1b[2J", {"paymentId": "pay_1", "slot": 0})
+
+    LOG.info("%s", event_line(note), extra={"facts": event_facts("r1", note)})
+
+    assert stream.getvalue().endswith(
+        "tests.logs: payment_settled: $1.40; settled?[2J  [run=r1 payment=pay_1]\n"
+    )

@@ -61,7 +61,7 @@ async def check_funds(chain: Chain, wallet: Wallet, network: Network, amount: Us
     balance = await chain.balance(wallet.address)
     if balance < amount:
         raise WalletEmpty(
-            f"The wallet {wallet.address} holds {balance} and {amount} is due",
+            f"The wallet {wallet.address} holds {balance.exact()} and {amount.exact()} is due",
             f"Send USDC on {network.name} to it",
         )
 

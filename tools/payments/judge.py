@@ -128,8 +128,8 @@ class Judge:
         winner = next((p for p in signed if (p.pay_to.lower(), p.amount) == paid), None)
         if winner is None:
             raise ChainDown(
-                f"A slot settled as {fate.amount} to {fate.pay_to} in {fate.tx_hash}, which no "
-                "stored authorization asked for",
+                f"A slot settled as {fate.amount.exact()} to {fate.pay_to} in {fate.tx_hash}, "
+                "which no stored authorization asked for",
                 "Check that RPC_URL is honest; the money stays reserved until this is clear",
             )
         settled = await self._ledger.payments.close(
