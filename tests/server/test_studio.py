@@ -147,6 +147,7 @@ async def test_a_new_run_begins_at_its_first_step_whatever_its_threads_state_hol
         assert payment.id != "pay_of_another"
 
 
+@pytest.mark.timeout(300)
 async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
     database: FreshDatabase, local_services: Settings, tmp_path: Path
 ) -> None:

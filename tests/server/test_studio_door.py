@@ -360,6 +360,7 @@ async def tried(page: Page, server: str, thread: str, approval: str) -> list[obj
     return got
 
 
+@pytest.mark.timeout(300)
 async def test_a_page_of_another_origin_gets_nothing_and_the_owner_approves_through_studio(
     database: FreshDatabase, local_services: Settings, tmp_path: Path
 ) -> None:

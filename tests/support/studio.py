@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 from tests.support.builders import NOON
 from tests.support.stack import FreshDatabase
 
-START_S: Final = 40.0
+START_S: Final = 90.0
 PARTS: Final = (
     "domain",
     "graph",
