@@ -1,7 +1,7 @@
 """A facilitator's HTTP face: GET /supported, POST /verify, POST /settle; x402 v1 and v2 bodies."""
 
 import logging
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -16,6 +16,10 @@ from x402 import (
 )
 from x402.schemas import SettleResponse, SupportedResponse, VerifyResponse
 
+from .accounts import LOCAL_NETWORK
+
+_V1_NETWORKS: Final = {"local": LOCAL_NETWORK}
+"""The local network's name in x402 v1, which has names where v2 has CAIP-2 ids."""
 logger = logging.getLogger(__name__)
 
 
@@ -37,16 +41,18 @@ class FacilitatorClient(Protocol):
 
 
 def create_facilitator_app(facilitator: FacilitatorClient) -> Starlette:
-    """Return the ASGI app. An unreachable chain answers 503, a malformed body 400."""
+    """Return the ASGI app. An unreachable chain answers 503; a malformed body, or a network or
+    scheme that is not taken, 400.
+    """
 
     async def supported(_: Request) -> Response:
         return JSONResponse(_dump(facilitator.get_supported()))
 
     async def verify(request: Request) -> Response:
-        return await _run(request, facilitator.verify)
+        return await _run(request, facilitator.verify, facilitator.get_supported())
 
     async def settle(request: Request) -> Response:
-        return await _run(request, facilitator.settle)
+        return await _run(request, facilitator.settle, facilitator.get_supported())
 
     return Starlette(
         routes=[
@@ -57,16 +63,29 @@ def create_facilitator_app(facilitator: FacilitatorClient) -> Starlette:
     )
 
 
-async def _run(request: Request, operation: Any) -> Response:
+async def _run(request: Request, operation: Any, kinds: SupportedResponse) -> Response:
     try:
         payload, requirements = parse_body(await request.json())
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         return JSONResponse({"error": f"malformed request: {error}"}, 400)
+    if not _is_taken(kinds, requirements):
+        return JSONResponse(
+            {"error": f"network or scheme not taken here: {_asked(requirements)}"}, 400
+        )
     try:
         return JSONResponse(_dump(await operation(payload, requirements)))
     except Exception as error:  # noqa: BLE001 - any failure to reach the chain means: unknown
         logger.warning("facilitator: %s failed: %r", request.url.path, error)
         return JSONResponse({"error": "the chain cannot be reached; ask again"}, 503)
+
+
+def _is_taken(supported: SupportedResponse, requirements: PaymentRequirements) -> bool:
+    asked = (requirements.scheme, requirements.network)
+    return asked in {(kind.scheme, kind.network) for kind in supported.kinds}
+
+
+def _asked(requirements: PaymentRequirements) -> str:
+    return f"{requirements.scheme[:32]!r} on {requirements.network[:64]!r}"
 
 
 def parse_body(body: dict[str, Any]) -> tuple[PaymentPayload, PaymentRequirements]:
@@ -83,7 +102,7 @@ def parse_body(body: dict[str, Any]) -> tuple[PaymentPayload, PaymentRequirement
     old = PaymentRequirementsV1.model_validate(body["paymentRequirements"])
     requirements = PaymentRequirements(
         scheme=old.scheme,
-        network=old.network,
+        network=_V1_NETWORKS.get(old.network, old.network),
         asset=old.asset,
         amount=old.max_amount_required,
         pay_to=old.pay_to,
@@ -91,7 +110,10 @@ def parse_body(body: dict[str, Any]) -> tuple[PaymentPayload, PaymentRequirement
         extra=old.extra or {},
     )
     accepted = requirements.model_copy(
-        update={"scheme": old_payload.scheme, "network": old_payload.network}
+        update={
+            "scheme": old_payload.scheme,
+            "network": _V1_NETWORKS.get(old_payload.network, old_payload.network),
+        }
     )
     return PaymentPayload(payload=old_payload.payload, accepted=accepted), requirements
 

@@ -77,7 +77,9 @@ def callback_routes(keeper: Keeper) -> APIRouter:
         if job is None:
             return _unusable()
         secret = await _secret_of(services, *job)
-        sent_at = secret and verified(request.headers, body, secret, services.deps.now())
+        if secret is None:
+            return problem(401, UNSIGNED)
+        sent_at = verified(request.headers, body, secret, services.deps.now())
         if sent_at is None:
             return problem(401, UNSIGNED)
         await called_back(services, *job, sent_at)

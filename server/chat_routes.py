@@ -1,4 +1,4 @@
-"""POST /api/chat: the agent's answer as server-sent events, or as JSON where that is asked for."""
+"""POST /api/chat: the agent's answer as JSON, or as server-sent events where they are asked for."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def chat_routes(keeper: Keeper) -> APIRouter:
         Without `runId`, the message is a goal or a part of one; what is missing is asked back, one
         question at a time, and the run starts when nothing is. With it, "how is it going?", "what
         did you spend and why?", "stop", "you may spend 2 more", "go on", and "approve" or "reject"
-        for a payment that waits. Answers as server-sent events, or with `Accept: application/json`
-        as one JSON document.
+        for a payment that waits. Answers as one JSON document, or with `Accept: text/event-stream`
+        as server-sent events.
         """
         user_id = who.acts_as(request.user_id)
         # Under an Idempotency-Key, a repetition is the same message.
@@ -64,8 +64,8 @@ def chat_routes(keeper: Keeper) -> APIRouter:
 
 
 def wants_json(accept: str) -> bool:
-    """Whether a request asks for JSON and not for events; events are the default."""
-    return "application/json" in accept.lower() and EVENTS not in accept.lower()
+    """Whether a request gets JSON: whoever wants events asks for them by name."""
+    return EVENTS not in accept.lower()
 
 
 def answer_of(pieces: list[Said]) -> ChatAnswer:

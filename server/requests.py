@@ -15,13 +15,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainValidator,
     StrictBool,
     StrictStr,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL, check_goal, read_goal
@@ -120,7 +119,16 @@ UserId = Annotated[StrictStr, AfterValidator(_user_id)]
 Goal = Annotated[StrictStr, AfterValidator(_goal)]
 IdPrefix = Annotated[StrictStr, AfterValidator(_id_prefix)]
 RunId = Annotated[StrictStr, AfterValidator(_run_id)]
-Budget = Annotated[Usd, PlainValidator(_budget), WithJsonSchema(_AMOUNT_SCHEMA)]
+
+
+class _ReadAsBudget:
+    """Reads dollars. (Pydantic's PlainValidator would describe `Usd` in the API as well.)"""
+
+    def __get_pydantic_core_schema__(self, *_: object) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(_budget)
+
+
+Budget = Annotated[Usd, _ReadAsBudget(), WithJsonSchema(_AMOUNT_SCHEMA)]
 
 
 class Taken(BaseModel):

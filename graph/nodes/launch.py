@@ -74,7 +74,8 @@ async def _silent(desk: Desk, payment: Payment, delivery: Delivery, sends: int) 
             why = f"it was paid and gives no job: {delivery.problem}"
             job = await open_job(desk, payment, "", error=why)
             return _failed(payment, why, job.id)
-        return rest(Phase.LAUNCH, "Job not started yet: paid, the vendor is silent", sends=sends)
+        how = f"but {delivery.problem}" if delivery.answered else "the vendor is silent"
+        return rest(Phase.LAUNCH, f"Job not started yet: paid, {how}", sends=sends)
     if sends >= desk.deps.limits.silent_sends:
         return rest(
             Phase.ASSESS_BUDGET,

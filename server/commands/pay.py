@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -158,7 +159,8 @@ def _order(
     chosen = purchase_id or secrets.token_hex(8)
     options = {
         "--id": chosen, "--max-usd": max_usd, "--pay-to": pay_to, "--network": network,
-        "--method": method, "--data": data, "--output": output,
+        "--rpc-url": rpc_url and _shown_rpc(rpc_url), "--method": method, "--data": data,
+        "--output": output,
     }  # fmt: skip
     given = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
     names = [f"--header {shlex.quote(h.partition(':')[0] + ': …')}" for h in headers]
@@ -173,6 +175,15 @@ def _order(
         again=" ".join(["gpu-renter pay", shlex.quote(url), *given, *names]),
         settings=settings,
     )
+
+
+def _shown_rpc(url: str) -> str:
+    """An RPC's address as it may stand on a screen: beyond this machine, its path may be a key."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if parts.hostname in ("127.0.0.1", "localhost", "::1") or url.endswith(host):
+        return f"{parts.scheme}://{host}{parts.path}"
+    return f"{parts.scheme}://{host}/…"
 
 
 def _data(data: str | None) -> bytes | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -9,6 +11,8 @@ from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.payments import PaymentState
 from mock_vendor.accounts import dev_address
+from mock_vendor.billing import Billing, Receipt
+from mock_vendor.challenge import Purchase
 from mock_vendor.settings import seeded_vendors
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
@@ -44,6 +48,26 @@ async def test_a_lost_answer_after_settlement_is_paid_once(
         assert await world.tick(run) == "Job not started yet: paid, the vendor is silent"
         assert await world.tick(run) == "Job started"
         assert paid(world) == [FAST]
+        await check_money(world, run.id)
+
+
+async def test_a_vendor_that_was_paid_and_asks_for_payment_again_is_not_called_silent(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay = Billing.pay
+
+    async def again(till: Billing, purchase: Purchase, *rest: Any) -> Receipt:
+        await pay(till, purchase, *rest)
+        raise till.challenge(purchase, "pay once more")
+
+    async with World.open(database) as world:
+        run = await world.start()
+        with monkeypatch.context() as greedy:
+            greedy.setattr(Billing, "pay", again)
+            message = await world.tick(run)
+        assert message.startswith("Job not started yet: paid, but the vendor did not take")
+        assert "pay once more" in message
+        assert await world.tick(run) == "Job started"
         await check_money(world, run.id)
 
 

@@ -330,7 +330,8 @@ async def test_behind_a_stock_seller_one_payment_buys_once() -> None:
     chain = MemoryChain(time.time)
     chain.mint(dev_address("agent"), AGENT_FUNDS)
     till = x402ResourceServer(MemoryFacilitator(chain))
-    till.register("eip155:31337", ExactEvmServerScheme())
+    scheme: Any = ExactEvmServerScheme()  # type: ignore[no-untyped-call]
+    till.register("eip155:31337", scheme)
     seller = FastAPI()
     terms = requirements()
     price = AssetAmount(amount=terms.amount, asset=terms.asset, extra=terms.extra)

@@ -100,6 +100,14 @@ async def test_http_takes_bodies_of_both_versions() -> None:
         assert (await client.post("/verify", json=old)).json()["isValid"] is True
         assert (await client.post("/settle", json=old)).json()["success"] is True
         assert (await client.post("/settle", json={"x402Version": 2})).status_code == 400
+        named = v1_body(b"c" * 32)
+        for part in ("paymentPayload", "paymentRequirements"):
+            named[part]["network"] = "local"
+        assert (await client.post("/verify", json=named)).json()["isValid"] is True
+        for part in ("paymentPayload", "paymentRequirements"):
+            named[part]["network"] = "dogecoin"
+        refused = await client.post("/verify", json=named)
+        assert (refused.status_code, "dogecoin" in refused.json()["error"]) == (400, True)
     assert world.chain.balance_of(VENDOR) == 2_000_000
 
 

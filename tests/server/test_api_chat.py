@@ -11,6 +11,7 @@ import pytest
 
 from domain.goals import ASK_FOR_BUDGET
 from server.app import create_app
+from server.chat_routes import EVENTS
 from tests.server.conftest import Api, opening, serving
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
@@ -30,7 +31,7 @@ async def talk(database: FreshDatabase) -> AsyncIterator[Api]:
 
 async def say(api: Api, message: str, user: str = "u1", **more: Any) -> httpx.Response:
     body = {"userId": user, "message": message, **more}
-    headers = more.pop("headers", None)
+    headers = more.pop("headers", None) or {"Accept": EVENTS}
     body.pop("headers", None)
     return await api.http.post("/api/chat", json=body, headers=headers)
 
@@ -56,10 +57,10 @@ async def test_words_and_actions_are_streamed_and_end_with_end(talk: Api) -> Non
 
 @pytest.mark.parametrize(
     ("accept", "as_json"),
-    [("application/json", True), ("text/event-stream", False), ("*/*", False),
-     ("application/json, text/event-stream", False)],
+    [("application/json", True), ("text/event-stream", False), ("*/*", True),
+     ("application/json, */*;q=0.1", True), ("application/json, text/event-stream", False)],
 )  # fmt: skip
-async def test_json_is_given_where_it_alone_is_asked_for(
+async def test_events_are_given_where_they_are_asked_for_by_name(
     talk: Api, accept: str, as_json: bool
 ) -> None:
     answer = await say(talk, "Train on an A100", headers={"Accept": accept})

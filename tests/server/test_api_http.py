@@ -113,6 +113,14 @@ async def test_other_web_pages_are_given_no_access(bare: Api) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+async def test_every_schema_that_is_described_is_used(bare: Api) -> None:
+    described = (await bare.http.get("/openapi.json")).json()
+    whole = json.dumps(described)
+    names = described["components"]["schemas"]
+
+    assert not [name for name in names if f'"#/components/schemas/{name}"' not in whole]
+
+
 async def test_the_documentation_shows_every_address_with_its_errors(bare: Api) -> None:
     described = (await bare.http.get("/openapi.json")).json()
     docs = await bare.http.get("/docs")

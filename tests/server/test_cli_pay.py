@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from graph.settings import LOCAL_VENDOR_SECRET
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
 from server.buying import run_id_of
+from server.commands.pay import _order
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.paid_shop import GOODS, SHOP, PaidShop, ServedShop, served
 from tests.support.served import free_ports
@@ -94,6 +96,24 @@ def test_a_seller_that_is_not_there_is_said_with_what_to_do(cli: MoneyCli) -> No
     again = cli("pay", url, "--id", "one")
     assert "nothing can be under this --id" in again.err
     assert "another --id" in again.err, "as was said at once"
+
+
+@pytest.mark.parametrize(
+    ("rpc_url", "shown"),
+    [
+        ("http://127.0.0.1:8545/rpc/", "http://127.0.0.1:8545/rpc/"),
+        ("https://rpc.example", "https://rpc.example"),
+        ("https://rpc.example/v2/hunter2", "https://rpc.example/…"),
+        ("https://rpc.example?key=hunter2", "https://rpc.example/…"),
+        ("https://hunter2:hunter2@rpc.example", "https://rpc.example"),
+    ],
+)
+def test_the_command_that_goes_on_names_the_rpc_and_no_key(rpc_url: str, shown: str) -> None:
+    order = _order(
+        "https://shop.test/", "1", "one", None, None, rpc_url, None, None, [], 1, None, False
+    )
+    assert f"--rpc-url {shlex.quote(shown)}" in order.again
+    assert "hunter2" not in order.again
 
 
 @pytest.mark.usefixtures("_with_rpc")

@@ -220,10 +220,10 @@ SELLER = Purchase(
 )  # fmt: skip
 
 
-def admitted(*entries: dict[str, object], **rules: int) -> PaymentTerms:
+def admitted(*entries: dict[str, object], shortest_s: int = 30) -> PaymentTerms:
     challenge = read_v2(challenge_json(*entries))
     assert challenge is not None
-    policy = SpendingPolicy(NETWORK, Usd.parse(100), **rules)
+    policy = SpendingPolicy(NETWORK, Usd.parse(100), shortest_validity_s=shortest_s)
     return admit(policy, challenge, SELLER, QUOTED)
 
 
@@ -248,7 +248,7 @@ def test_how_short_a_time_to_pay_may_be_is_the_owners_choice() -> None:
     hurried = requirement(maxTimeoutSeconds=30)
     assert admitted(hurried).max_timeout_s == 30
     with pytest.raises(PolicyRefused, match="MIN_VALIDITY_S"):
-        admitted(hurried, shortest_validity_s=60)
+        admitted(hurried, shortest_s=60)
     assert Settings.load({"MIN_VALIDITY_S": "45"}).min_validity_s == 45
 
 

@@ -15,7 +15,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import PolicyRefused, SlotClosed, VendorError
+from domain.errors import (
+    PolicyRefused,
+    SlotClosed,
+    VendorError,
+    VendorRefused,
+    VendorUnauthorized,
+)
 from domain.journal import Note
 from domain.money import ZERO
 from domain.payments import PaymentState, PaymentTerms, payment_id, slot_nonce
@@ -155,7 +161,7 @@ class Cashier:
     async def send(self, payment: Payment, vendor: Vendor) -> Delivery:
         """Send an armed payment's bytes once, and ask no chain: `payment` is as it was."""
         seller = self._seller(payment, vendor)
-        goods, problem = None, ""
+        goods, problem, answered = None, "", False
         try:
             if payment.on_chain:
                 header = PaymentHeader(payment.header_name, payment.header)
@@ -164,11 +170,13 @@ class Cashier:
                 answer = await seller.request(legacy_tx_id=_legacy_tx_id(payment))
             if isinstance(answer, PaymentRequired402):
                 problem = f"the vendor did not take the payment: {answer.reason or 'no reason'}"
+                answered = True
             else:
                 goods = answer
         except VendorError as error:
             problem = str(error)
-        return Delivery(payment, goods, problem)
+            answered = isinstance(error, VendorRefused | VendorUnauthorized)
+        return Delivery(payment, goods, problem, answered)
 
     def _seller(self, payment: Payment, vendor: Vendor) -> Seller:
         return seller_of(payment.kind, payment.order, vendor, self._vendors, self._fetcher)

@@ -56,4 +56,6 @@ class Delivery:
     goods: Goods | None
     """What the vendor gave for it; None as long as it has given nothing."""
     problem: str = ""
+    answered: bool = False
+    """Whether its vendor has said no, and not merely nothing."""
     """The vendor's word, or its silence, where it gave nothing."""
