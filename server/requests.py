@@ -43,6 +43,8 @@ HELP: Final = {
     "runId": "Give the _id that agent-start answered",
     "approvalId": "Give the _id of one of the run's approvals, as agent-status shows it",
     "approve": "Give true or false",
+    "acceptNotUsed": "Give true to start although the goal names what a run leaves out, like a "
+    "program; or leave it out",
     "reason": f"Say why, in at most {LONGEST_REASON} characters, or leave it out",
     "observations": f"Give a number from 0 to {MOST_OBSERVATIONS}",
     "limit": f"Give a number from 1 to {MOST_RUNS}",
@@ -131,6 +133,7 @@ class StartRequest(Taken):
     user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget = Field(description=HELP["budgetTotal"])
+    accept_not_used: StrictBool = Field(False, description=HELP["acceptNotUsed"])
 
 
 class TickRequest(Taken):

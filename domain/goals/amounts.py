@@ -135,19 +135,19 @@ _LISTED_BEFORE: Final = re.compile(
     rf"(?:^|[,;:.!?(–—]|\b(?:and|but|please|then))\s*$|(?:^|[\s,;:]){_GPU_OR_TIME}\s+$", _I
 )
 _LISTED_AFTER: Final = re.compile(rf"\s*(?:$|[,;:.!?()]|\s{_GPU_OR_TIME}(?![\w]))", _I)
-_AND_MORE: Final = re.compile(
-    rf"\s*(?:and|to|&|-|–|—)\s*(?:us\s?)?\$?\s?{DIGITS}(?![\w%.])", _I
-)
+_AND_MORE: Final = re.compile(rf"\s*(?:and|to|&|-|–|—)\s*(?:us\s?)?\$?\s?{DIGITS}(?![\w%.])", _I)
 _NO_BETWEEN: Final = re.compile(
     rf"(?:\b(?:not|never|{_PAST}|cost|prices?|priced|rates?|range)\b|n't\b)[^,;]*$", _I
 )
 _BETWEEN: Final = re.compile(
     rf"\bbetween\s+(?:us\s?)?(?:\$\s?)?(?:(?P<low>{DIGITS})(?:\s?(?:usdc?|dollars?|bucks?|\$))?"
-    r"\s*(?:and|to|&|-|–|—)\s*)?$", _I,
+    r"\s*(?:and|to|&|-|–|—)\s*)?$",
+    _I,
 )
 _HOUR: Final = re.compile(
     r"[\s-]*(?:(?:/|per|an?|each|every|p/)[\s-]*(?P<gpu>(?:gpu|card)[\s/-]*(?:per[\s-]+|an?\s+)?)?"
-    r"(?:h|hrs?|hours?)|hourly|p\.?h)\b", _I,
+    r"(?:h|hrs?|hours?)|hourly|p\.?h)\b",
+    _I,
 )
 _HOUR_BEFORE: Final = re.compile(
     r"(?:\bhourly|\bper[\s-]+(?P<gpu>gpu[\s-]+)?hour|/\s?h(?:r|our)?)\b[^,;]{0,40}$", _I
@@ -281,7 +281,8 @@ def _caps_an_hour(before: str, after: str, *, upper: bool = False) -> bool:
     rest = after[hour.end() :] if hour else ""
     if _PAST_AFTER.match(rest):
         return False
-    return bool(upper or _LIMIT_BEFORE.search(before) or _LIMIT_AFTER.match(rest) or _IS_FINE.match(rest))
+    said_after = _LIMIT_AFTER.match(rest) or _IS_FINE.match(rest)
+    return bool(upper or said_after or _LIMIT_BEFORE.search(before))
 
 
 def _end_of_range(text: str, ranged: re.Match[str], end: int) -> Role:

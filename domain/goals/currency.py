@@ -19,7 +19,8 @@ _BEFORE: Final = re.compile(
 )  # fmt: skip
 _AFTER: Final = re.compile(
     rf"(?<![\w.,$€£¥₹/-])({NUMBER})({_SCALE})(?:[\s-]?({_UNIT}|cents?|¢)|(?<=[0-9])((?-i:c)))(?![\w])"
-    r"(?:(?!\s?[0-9])|(?=\s?[0-9]{1,2}\s?(?:cents?|¢)))", _I
+    r"(?:(?!\s?[0-9])|(?=\s?[0-9]{1,2}\s?(?:cents?|¢)))",
+    _I,
 )
 _ONE: Final = re.compile(r"\b(half\s+)?(?:an?|one)\s+(?:single\s+)?(?:dollar|buck)\b", _I)
 _FOREIGN_WORDS: Final = one_of(

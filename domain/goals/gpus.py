@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.errors import InvalidInput
 from domain.goals.text import NUMBER, number
+from domain.jobs import ANY_GPU
 
 DEFAULT_GPU: Final = "A100"
 MOST_GPUS: Final = 999
@@ -18,9 +19,6 @@ GPU_TYPES: Final = (
     "B200", "H200", "H100", "H800", "H20", "GH200", "A100", "A800", "A6000", "A5000", "A4000",
     "A40", "A10G", "A10", "L40S", "L40", "L4", "V100", "P100", "T4", "MI300X", "MI325X", "MI250X",
 )  # fmt: skip
-
-ANY_GPU: Final = "any"
-"""Stands for a type where every type will do."""
 
 _STRENGTH: Final = {
     "RTX3080": (10, 119), "P100": (16, 21), "T4": (16, 65), "A4000": (16, 77), "RTX4080": (16, 195),
@@ -97,22 +95,29 @@ _OF_MEMORY: Final = re.compile(
 
 _OR_BETTER: Final = re.compile(
     r"\s*(?:,\s*)?(?:or|and)\s+(?:anything\s+|something\s+)?"
-    r"(?:better|above|faster|up(?:wards)?|higher|more powerful|stronger|bigger|newer)\b|\+(?!\w)", _I,
+    r"(?:better|above|faster|up(?:wards)?|higher|more powerful|stronger|bigger|newer)\b|"
+    r"\+(?!\w)",
+    _I,
 )
 _AT_LEAST: Final = re.compile(
     r"\b(?:at least|no(?:thing)? (?:less|worse|slower) than|minimum)\s+(?:an?\s+|the\s+|one\s+)?"
-    r"(?:nvidia\s+|amd\s+)?$", _I,
+    r"(?:nvidia\s+|amd\s+)?$",
+    _I,
 )
 _OR_ANOTHER: Final = re.compile(
     r"\s*(?:,\s*(?:or\s+)?|/\s*|\bor\s+)(?:maybe\s+|even\s+)?"
     r"(?:an?\s+|the\s+|one\s+|(?P<n>[0-9]{1,3})\s?[x×]?\s?)?"
-    r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+)?", _I,
+    r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+)?",
+    _I,
 )
 _ANY: Final = re.compile(
-    r"\b(?:any(?:\s+(?:kind|type|sort)\s+of)?|whatever|whichever|(?:the\s+)?(?:cheapest|least expensive|lowest[\s-]priced?))"
+    r"\b(?:any(?:\s+(?:kind|type|sort)\s+of)?|whatever|whichever|"
+    r"(?:the\s+)?(?:cheapest|least expensive|lowest[\s-]priced?))"
     r"\s+(?:(?:available|possible|type\s+of|kind\s+of)\s+)?(?:gpu|card|accelerator)s?\b"
     r"(?![\s-]+(?:vendor|provider|cloud|host|service|offer|price|hour)s?\b)"
-    r"(?:\s+(?:(?:that\s+)?(?:you|there)\s+(?:have|has|can\s+(?:find|get)|is|find|know)|available|on offer|will do))?", _I,
+    r"(?:\s+(?:(?:that\s+)?(?:you|there)\s+(?:have|has|can\s+(?:find|get)|is|find|know)|"
+    r"available|on offer|will do))?",
+    _I,
 )
 
 
@@ -195,9 +200,7 @@ def at_least(gpu: str) -> tuple[str, ...]:
     if least is None:
         return (gpu,)
     return tuple(
-        kind
-        for kind, (room, speed) in _STRENGTH.items()
-        if room >= least[0] and speed >= least[1]
+        kind for kind, (room, speed) in _STRENGTH.items() if room >= least[0] and speed >= least[1]
     )
 
 

@@ -68,7 +68,9 @@ _NAMED: Final = (
 )
 _PROPER: Final = r"(?P<proper>[A-Za-z][\w.-]*\w)"
 _QUOTED: Final = r"""(?:vendor\s+)?(?P<quote>["'])(?P<named>[^"']{1,60})(?P=quote)"""
-_BEGINS_MORE: Final = re.compile(r"(?i:on|for|in|by|with|under|at|and|or|if|use|train|fine-?tune|run)")
+_BEGINS_MORE: Final = re.compile(
+    r"on|for|in|by|with|under|at|and|or|if|use|train|fine-?tune|run", _I
+)
 """What begins something else, however it is capitalised."""
 _MORE_OF_A_NAME: Final = re.compile(
     r"\s+(?:(?i:vendor|provider|cloud|compute|labs?|gpus?)\b|(?!I\b)[A-Z][\w.-]*\w)"

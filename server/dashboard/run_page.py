@@ -256,7 +256,7 @@ def _head(run: Run, names: Names, now: datetime) -> None:
         spec = run.spec
         text(
             "p",
-            f"{spec.job_type} on {spec.gpu_count} × {spec.gpu_type} for {spec.hours:g} h",
+            f"{spec.job_type} on {spec.gpu_count} × {spec.gpu} for {spec.hours:g} h",
             "lead",
         )
     if run.reason:
