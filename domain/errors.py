@@ -4,6 +4,7 @@
     ├── InvalidInput            a person or program sent something unusable          400
     ├── NotFound                no such run, vendor, …                               404
     ├── Conflict                it is being done, or was done otherwise              409
+    │   ├── NotAllUsed          a goal names what a run leaves out, and nobody said yes
     │   ├── LeaseHeld           another tick works on the run
     │   └── LeaseLost           our lease expired and another tick took over
     ├── StateRefused            a run's saved state holds what no state of ours does  409
@@ -31,10 +32,16 @@ them ever holds a secret.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 RUN_BUSY: Final = "run_busy"
 """The code of what goes away by itself in a moment: another tick works on the run."""
+GOAL_NOT_ALL_USED: Final = "goal_not_all_used"
+"""The code of a goal that names what a run leaves out, and that nobody has said yes to."""
+LEAVES_OUT: Final = (
+    "A run starts at once, and does the vendor's own job of that kind on the rented GPU"
+)
 
 
 class RenterError(Exception):
@@ -66,6 +73,17 @@ class NotFound(RenterError):
 
 class Conflict(RenterError):
     pass
+
+
+class NotAllUsed(Conflict):
+    """`words` is all that the run would leave out. `remedy` says how to start it all the same."""
+
+    code = GOAL_NOT_ALL_USED
+
+    def __init__(self, words: Sequence[str], remedy: str) -> None:
+        told = f"Nothing was started, for this would not be used: {', '.join(words)}"
+        super().__init__(f"{told}. {LEAVES_OUT}", remedy)
+        self.words = tuple(words)
 
 
 class LeaseHeld(Conflict):

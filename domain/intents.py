@@ -122,6 +122,9 @@ _LOWER: Final = re.compile(
     r"\bonly (?:spend|use|pay)\b.*[0-9]|\bmake (?:the|my|your|its) (?:budget|limit)\b.*[0-9]", _I,
 )  # fmt: skip
 _MONEY: Final = rf"(?:up to )?(?P<a>(?:us)?\$? ?(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?)?)"
+_IN_DOLLARS: Final = (
+    rf"(?:up to )?(?P<a>(?:us)?\$ ?(?:{NUMBER})|(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?|\$))"
+)
 _MAY: Final = (
     r"(?:ok(?:ay)?,? )?(?:you (?:may|can)(?: now| also)?|please|go ahead and|feel free to)? ?"
 )
@@ -134,7 +137,8 @@ _RAISES: Final = tuple(
         rf"(?:another|an? (?:extra|additional)) {_MONEY}(?: more)?{_END}",
         rf"{_MAY}(?:spend|use|take|have) {_MONEY} "
         rf"(?:more|extra|on top|in addition)(?: usdc?| dollars?| bucks?)?{_END}",
-        rf"{_MAY}add (?:another )?{_MONEY}(?: (?:to (?:the|my|your|its) budget|more))?{_END}",
+        rf"{_MAY}add (?:another )?{_MONEY} to (?:the|my|your|its) budget{_END}",
+        rf"{_MAY}add (?:another )?{_IN_DOLLARS}(?: more)?{_END}",
         rf"{_MAY}(?:raise|increase|extend|bump) {_THE_BUDGET} by {_MONEY}{_END}",
     )
 )
@@ -156,6 +160,8 @@ _RAISES_ODDLY: Final = (
         r"(?: (?:more|extra|on top|in all|in total|to (?:the|my) budget))?", _I,
     ),
 )  # fmt: skip
+_ADDS_A_NUMBER: Final = re.compile(rf"{_MAY}add (?:another )?(?P<a>{NUMBER})(?: more)?{_END}", _I)
+"""Of what, it does not say: hours, GPUs or dollars."""
 _RAISE_BY_WHAT: Final = re.compile(
     rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|"
     r"(?:raise|increase) (?:the |my |your )?(?:budget|limit))(?: money)?", _I,
@@ -241,6 +247,8 @@ def read_intent(message: str) -> Intent:
 
 def _odd_amount(words: str) -> str:
     """What stands for the amount in a raise that cannot be one; empty in all other words."""
+    if number := _ADDS_A_NUMBER.fullmatch(words):
+        return str(number["a"])
     by_name, by_amount = (pattern.fullmatch(words) for pattern in _RAISES_ODDLY)
     if by_name:
         return str(by_name["a"])

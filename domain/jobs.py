@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from domain.money import Usd
+
 MINUTES_PER_HOUR: Final = 60
+ANY_GPU: Final = "any"
+"""Stands for a GPU type where every type will do."""
+MOST_TYPES_TOLD: Final = 4
 
 
 class RunStatus(StrEnum):
@@ -47,6 +52,7 @@ class JobSpec:
 
     job_type: str
     gpu_type: str
+    """The type to rent; the first choice where `gpu_types` names more; "any" where each will do."""
     minutes: int
     """GPU time that the whole job is expected to need."""
     gpu_count: int = 1
@@ -58,6 +64,24 @@ class JobSpec:
     """When the job must be done, if the goal says so."""
     only_vendors: tuple[str, ...] = ()
     """The vendors that the goal names to rent from; empty where any will do."""
+    gpu_types: tuple[str, ...] = ()
+    """Where more types than `gpu_type` will do: all of them, in the order of preference."""
+    max_hourly: Usd | None = None
+    """The most that an hour of the whole job may cost, if the goal says so."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of GPU that will do."""
+        return self.gpu_types or (self.gpu_type,)
+
+    @property
+    def gpu(self) -> str:
+        """The types of GPU that will do, for people."""
+        if self.gpu_type == ANY_GPU:
+            return "any GPU"
+        named = " or ".join(self.types[:MOST_TYPES_TOLD])
+        more = len(self.types) - MOST_TYPES_TOLD
+        return f"{named} or {more} more types" if more > 0 else named
 
     @property
     def hours(self) -> float:

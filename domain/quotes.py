@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
-from domain.jobs import MINUTES_PER_HOUR, JobSpec
+from domain.jobs import ANY_GPU, MINUTES_PER_HOUR, JobSpec
 from domain.money import Usd
 from domain.reliability import Block, Chances, Record, block_at, chances
+
+MOST_TYPES_OFFERED: Final = 12
 
 
 class Rail(StrEnum):
@@ -59,6 +61,12 @@ class Vendor:
 
     def can_run(self, gpu_type: str) -> bool:
         return gpu_type.casefold() in (gpu.casefold() for gpu in self.gpu_types)
+
+    def types_for(self, spec: JobSpec) -> tuple[str, ...]:
+        """The types it has among those that will do for the job, the preferred first."""
+        if spec.gpu_type == ANY_GPU:
+            return self.gpu_types
+        return tuple(gpu for gpu in spec.types if self.can_run(gpu))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +124,32 @@ class Offer:
         return block_at(self.vendor.blocks, self.as_of) if self.as_of else None
 
 
-def nobody_has(spec: JobSpec) -> str:
-    """Why a job cannot run anywhere: in words, where `able_vendors` finds none."""
+def nobody_has(spec: JobSpec, vendors: Iterable[Vendor]) -> str:
+    """Why a job cannot run anywhere, and what could: in words, where `able_vendors` finds none.
+
+    vendors: the registry.
+    """
+    known = list(vendors)
     if spec.only_vendors:
-        return f"{' or '.join(spec.only_vendors)}, to rent from alone, has no {spec.gpu_type}"
+        unknown = [n for n in spec.only_vendors if n not in {v.vendor_id for v in known}]
+        if unknown:
+            return f"no vendor is registered as {' or '.join(unknown)}, to rent from alone"
+        mine = [v for v in known if v.vendor_id in spec.only_vendors]
+        lacks = f"{' or '.join(spec.only_vendors)}, to rent from alone, has no {spec.gpu}"
+        return f"{lacks}{on_offer(mine)}"
     without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
-    return f"no registered vendor has {spec.gpu_type}{without}"
+    others = [v for v in known if v.vendor_id not in spec.excluded_vendors]
+    return f"no registered vendor has {spec.gpu}{without}{on_offer(others)}"
+
+
+def on_offer(vendors: Iterable[Vendor]) -> str:
+    """Which types of GPU these vendors have, as the end of a sentence."""
+    types = sorted({gpu for vendor in vendors for gpu in vendor.gpu_types})
+    if not types:
+        return ""
+    more = len(types) - MOST_TYPES_OFFERED
+    told = ", ".join(types[:MOST_TYPES_OFFERED]) + (f" and {more} more" if more > 0 else "")
+    return f"; on offer: {told}"
 
 
 def able_vendors(vendors: Iterable[Vendor], spec: JobSpec) -> list[Vendor]:
@@ -129,7 +157,7 @@ def able_vendors(vendors: Iterable[Vendor], spec: JobSpec) -> list[Vendor]:
     return [
         vendor
         for vendor in vendors
-        if vendor.can_run(spec.gpu_type)
+        if vendor.types_for(spec)
         and vendor.vendor_id not in spec.excluded_vendors
         and (not spec.only_vendors or vendor.vendor_id in spec.only_vendors)
     ]

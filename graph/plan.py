@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from domain.goals import Reading, with_budget
+from domain.goals import NOTHING_UNUSED, Reading, Unused, unused, with_budget
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.names import Names, names_of
+from domain.phrasing import asks, asks_of_a_run
 from domain.quotes import Offer, Vendor, able_vendors, nobody_has
 from domain.ranking import Abort, verdict
 from graph.deps import Limits
 from graph.planner import Consult, Decided, Planner, Situation
 from graph.quotes import quotes_of
 from graph.reader import GoalReader, Heard
-from graph.wishes import check_is_job, resolved
+from graph.wishes import AskAnyway, check_is_job, resolved
 from ledger.drafts import Utterance
 from tools.market import NoQuote
 from tools.vendors.base import VendorClient
@@ -46,21 +47,39 @@ class Plan:
     decided: Decided | None = None
     names: Names = field(default_factory=Names)
 
+    leaves_out: Unused = NOTHING_UNUSED
+    """What the goal says and a run would leave out."""
+    asks: bool = False
+    """The goal is a question about what something would cost, and nothing is decided."""
+
     @property
     def reading(self) -> Reading:
         return self.heard.reading
+
+    @property
+    def question(self) -> str:
+        """What the agent would ask before it starts; empty where nothing."""
+        if self.asks or self.reading.question:
+            return "" if self.asks else self.reading.question
+        return AskAnyway.about(self.leaves_out) if self.leaves_out.own else ""
 
 
 async def understand_goal(reader: GoalReader, goal: str, budget: Usd | None, now: datetime) -> Plan:
     """What the goal says. budget: given apart from it.
 
-    Raises InvalidInput for a goal that nothing could be rented for, as the start of a run does.
+    A question what a job or a GPU would cost is a goal here. Raises InvalidInput for any other that
+    nothing could be rented for, as the start of a run does.
     """
     heard = await reader.read([Utterance(goal, now)])
-    check_is_job(goal, heard.reading)
+    reading = heard.reading
+    about_a_price = asks(goal) and not asks_of_a_run(goal)
+    question = about_a_price and bool(reading.gpu_type or reading.job_type or reading.minutes)
+    if not question:
+        check_is_job(goal, reading)
     if budget is not None:
         heard = replace(heard, reading=with_budget(heard.reading, budget))
-    return Plan(heard, heard.reading.spec())
+    leaves_out = NOTHING_UNUSED if question else unused(goal, now)
+    return Plan(heard, heard.reading.spec(), leaves_out=leaves_out, asks=question)
 
 
 async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> Plan:
@@ -72,14 +91,15 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
     spec, left = resolved(plan.spec, market.vendors), plan.reading.budget
     asked = able_vendors(market.vendors, spec)
     if not asked:
-        return replace(plan, spec=spec, decided=Decided(Abort(nobody_has(spec)), "ranking"))
+        none = Abort(nobody_has(spec, market.vendors))
+        return replace(plan, spec=spec, decided=Decided(none, "ranking"))
     quotes, silent = await quotes_of(market.client, asked, spec, market.limits, now)
     vendors = {v.vendor_id: v for v in asked}
     offers = tuple(Offer(quote, vendors[quote.vendor_id], 0, spec.minutes, now) for quote in quotes)
     plan = replace(
         plan, spec=spec, silent=tuple(silent), offers=tuple((offer, "") for offer in offers)
     )
-    if left is None or plan.reading.question:
+    if plan.asks or left is None or plan.question:
         return plan  # it would ask first, and decide nothing before it is answered
     minutes_left = spec.minutes_left(now)
     situation = Situation(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from domain.jobs import JobSpec
+from domain.jobs import MINUTES_PER_HOUR, JobSpec
 from domain.quotes import Quote, Vendor
 from domain.reliability import chances, trust
 from graph.deps import Limits
@@ -16,6 +18,9 @@ from tools.vendors.base import VendorClient
 LEAST_LIFE: Final = timedelta(seconds=30)
 """A quote that ends sooner could not be paid in time, and is none."""
 TOO_DEAR: Final = "it asks for more than MAX_EXPOSURE_USD, however little time it is asked for"
+MOST_TYPES_ASKED: Final = 4
+"""Of the types of GPU that will do, those that one vendor is asked for."""
+TOO_DEAR_AN_HOUR: Final = "it asks for {} an hour, above the {} that the goal allows"
 UNAFFORDABLE: Final = "not asked: a minute of it costs more than MAX_EXPOSURE_USD"
 
 
@@ -24,8 +29,47 @@ async def quotes_of(
 ) -> tuple[list[Quote], list[NoQuote]]:
     """What the able vendors offer for their first slices, and why the others offer nothing.
 
-    List prices only guide: whose offer is above MAX_EXPOSURE_USD is asked for less time, once.
+    A vendor that has several types which will do is asked for each, and its cheapest offer counts.
+    An offer above the goal's price for an hour is none. List prices only guide: whose offer is
+    above MAX_EXPOSURE_USD is asked for less time, once.
     """
+    by_type: dict[str, list[Vendor]] = {}
+    for vendor in able:
+        for gpu in vendor.types_for(spec)[:MOST_TYPES_ASKED]:
+            by_type.setdefault(gpu, []).append(vendor)
+    answers = await asyncio.gather(
+        *(
+            _quotes_of_type(client, vendors, replace(spec, gpu_type=gpu, gpu_types=()), limits, now)
+            for gpu, vendors in by_type.items()
+        )
+    )
+    best: dict[str, Quote] = {}
+    without: dict[str, NoQuote] = {}
+    for quotes, none in answers:
+        for quote in quotes:
+            known = best.get(quote.vendor_id)
+            if known is None or _dearer(known, quote):
+                best[quote.vendor_id] = quote
+        without |= {n.vendor_id: n for n in none if n.vendor_id not in without}
+    for vendor_id, quote in list(best.items()):
+        hour = quote.price.scaled(MINUTES_PER_HOUR, quote.minutes)
+        if spec.max_hourly is not None and hour > spec.max_hourly:
+            why = TOO_DEAR_AN_HOUR.format(hour, spec.max_hourly)
+            without[vendor_id] = NoQuote(vendor_id, why)
+            del best[vendor_id]
+    offered = [best[v.vendor_id] for v in able if v.vendor_id in best]
+    return offered, [n for vendor_id, n in without.items() if vendor_id not in best]
+
+
+def _dearer(one: Quote, other: Quote) -> bool:
+    """Whether a minute of one quote costs more than a minute of the other."""
+    return one.price.micros * other.minutes > other.price.micros * one.minutes
+
+
+async def _quotes_of_type(
+    client: VendorClient, able: Sequence[Vendor], spec: JobSpec, limits: Limits, now: datetime
+) -> tuple[list[Quote], list[NoQuote]]:
+    """The same for the one type of `spec`."""
 
     async def ask(wanted: Mapping[Vendor, int]) -> tuple[list[Quote], list[NoQuote]]:
         quotes, without = await ask_for_quotes(

@@ -31,6 +31,7 @@ from domain.goals import (
 from domain.goals.durations import LONGEST_SPAN
 from domain.goals.gpus import canonical
 from domain.goals.reading import budget_question
+from domain.goals.unused import starts_later
 from domain.goals.wishes import JobType
 from domain.intents import Wants, read_intent
 from domain.jobs import Preference
@@ -243,7 +244,7 @@ def _checked(answer: SaidGoal, rules: Reading, said: Sequence[Utterance]) -> Rea
             )
         ),
         only_vendors=rules.only_vendors or tuple(v for v in answer.onlyVendors if _named(v, words)),
-        deadline=rules.deadline or _deadline(answer.deadline, said[-1].at, rules),
+        deadline=rules.deadline or _deadline(answer.deadline, said, rules),
     )
     if answer.budgetTotal is None:
         return reading
@@ -268,9 +269,12 @@ def _named(vendor: str, words: str) -> bool:
     return bool(name) and (name in words or bool(numbered and f"vendor {numbered[1]}" in words))
 
 
-def _deadline(written: str | None, now: datetime, rules: Reading) -> datetime | None:
+def _deadline(written: str | None, said: Sequence[Utterance], rules: Reading) -> datetime | None:
+    now = said[-1].at
     if not written or "deadline" in rules.doubts:
         return None
+    if any(starts_later(utterance.text, utterance.at) for utterance in said):
+        return None  # the time that is named may be the one to start at
     try:
         at = datetime.fromisoformat(written)
     except ValueError:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from domain.goals import Reading
+from domain.goals.reading import hours
+from domain.jobs import MINUTES_PER_HOUR
+from domain.quotes import able_vendors, nobody_has
 from graph.deps import Deps
 from graph.replies import Reply
 
@@ -14,16 +18,29 @@ HOW_TO_PLAN: Final = (
 )
 
 
-async def prices(deps: Deps, gpu: str = "") -> Reply:
-    """What an hour costs by the registry, the cheapest first. gpu: of this type alone."""
+async def prices(deps: Deps, asked: Reading | None = None) -> Reply:
+    """What an hour costs by the registry, the cheapest first. asked: of these GPUs alone, and for
+    the time that it names.
+    """
     everybody = await deps.ledger.vendors.all()
-    vendors = [v for v in everybody if not gpu or v.can_run(gpu)]
+    spec = asked.spec() if asked and asked.gpu_type else None
+    vendors = able_vendors(everybody, spec) if spec else everybody
     if not vendors:
-        return Reply(f"No registered vendor has {gpu}." if gpu else "No vendor is registered.")
+        if spec and everybody:
+            none = nobody_has(spec, everybody)
+            return Reply(f"{none[0].upper()}{none[1:]}.")
+        return Reply("No vendor is registered.")
     listed = sorted(vendors, key=lambda v: (v.price_per_hour, v.vendor_id))
-    if gpu:
-        asked = ", ".join(f"{v.price_per_hour} at {v.name}" for v in listed)
-        return Reply(f"An hour of {gpu} costs {asked}. {HOW_TO_RENT}")
+    if asked and spec:
+        minutes = asked.minutes or MINUTES_PER_HOUR
+        told = ", ".join(
+            f"{v.price_per_hour.scaled(minutes * spec.gpu_count, MINUTES_PER_HOUR)} at {v.name}"
+            for v in listed[:MOST_VENDORS]
+        )
+        time = hours(asked.minutes).replace(" h", " hours") if asked.minutes else "An hour"
+        several = f"{spec.gpu_count} × " if spec.gpu_count > 1 else ""
+        verb = "cost" if asked.minutes and asked.minutes != MINUTES_PER_HOUR else "costs"
+        return Reply(f"{time} of {several}{spec.gpu} {verb} {told}. {HOW_TO_RENT}")
     lines = [
         f"- {v.name}: {v.price_per_hour} an hour for {', '.join(v.gpu_types)}"
         for v in listed[:MOST_VENDORS]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from domain.errors import InvalidInput
+from domain.errors import LEAVES_OUT, InvalidInput, NotAllUsed
 from domain.goals import (
     ASK_FOR_JOB,
     LONGEST_GOAL,
     MOST_UNASKED,
+    NOTHING_UNUSED,
     Reading,
+    Unused,
     check_goal,
     plain,
     read_answer,
     read_budget,
+    unused,
 )
 from domain.goals.reading import hours
 from domain.goals.wishes import read_only
@@ -32,6 +35,16 @@ from ledger.drafts import Utterance
 from ledger.run import Run
 
 MOST_NAMED: Final = 10
+START_ANYWAY: Final = (
+    "It starts only once you have said yes to that: in the chat, with `gpu-renter start --yes`, or "
+    "with acceptNotUsed over the API"
+)
+_START_ANYWAY: Final = re.compile(
+    r"(?:(?:yes|yeah|yep|y|ok(?:ay)?|sure|fine|agreed)(?:[,!.]? (?:please|do(?: it| that)?|"
+    r"(?:please )?(?:start|run|go)(?: it)?(?: (?:ahead|on))?(?: (?:anyway|all the same|now))?))*|"
+    r"(?:please )?(?:start|run)(?: it)?(?: (?:anyway|all the same))?|"
+    r"(?:please )?(?:go ahead|do it|go on)(?: (?:anyway|all the same))?)(?:[,]? please)?", re.I,
+)  # fmt: skip
 _GOES_ON: Final = re.compile(
     r"(?:and|but|also|then|so|or|actually|instead|rather|make (?:it|that)|change|use|with|for|on|"
     r"at|in|only|ok(?:ay)?|yes|no)\b", re.I,
@@ -51,10 +64,35 @@ class Wish:
     goal: str
     budget: Usd
     heard: Heard
+    leaves_out: Unused = NOTHING_UNUSED
+    """What the goal says beside what was understood; the person knows of what is their own."""
 
 
 class Refusal(str):
     """A question that is asked because what was said last cannot be used at all."""
+
+
+class AskAnyway(str):
+    """The question whether to start although the goal names what a run leaves out.
+
+    `own` is what a yes is to.
+    """
+
+    own: tuple[str, ...] = ()
+
+    @classmethod
+    def about(cls, leaves_out: Unused) -> AskAnyway:
+        question = cls(
+            f"{leaves_out.line} {LEAVES_OUT}. Shall I start it all the same? Then say "
+            '"yes, start it"; else say "no", and I start nothing.'
+        )
+        question.own = leaves_out.own
+        return question
+
+
+def says_start_anyway(text: str) -> bool:
+    """Whether a message is a yes to AskAnyway, and nothing else."""
+    return bool(_START_ANYWAY.fullmatch(plain(text).rstrip(" .!")))
 
 
 async def understand(
@@ -63,11 +101,14 @@ async def understand(
     vendors: Sequence[Vendor] | None = None,
     *,
     sure: bool = False,
+    accepted: Collection[str] = (),
 ) -> Wish | str:
     """What these utterances come to: a wish that is complete, or the next question.
 
     vendors: the registry, where it is at hand: who is to be rented from alone must be in it.
     sure: the budget was given in a field of its own, and is not asked for again.
+    accepted: what a run leaves out and the person has said yes to. By rules alone: whatever a
+    model reads, AskAnyway comes before a Wish whose goal names more of the person's own.
     """
     try:
         heard = await reader.read(said)
@@ -85,7 +126,11 @@ async def understand(
                 f"That is {reading.budget}, more than the {MOST_UNASKED} that I take for granted. "
                 f'If you mean it, say "{in_all(reading.budget)}"; else say how much I may spend.'
             )
-        return Wish(check_goal(goal_of(said)), reading.budget, replace(heard, reading=reading))
+        goal = check_goal(goal_of(said))
+        leaves_out = unused(goal, said[-1].at)
+        if set(leaves_out.own) - set(accepted):
+            return AskAnyway.about(leaves_out)
+        return Wish(goal, reading.budget, replace(heard, reading=reading), leaves_out)
     except InvalidInput as problem:
         return Refusal(f"I cannot use that: {problem}")
 
@@ -108,7 +153,7 @@ def _said_twice(said: Sequence[Utterance], amount: Usd) -> bool:
 def _unregistered(reading: Reading, vendors: Sequence[Vendor]) -> str:
     """The question about vendors that the goal names and nobody knows; or nothing."""
     ids = _ids(vendors)
-    unknown = [name for name in reading.only_vendors if _bare(name) not in ids]
+    unknown = [name for name in reading.only_vendors if not _id_of(name, ids)]
     if not unknown:
         return ""
     known = sorted({vendor.name for vendor in vendors})
@@ -173,6 +218,16 @@ def _no_job(goal: str, reading: Reading) -> str:
     return "is a question" if asks(goal) else ""
 
 
+def check_all_used(goal: str, now: datetime, *, accepted: bool, remedy: str) -> Unused:
+    """What a run leaves out of the goal. Raises NotAllUsed where that is the person's own to run,
+    and they have not said yes to it. remedy: how to say it.
+    """
+    leaves_out = unused(goal, now)
+    if leaves_out.own and not accepted:
+        raise NotAllUsed(leaves_out.words, remedy)
+    return leaves_out
+
+
 def check_budget(goal: str, budget: Usd) -> None:
     """Raise InvalidInput where the goal's own words allow less than the budget beside it."""
     said = read_budget(plain(goal)).amount
@@ -188,7 +243,15 @@ async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
     """The run for a wish, with the spec that was understood. Again, it gives the same run."""
     spec = await spec_of_reading(deps, wish.heard.reading)
     return await deps.ledger.runs.create(
-        run_id, user_id, wish.goal, wish.budget, deps.now(), spec=spec, used=wish.heard.used
+        run_id,
+        user_id,
+        wish.goal,
+        wish.budget,
+        deps.now(),
+        spec=spec,
+        used=wish.heard.used,
+        leaves_out=wish.leaves_out,
+        accepted=True,
     )
 
 
@@ -204,7 +267,7 @@ def resolved(spec: JobSpec, vendors: Sequence[Vendor]) -> JobSpec:
     """The spec with the registry's ids for the vendors that it names."""
     ids = _ids(vendors)
     out, only = (
-        tuple(ids.get(_bare(name), name) for name in names)
+        tuple(_id_of(name, ids) or name for name in names)
         for names in (spec.excluded_vendors, spec.only_vendors)
     )
     allowed = tuple(v for v in only if v not in out)
@@ -219,6 +282,12 @@ def _ids(vendors: Sequence[Vendor]) -> dict[str, str]:
     }
 
 
+def _id_of(name: str, ids: Mapping[str, str]) -> str | None:
+    """The id of the vendor that is called so, or "so vendor"."""
+    shorter = re.sub(r"\s+(?:vendor|provider)$", "", name, flags=re.I)
+    return ids.get(_bare(name)) or ids.get(_bare(shorter))
+
+
 def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
@@ -226,9 +295,11 @@ def _bare(name: str) -> str:
 def understood(spec: JobSpec, budget: Usd, by_memory: int | None = None) -> str:
     """The spec in one sentence, with what was guessed."""
     parts = [
-        f"{spec.job_type} on {spec.gpu_count} × {spec.gpu_type} for {hours(spec.minutes)}, "
+        f"{spec.job_type} on {spec.gpu_count} × {spec.gpu} for {hours(spec.minutes)}, "
         f"within {budget}"
     ]
+    if spec.max_hourly:
+        parts.append(f"at most {spec.max_hourly} an hour")
     if spec.deadline:
         parts.append(f"done by {spec.deadline:%Y-%m-%d %H:%M %Z}")
     if spec.preference:
@@ -239,7 +310,7 @@ def understood(spec: JobSpec, budget: Usd, by_memory: int | None = None) -> str:
         parts.append(f"without {', '.join(spec.excluded_vendors)}")
     said = ", ".join(parts)
     if by_memory:
-        said += f" ({spec.gpu_type} for {by_memory} GB)"
+        said += f" (for {by_memory} GB)"
     values = {
         "gpuType": spec.gpu_type,
         "maxHours": hours(spec.minutes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -34,6 +34,8 @@ class Draft:
     said: tuple[Utterance, ...]
     run_id: str
     version: int = 0
+    asked_about: tuple[str, ...] = ()
+    """What the person was last asked whether it may be left out."""
 
     def too_old(self, now: datetime) -> bool:
         return now - self.said[-1].at > KEPT_FOR
@@ -75,6 +77,14 @@ class Drafts:
             return new
         raise _busy()
 
+    async def asks_about(self, draft: Draft, words: Sequence[str]) -> Draft:
+        """Keep what the person is asked about. draft: as last read. Raises Conflict when it
+        changed meanwhile.
+        """
+        return await self._change(
+            draft, replace(draft, version=draft.version + 1, asked_about=tuple(words))
+        )
+
     async def drop(self, draft: Draft) -> None:
         """Forget a draft, unless it has changed since it was read."""
         await self.documents.delete_all({"_id": _id(draft.session), **_as_read(draft)})
@@ -104,9 +114,11 @@ def _fields(draft: Draft) -> Document:
         "lastSaidAt": draft.said[-1].at,
         "runId": draft.run_id,
         "version": draft.version,
+        "askedAbout": list(draft.asked_about),
     }
 
 
 def _draft(document: Document) -> Draft:
     said = tuple(Utterance(s["text"], s["at"]) for s in document["said"])
-    return Draft(document["session"], said, document["runId"], document["version"])
+    asked = tuple(document.get("askedAbout", ()))
+    return Draft(document["session"], said, document["runId"], document["version"], asked)

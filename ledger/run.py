@@ -137,6 +137,10 @@ class Run:
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
     quiet_ticks: int = 0
     """Ticks in a row that told no news."""
+    not_used: tuple[str, ...] = ()
+    """What the goal says and the run leaves out."""
+    accepted: tuple[str, ...] = ()
+    """Those of it that are the person's own to run, and that they have said yes to."""
 
     def with_reservation(self, held: Reservation) -> Run:
         """This run, with the slot's reservation as it is now."""
@@ -186,6 +190,8 @@ def spec_document(spec: JobSpec) -> Document:
         "guessed": list(spec.guessed),
         "deadline": spec.deadline,
         "onlyVendors": list(spec.only_vendors),
+        "gpuTypes": list(spec.gpu_types),
+        "maxHourly": spec.max_hourly.micros if spec.max_hourly else None,
     }
 
 
@@ -201,6 +207,8 @@ def _spec(document: Document) -> JobSpec:
         guessed=tuple(document["guessed"]),
         deadline=document.get("deadline"),
         only_vendors=tuple(document.get("onlyVendors", ())),
+        gpu_types=tuple(document.get("gpuTypes", ())),
+        max_hourly=Usd(hourly) if (hourly := document.get("maxHourly")) else None,
     )
 
 
@@ -283,4 +291,6 @@ def run_of(document: Document) -> Run:
         leased_until=(document["lease"] or {}).get("expiresAt"),
         due_at=document.get("dueAt"),
         quiet_ticks=document.get("quietTicks", 0),
+        not_used=tuple(document.get("notUsed", ())),
+        accepted=tuple(document.get("acceptedNotUsed", ())),
     )

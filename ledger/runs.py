@@ -11,6 +11,7 @@ from pymongo import ASCENDING, IndexModel
 
 from domain.due import Due
 from domain.errors import LeaseHeld, LeaseLost, NotFound
+from domain.goals import NOTHING_UNUSED, Unused
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
 from domain.tokens import UNUSED, ModelUse
@@ -50,10 +51,13 @@ class Runs:
         phase: str = "intake",
         spec: JobSpec | None = None,
         used: ModelUse = UNUSED,
+        leaves_out: Unused = NOTHING_UNUSED,
+        accepted: bool = False,
     ) -> Run:
         """A new run. Creating the same id again changes nothing and gives the first.
 
-        spec: where the goal has been read already. used: what a model used for that.
+        spec: where the goal has been read already. used: what a model used for that. leaves_out:
+        what the goal says beside the spec; accepted: the person has seen it and said yes.
         """
         await self.documents.insert(
             {
@@ -79,6 +83,8 @@ class Runs:
                 "model": _model_counts(used),
                 "dueAt": None if phase == FETCH else now,
                 "quietTicks": 0,
+                "notUsed": list(leaves_out.words),
+                "acceptedNotUsed": list(leaves_out.own) if accepted else [],
                 "createdAt": now,
                 "updatedAt": now,
             }

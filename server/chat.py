@@ -24,6 +24,7 @@ from graph.talk import ELSEWHERE, HELP, reply
 from graph.talk_market import prices
 from graph.transcripts import Transcripts, session_of
 from graph.wiring import Services
+from graph.wishes import says_start_anyway
 from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.runs import FETCH, LONGEST_RUN_ID
@@ -100,6 +101,8 @@ class Chat:
         intent, utterance = read_intent(text), Utterance(text, self._deps.now())
         if is_new_goal(utterance, intent):
             return True
+        if says_start_anyway(text) or intent.wants is Wants.NO:
+            return await goals.waits_for_a_yes()
         if intent.wants is not Wants.OTHER or asks(text):
             return False
         return read_words(utterance).gpu_type is not None or await goals.begun()
@@ -108,11 +111,12 @@ class Chat:
         intent = read_intent(text)
         session = session_of(run.user_id, run.id)
         utterance = Utterance(text, self._deps.now())
-        gpu = read_words(utterance).gpu_type if asks_price(text) else None
-        if gpu or is_new_goal(utterance, intent):
+        asked = read_words(utterance)
+        priced = asked.gpu_type is not None and asks_price(text)
+        if priced or is_new_goal(utterance, intent):
             yield Said("run", f"Run {run.id}", {"runId": run.id})
-            if gpu:
-                yield Said("words", (await prices(self._deps, gpu)).text)
+            if priced:
+                yield Said("words", (await prices(self._deps, asked)).text)
             else:
                 yield Said("question", ELSEWHERE.format(run.id))
             return
@@ -120,10 +124,10 @@ class Chat:
             intent = Intent(Wants.REJECT)
         if intent.wants is Wants.OTHER:
             before = await self._transcripts.last(session, MOST_SHOWN + 1)
-            asked = await self._deps.reader.wants(text, before[:-1])
-            if asked.used.calls:
-                await self._deps.ledger.runs.count_model(run.id, asked.used)
-            intent = Intent(asked.wants)
+            told = await self._deps.reader.wants(text, before[:-1])
+            if told.used.calls:
+                await self._deps.ledger.runs.count_model(run.id, told.used)
+            intent = Intent(told.wants)
         async for said in self._do(run, intent, message_id):
             yield said
 

@@ -18,7 +18,16 @@ from graph.talk import HELP, NOT_STARTED, WELCOME
 from graph.talk_market import prices
 from graph.talk_progress import list_runs
 from graph.wiring import new_run_id
-from graph.wishes import Refusal, Wish, begin, begins_anew, understand, understood
+from graph.wishes import (
+    AskAnyway,
+    Refusal,
+    Wish,
+    begin,
+    begins_anew,
+    says_start_anyway,
+    understand,
+    understood,
+)
 from ledger.drafts import Draft, Drafts, Utterance
 from ledger.run import Run
 from ledger.runs import FETCH
@@ -52,6 +61,11 @@ class GoalTalk:
         """Whether a goal was said in part, and waits for the rest."""
         return await self._open_draft() is not None
 
+    async def waits_for_a_yes(self) -> bool:
+        """Whether a goal is complete, and the person was asked whether to start it all the same."""
+        draft = await self._open_draft()
+        return draft is not None and bool(draft.asked_about)
+
     async def answer(self, text: str, message_id: str) -> AsyncIterator[Said]:
         """A goal, or a part of one; or a question about the user's newest run."""
         draft = await self._open_draft()
@@ -65,14 +79,22 @@ class GoalTalk:
             await self._drafts.forget(self._session)
             yield Said("action", FORGOTTEN)
             return
+        if draft and draft.asked_about and says_start_anyway(text):
+            async for piece in self._start_anyway(draft):
+                yield piece
+            return
+        if draft and draft.asked_about and intent.wants is Wants.NO:
+            await self._drafts.forget(self._session)
+            yield Said("action", FORGOTTEN)
+            return
         if said := await self._in_passing(text, intent, draft):
             yield said
             return
         question = only_asks(text) or (asks(text) and not reading.job_type)
         if question:
-            gpu = reading.gpu_type
-            if gpu and not asks_of_a_run(text) and intent.wants in (Wants.SPENT, Wants.OTHER):
-                yield Said("words", (await prices(self._deps, gpu)).text)
+            about_prices = intent.wants in (Wants.SPENT, Wants.OTHER) and not asks_of_a_run(text)
+            if reading.gpu_type and about_prices:
+                yield Said("words", (await prices(self._deps, reading)).text)
                 return
             if draft or intent.wants is Wants.OTHER:
                 yield Said("words", HELP)
@@ -100,6 +122,8 @@ class GoalTalk:
             return Said("words", WELCOME)
         if intent.wants in (Wants.YES, Wants.NO) and draft:
             asked = await understand(self._deps.reader, draft.said, await self._vendors())
+            if isinstance(asked, AskAnyway):
+                await self._drafts.asks_about(draft, asked.own)
             return Said("question", asked if isinstance(asked, str) else HELP)
         if greets(text):
             return Said("words", HELP) if draft else Said("question", ASK_FOR_JOB)
@@ -118,6 +142,20 @@ class GoalTalk:
             draft = await self._drafts.replace(draft, utterance, new_run_id())
         else:
             draft = await self._drafts.add(draft, self._session, utterance, new_run_id())
+        if isinstance(wish, AskAnyway):
+            await self._drafts.asks_about(draft, wish.own)
+        if isinstance(wish, str):
+            yield Said("question", wish)
+            return
+        async for said in self._start(draft, wish, names_of(vendors)):
+            yield said
+
+    async def _start_anyway(self, draft: Draft) -> AsyncIterator[Said]:
+        """The run for a goal of which the person knows what is left out."""
+        vendors, accepted = await self._vendors(), draft.asked_about
+        wish = await understand(self._deps.reader, draft.said, vendors, accepted=accepted)
+        if isinstance(wish, AskAnyway):
+            await self._drafts.asks_about(draft, wish.own)
         if isinstance(wish, str):
             yield Said("question", wish)
             return
@@ -145,6 +183,9 @@ class GoalTalk:
             by_memory = wish.heard.reading.by_memory
             sentence = understood(run.spec, run.budget_total, by_memory)
             yield Said("words", f"Understood: {named(sentence, names)}.")
+        if wish.leaves_out.words:
+            words = list(wish.leaves_out.words)
+            yield Said("words", wish.leaves_out.line, {"notUsed": words})
         yield Said(
             "action",
             STARTED.format(run.id, run.budget_total),

@@ -37,6 +37,7 @@ from domain.errors import (
     InvalidInput,
     LeaseHeld,
     LeaseLost,
+    NotAllUsed,
     NotFound,
     PaymentError,
     RenterError,
@@ -110,7 +111,9 @@ def problem_of(error: RenterError) -> JSONResponse:
         headers["Retry-After"] = str(BUSY_S)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="gpu-renter"'
-    more = {"code": error.code} if error.code else {}
+    more: dict[str, Any] = {"code": error.code} if error.code else {}
+    if isinstance(error, NotAllUsed):
+        more["notUsed"] = list(error.words)
     return problem(status, str(error), headers, **more)
 
 

@@ -44,6 +44,8 @@ HELP: Final = {
     "idPrefix": "Give the beginning of a run's _id, 4 to 64 characters",
     "approvalId": "Give the _id of one of the run's approvals, as agent-status shows it",
     "approve": "Give true or false",
+    "acceptNotUsed": "Give true to start although the goal names what a run leaves out, like a "
+    "program; or leave it out",
     "reason": f"Say why, in at most {LONGEST_REASON} characters, or leave it out",
     "observations": f"Give a number from 0 to {MOST_OBSERVATIONS}",
     "columns": "Give how wide the text for a person may be, 40 to 400 characters",
@@ -149,6 +151,7 @@ class StartRequest(Taken):
     user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget = Field(description=HELP["budgetTotal"])
+    accept_not_used: StrictBool = Field(False, description=HELP["acceptNotUsed"])
 
 
 class PlanRequest(Taken):

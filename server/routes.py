@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from domain.errors import Conflict, LeaseHeld, RenterError
 from domain.names import names_of
 from graph.wiring import Services, new_run_id
-from graph.wishes import check_budget, check_says_job
+from graph.wishes import check_all_used, check_budget, check_says_job
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -47,6 +47,9 @@ from server.schemas import (
 from server.ticks import Ticker
 from server.views import run_view, started_view, status_answer
 
+ACCEPT_NOT_USED: Final = (
+    "Take it out of the goal; or, to start all the same, send acceptNotUsed: true"
+)
 CHECK_DEADLINE_S: Final = 6.0
 NO_RUN: Final = "readyz"
 """The id that is read to see whether MongoDB gives what it holds: one may answer a ping and not."""
@@ -65,6 +68,8 @@ def api_routes(keeper: Keeper) -> APIRouter:
     ) -> StartedRun:
         """Start a run. Nothing is rented or paid yet: that takes ticks.
 
+        A goal that names a program, image, repository, dataset or start time starts nothing until
+        `acceptNotUsed` says that it may be left out: the answer is 409 `goal_not_all_used` before.
         Each call starts another run, unless an Idempotency-Key says that it is the same; a run
         that is never ticked costs nothing.
         """
@@ -72,9 +77,18 @@ def api_routes(keeper: Keeper) -> APIRouter:
         check_budget(request.goal, request.budget_total)
         deps = (await keeper.services()).deps
         check_says_job(deps.reader, request.goal, deps.now())
-        run_id = marker.run_id if marker else new_run_id()
+        now = deps.now()
+        leaves_out = check_all_used(
+            request.goal, now, accepted=request.accept_not_used, remedy=ACCEPT_NOT_USED
+        )
         run = await deps.ledger.runs.create(
-            run_id, user_id, request.goal, request.budget_total, deps.now()
+            marker.run_id if marker else new_run_id(),
+            user_id,
+            request.goal,
+            request.budget_total,
+            now,
+            leaves_out=leaves_out,
+            accepted=request.accept_not_used,
         )
         return started_view(run)
 

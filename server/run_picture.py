@@ -55,6 +55,8 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
     parts: list[RenderableType] = [_money(run, answer.get("payments", ()))]
     if run["status"] == "running":
         parts = [_stations(str(run.get("phase") or "")), "", *parts]
+    if left_out := run.get("notUsed"):
+        parts += ["", Text(f"Not used: {', '.join(map(str, left_out))}.", style="yellow")]
     for waiting in answer.get("approvals", ()):
         if waiting["state"] == "pending":
             parts += ["", _to_be_approved(run, waiting, names)]

@@ -29,8 +29,11 @@ class Problem(Answered):
 
     error: str = Field(examples=["There is no run '66a1f2c9d53a3f9ef1f0c123'. Check the runId"])
     code: str = Field(
-        default="", description="`run_busy`: another tick works on the run; try again in a moment."
+        default="",
+        description="`run_busy`: another tick works on the run; try again in a moment. "
+        "`goal_not_all_used`: the goal names what a run leaves out; `notUsed` lists it.",
     )
+    not_used: list[str] = Field(default=[], description="With `goal_not_all_used` alone.")
 
 
 class StartedRun(Answered):
@@ -41,6 +44,9 @@ class StartedRun(Answered):
     budget_total: float = Field(examples=[5])
     budget_remaining: float = Field(examples=[5])
     created_at: Instant = Field(examples=["2026-01-10T19:00:10.000Z"])
+    not_used: list[str] = Field(
+        default=[], description="What the goal says and the run leaves out.", examples=[["spot"]]
+    )
 
 
 class TickAnswer(Answered):
@@ -56,6 +62,12 @@ class JobSpecView(Answered):
     excluded_vendors: list[str]
     only_vendors: list[str] = Field(
         default=[], description="The vendors to rent from; empty where any will do."
+    )
+    gpu_types: list[str] = Field(
+        default=[], description="Where more types than gpuType will do: all of them."
+    )
+    max_hourly: float | None = Field(
+        default=None, description="The most that an hour may cost, in dollars, if the goal says so."
     )
     deadline: Instant | None = None
     guessed: list[str] = Field(description="Names of the fields that the goal did not say.")

@@ -38,6 +38,7 @@ def started_view(run: Run) -> StartedRun:
         budget_total=run.budget_total.dollars(),
         budget_remaining=run.budget_remaining.dollars(),
         created_at=run.created_at,
+        not_used=list(run.not_used),
     )
 
 
@@ -221,6 +222,8 @@ def _spec_view(run: Run) -> JobSpecView | None:
         preference=run.spec.preference.value if run.spec.preference else None,
         excluded_vendors=list(run.spec.excluded_vendors),
         only_vendors=list(run.spec.only_vendors),
+        gpu_types=list(run.spec.gpu_types),
+        max_hourly=run.spec.max_hourly.dollars() if run.spec.max_hourly else None,
         deadline=run.spec.deadline,
         guessed=list(run.spec.guessed),
     )

@@ -7,7 +7,9 @@ gpus       which, and how many
 durations  how long, and "within 6 hours"
 deadlines  by when
 wishes     the kind of job, what matters most, whom to leave out
+zones      time zones by name
 reading    all of it together
+unused     what a goal says beside that, and a run leaves out
 """
 
 from domain.goals.amounts import Budget, read_answer, read_budget
@@ -25,6 +27,7 @@ from domain.goals.reading import (
     with_budget,
 )
 from domain.goals.text import LONGEST_GOAL, check_goal, plain
+from domain.goals.unused import NOTHING_UNUSED, Unused, unused
 
 __all__ = [
     "ASK_FOR_BUDGET",
@@ -36,13 +39,16 @@ __all__ = [
     "LONGEST_GOAL",
     "LONGEST_JOB_HOURS",
     "MOST_UNASKED",
+    "NOTHING_UNUSED",
     "Budget",
     "Reading",
+    "Unused",
     "check_goal",
     "plain",
     "read",
     "read_answer",
     "read_budget",
     "read_goal",
+    "unused",
     "with_budget",
 ]

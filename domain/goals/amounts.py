@@ -23,20 +23,28 @@ class Role(Enum):
     LIMIT = "limit"
     RATE = "rate"
     """Money per hour, per GPU, each."""
+    RATE_CAP = "rate_cap"
+    """The most per hour that may be paid."""
     PAST = "past"
     """Spent or charged once, or what a thing costs: no budget."""
+    FLOOR = "floor"
+    """The lower end of a range, whose upper end is the limit."""
     UNCLEAR = "unclear"
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """usd: None where the writing has no one value in dollars. end: behind "per hour" and such."""
+    """usd: None where the writing has no one value in dollars; of RATE_CAP, for an hour.
+    end: behind "per hour" and such.
+    """
 
     start: int
     end: int
     written: str
     usd: Usd | None
     role: Role
+    per_gpu: bool = False
+    """Of RATE_CAP: it was said of each GPU, and not of all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,34 @@ _ALONE_BEFORE: Final = re.compile(
 _ALONE_AFTER: Final = re.compile(
     r"\s*(?:$|[,;:.!?()–—-]|(?:and|but|please|for|on|by|or so|thanks)\b)", _I
 )
+_GPU_OR_TIME: Final = (
+    r"(?:(?:[0-9]{1,3}\s?[x×]\s?)?(?:nvidia\s+)?"
+    r"(?:(?:[abhlvt]|mi|g[bh])[0-9]{1,4}[a-z]{0,2}|(?:rtx[\s-]?)?[345]0[89]0|rtx[\s-]?6000)|"
+    rf"{DIGITS}[\s-]?{_PERIOD})"
+)
+"""A GPU or a length of time beside an amount, as in "$5 A100 2h"."""
+_LISTED_BEFORE: Final = re.compile(
+    rf"(?:^|[,;:.!?(–—]|\b(?:and|but|please|then))\s*$|(?:^|[\s,;:]){_GPU_OR_TIME}\s+$", _I
+)
+_LISTED_AFTER: Final = re.compile(rf"\s*(?:$|[,;:.!?()]|\s{_GPU_OR_TIME}(?![\w]))", _I)
+_AND_MORE: Final = re.compile(rf"\s*(?:and|to|&|-|–|—)\s*(?:us\s?)?\$?\s?{DIGITS}(?![\w%.])", _I)
+_NO_BETWEEN: Final = re.compile(
+    rf"(?:\b(?:not|never|{_PAST}|cost|prices?|priced|rates?|range)\b|n't\b)[^,;]*$", _I
+)
+_BETWEEN: Final = re.compile(
+    rf"\bbetween\s+(?:us\s?)?(?:\$\s?)?(?:(?P<low>{DIGITS})(?:\s?(?:usdc?|dollars?|bucks?|\$))?"
+    r"\s*(?:and|to|&|-|–|—)\s*)?$",
+    _I,
+)
+_HOUR: Final = re.compile(
+    r"[\s-]*(?:(?:/|per|an?|each|every|p/)[\s-]*(?P<gpu>(?:gpu|card)[\s/-]*(?:per[\s-]+|an?\s+)?)?"
+    r"(?:h|hrs?|hours?)|hourly|p\.?h)\b",
+    _I,
+)
+_HOUR_BEFORE: Final = re.compile(
+    r"(?:\bhourly|\bper[\s-]+(?P<gpu>gpu[\s-]+)?hour|/\s?h(?:r|our)?)\b[^,;]{0,40}$", _I
+)
+_IS_FINE: Final = re.compile(r"\s*(?:is|would be|'s)\s+(?:fine|ok(?:ay)?|good|acceptable)\b", _I)
 _RANGE_AFTER: Final = re.compile(rf"\s*(?:-|–|—|to|or|and)\s*(?:maybe\s+)?(?:\$\s?)?{DIGITS}"
                                  r"(?!\s*[x×]|[\s-]*(?:h\b|hrs?|hours?|min|days?|gpus?|cards?)|\w)",
                                  _I)  # fmt: skip
@@ -193,37 +229,75 @@ def amounts(text: str) -> list[Amount]:
             continue
         written = text[start:end]
         role = _role(text, start, end, behind) if usd else Role.UNCLEAR
+        hourly = _HOUR.match(text, end)
         again = role is Role.LIMIT and found and found[-1].role is Role.LIMIT
         if again and _ANOTHER.search(text[behind:start]):
             role = Role.UNCLEAR  # "$5 for this and $5 for that": which?
+        per = hourly or (_HOUR_BEFORE.search(text[:start]) if role is Role.RATE_CAP else None)
         rate = _PER.match(text, end)
-        behind = rate.end() if rate else end
-        found.append(Amount(start, behind, written, usd, role))
+        behind = max(rate.end() if rate else end, hourly.end() if hourly else end)
+        found.append(Amount(start, behind, written, usd, role, bool(per and per["gpu"])))
     return found + _bare(text, found)
 
 
 def _role(text: str, start: int, end: int, behind: int) -> Role:
     near = max(behind, start - _FAR)
     before, after = re.split(r"[.;!?]\s", text[near:start])[-1], text[end : end + _FAR]
+    ranged = _BETWEEN.search(text[:start])
     if _PER.match(after):
-        return Role.RATE
+        upper = bool(ranged and ranged["low"])
+        return Role.RATE_CAP if _caps_an_hour(before, after, upper=upper) else Role.RATE
+    if ranged:
+        return _end_of_range(text, ranged, end)
     if _PER_ANYTHING.match(after) or _SHARE_BEFORE.search(before):
         return Role.UNCLEAR
     if _RATE_BEFORE.search(before):
-        return Role.RATE
+        return Role.RATE_CAP if _caps_an_hour(before, "") else Role.RATE
     limit = bool(_LIMIT_BEFORE.search(before)) and not _NEGATED.search(before)
     limit = limit or bool(_LIMIT_AFTER.match(after))
     if _PAST_BEFORE.search(before) or _PAST_AFTER.match(after):
         return Role.UNCLEAR if limit else Role.PAST
     limit = limit or (bool(_FOR_IT.match(after)) and not _NEGATED.search(before))
+    if _LISTED_BEFORE.search(before) and _LISTED_AFTER.match(after):
+        limit = True
     if _RANGE_AFTER.match(after) or _RANGE_BEFORE.search(text[max(0, start - _FAR) : start]):
-        return Role.UNCLEAR
-    if re.search(r"\bbetween\b", before, _I):
         return Role.UNCLEAR
     alone = _ALONE_BEFORE.search(before or ",") and _ALONE_AFTER.match(after)
     if limit or (alone and not _NEGATED.search(before)):
         return Role.LIMIT
     return Role.UNCLEAR
+
+
+def _caps_an_hour(before: str, after: str, *, upper: bool = False) -> bool:
+    """Whether a rate is the most that an hour may cost.
+
+    after: from "an hour" on, if it follows. upper: it is the upper end of a range.
+    """
+    hour = _HOUR.match(after)
+    if not (hour or _HOUR_BEFORE.search(before)):
+        return False
+    if _PAST_BEFORE.search(before) or _NEGATED.search(before):
+        return False
+    rest = after[hour.end() :] if hour else ""
+    if _PAST_AFTER.match(rest):
+        return False
+    said_after = _LIMIT_AFTER.match(rest) or _IS_FINE.match(rest)
+    return bool(upper or said_after or _LIMIT_BEFORE.search(before))
+
+
+def _end_of_range(text: str, ranged: re.Match[str], end: int) -> Role:
+    """What an amount right after "between", or after "between $3 and", is. end: of the amount."""
+    if _NO_BETWEEN.search(text[max(0, ranged.start() - _FAR) : ranged.start()]):
+        return Role.UNCLEAR
+    if ranged["low"] is None:
+        return Role.FLOOR if _AND_MORE.match(text, end) else Role.UNCLEAR
+    low = number(ranged["low"])
+    high = re.search(DIGITS, text[ranged.end() : end])
+    above = high and low is not None and low < (number(high[0]) or 0)
+    tail = text[end : end + _FAR]
+    if not above or _RANGE_AFTER.match(tail) or _PAST_AFTER.match(tail):
+        return Role.UNCLEAR
+    return Role.LIMIT
 
 
 def _bare(text: str, marked: list[Amount]) -> list[Amount]:

@@ -18,7 +18,9 @@ _BEFORE: Final = re.compile(
     rf"(?![\w$%])(?:\s?(?:usdc?|dollars?)\b)?", _I,
 )  # fmt: skip
 _AFTER: Final = re.compile(
-    rf"(?<![\w.,$€£¥₹/-])({NUMBER})({_SCALE})[\s-]?({_UNIT}|cents?|¢)(?![\w])(?!\s?[0-9])", _I
+    rf"(?<![\w.,$€£¥₹/-])({NUMBER})({_SCALE})(?:[\s-]?({_UNIT}|cents?|¢)|(?<=[0-9])((?-i:c)))(?![\w])"
+    r"(?:(?!\s?[0-9])|(?=\s?[0-9]{1,2}\s?(?:cents?|¢)))",
+    _I,
 )
 _ONE: Final = re.compile(r"\b(half\s+)?(?:an?|one)\s+(?:single\s+)?(?:dollar|buck)\b", _I)
 _FOREIGN_WORDS: Final = one_of(
@@ -68,7 +70,7 @@ def sums(text: str) -> Iterator[tuple[int, int, Usd | None]]:
         yield _valued(text, found, _scaled(found[1], found[2]))
     for found in _AFTER.finditer(text):
         value = _scaled(found[1], found[2])
-        cents = found[3].lower().startswith(("cent", "¢"))
+        cents = found[4] or found[3].lower().startswith(("cent", "¢"))
         yield _valued(text, found, value / 100 if value is not None and cents else value)
     for found in _ONE.finditer(text):
         yield _valued(text, found, Decimal("0.5") if found[1] else Decimal(1))

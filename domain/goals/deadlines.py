@@ -8,9 +8,12 @@ evening 20:00, night 23:59. A time without a day is the next such time.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final
+
+from domain.goals.zones import ZONE, zone_of
 
 END: Final = time(23, 59)
 LONGEST_WAIT: Final = timedelta(days=367)
@@ -34,10 +37,6 @@ _PARTS: Final = {
     "morning": time(9), "noon": time(12), "lunch": time(12), "lunchtime": time(12),
     "midday": time(12), "afternoon": time(17), "evening": time(20), "night": END,
 }  # fmt: skip
-_ZONES: Final = {
-    "utc": 0, "gmt": 0, "z": 0, "bst": 1, "cet": 1, "cest": 2, "eet": 2, "est": -5, "edt": -4,
-    "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7, "ist": 5.5, "jst": 9,
-}  # fmt: skip
 _MONTH: Final = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
 _COUNTED: Final = r"\s*(?:-|usdc?\b|dollars?|bucks|steps|epochs|images|samples|tokens|context)"
 _YEAR: Final = rf"20[2-9][0-9]\b(?!:|{_COUNTED})"
@@ -51,9 +50,19 @@ _PAST: Final = re.compile(
     r"\b(?:by|before|until|till|due|done|finish(?:ed)?|ready)\s+(?:[\w:.]+\s+){0,2}?"
     r"(yesterday|last\s+(?:night|week|month|year|[a-z]{3,6}day))\b(?!')", _I,
 )  # fmt: skip
-_STARTS: Final = re.compile(r"\b(?:start\w*|begin\w*|from|since|as of|launch\w*)\s+(?:it\s+)?$", _I)
+_STARTS: Final = re.compile(
+    r"\b(?:start\w*|begin\w*|from|since|as of|launch\w*|wait\w*|kick\w*\s+off)\s+"
+    r"(?:(?:it|this|the\s+\w+|only|training|working|running)\s+){0,2}$", _I,
+)  # fmt: skip
+_NOT_BEFORE: Final = re.compile(
+    r"(?:\b(?:not|never|no(?:t any)? (?:earlier|sooner))|n't(?:\s+\w+){0,3})\s+$", _I
+)
+_THEN_STARTS: Final = re.compile(
+    r"\s+(?:start|begin|launch|kick[\s-]?off)\w*\b"
+    r"(?!\s+(?:now|right|immediately|asap|at once|today|straight)\b)", _I,
+)  # fmt: skip
 _TOKEN: Final = re.compile(
-    r"(?P<fill>,|\b(?:on|at|the|of|in|latest|around|about|this|coming)\b)|"
+    r"(?P<fill>[,()]|\b(?:on|at|the|of|in|latest|around|about|this|coming)\b)|"
     r"(?P<iso>[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?"
     r"(?:\s?Z|[+-][0-9]{2}:?[0-9]{2})?)(?![\w-])|"
     r"(?P<ampm>[0-9]{1,2}(?::[0-9]{2})?\s?[ap]\.?m\b\.?)|(?P<clock>[0-9]{1,2}:[0-9]{2})(?![\d:])|"
@@ -65,7 +74,7 @@ _TOKEN: Final = re.compile(
     rf"\b(?P<month>{_MONTH})\s+(?P<date>[0-9]{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<year>{_YEAR}))?|"
     rf"\b(?P<date2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?!\w)"
     rf"(?:,?\s+(?P<year2>{_YEAR}))?|"
-    rf"\b(?P<zone>{'|'.join(_ZONES)})\b", _I,
+    rf"(?<![\w/])(?P<zone>{ZONE})", _I,
 )  # fmt: skip
 
 
@@ -75,6 +84,8 @@ class Deadline:
 
     at: datetime | None
     doubt: str = ""
+    span: tuple[int, int] | None = None
+    """Where it is said, unless as a span of time."""
 
 
 @dataclass(slots=True)
@@ -85,6 +96,8 @@ class _Parts:
     zone: tzinfo | None = None
     midnight: bool = False
     found: bool = False
+    end: int = 0
+    """Where the last of it ends in the text."""
 
 
 def read_deadline(text: str, now: datetime, within: timedelta | None = None) -> Deadline:
@@ -101,39 +114,61 @@ def read_deadline(text: str, now: datetime, within: timedelta | None = None) -> 
 def _read(text: str, now: datetime, within: timedelta | None) -> Deadline:
     if past := _PAST.search(text):
         return Deadline(None, f"{past[1].capitalize()} is over already")
-    places = [(m.end(), m[0].lower().startswith("before")) for m in _CUE.finditer(text)]
-    places += [
-        (m.start(), False) for m in _UNCUED.finditer(text) if not _STARTS.search(text[: m.start()])
+    places = [
+        (m.start(), m.end(), m[0].lower().startswith("before"))
+        for m in _CUE.finditer(text)
+        if not (m[0].lower().startswith("before") and _NOT_BEFORE.search(text[: m.start()]))
     ]
-    for place, before in places:
+    places += [(m.start(), m.start(), False) for m in _UNCUED.finditer(text)]
+    for start, place, before in places:
+        if _STARTS.search(text[:start]):
+            continue
         parts = _parts(text, place, now)
-        if not parts.found:
+        if not parts.found or _THEN_STARTS.match(text, parts.end):
             continue
         at = _moment(parts, now, before)
         if at is None:
             continue
         if at <= now:
             return Deadline(None, f"{at:%Y-%m-%d %H:%M} is over already")
-        return Deadline(at)
+        return Deadline(at, span=(start, parts.end))
     return Deadline(now + within) if within else Deadline(None)
 
 
+def when(text: str) -> Iterator[tuple[int, int]]:
+    """Where a moment is written, whatever it is for: "tomorrow at 9am", "on Friday"."""
+    now, behind = datetime(2026, 1, 1, tzinfo=UTC), 0
+    for found in _TOKEN.finditer(text):
+        if found.start() < behind or found["fill"] or found["zone"]:
+            continue
+        parts = _parts(text, found.start(), now)
+        if parts.found:
+            behind = parts.end
+            yield found.start(), behind
+
+
 def _parts(text: str, place: int, now: datetime) -> _Parts:
+    tokens = list(_tokens(text, place))
     parts = _Parts()
-    rest = text[place:]
-    if zone := re.match(
-        r".{0,40}?\b[0-9]+(?::[0-9]+)?\s?(?:[ap]\.?m\.?)?\s?"
-        r"(?:(?:today|tonight|tomorrow|on|next|this|the|mon|tues?|wed|thu(?:rs?)?|fri|sat|sun|\w{2,6}day)"
-        rf"\s+){{0,4}}\(?({'|'.join(_ZONES)})\b(?!\.\s*[a-z0-9$])",
-        rest,
-        _I,
-    ):
-        now = now.astimezone(_zone(zone[1]))
-        parts.zone = now.tzinfo
-    while found := re.compile(r"\s*").match(rest) and _TOKEN.match(rest.lstrip()):
+    zone = next((zone for found in tokens if (zone := zone_of(found["zone"] or ""))), None)
+    if zone:
+        now = now.astimezone(zone)
+        parts.zone = zone
+    for found in tokens:
         _take(parts, found, now)
-        rest = rest.lstrip()[found.end() :]
+        if not found["fill"]:
+            parts.end = found.end()
     return parts
+
+
+def _tokens(text: str, place: int) -> Iterator[re.Match[str]]:
+    space = re.compile(r"\s*")
+    while gap := space.match(text, place):
+        found = _TOKEN.match(text, gap.end())
+        if not found or (found["zone"] and zone_of(found["zone"]) is None):
+            return
+        yield found
+        place = found.end()
 
 
 def _take(parts: _Parts, found: re.Match[str], now: datetime) -> None:
@@ -238,8 +273,3 @@ def _dated(month: str, date: str, year: str | None, today: datetime) -> datetime
         return day if year or day >= today else day.replace(year=day.year + 1)
     except ValueError:
         return None
-
-
-def _zone(name: str) -> tzinfo:
-    hours = _ZONES[name.lower()]
-    return timezone(timedelta(hours=hours)) if hours else UTC

@@ -28,6 +28,8 @@ _WITHIN: Final = re.compile(
     r"\b(?:within|in)(?:\s+(?:the\s+)?(?:next|coming|less than|under|at most|about|around))*\s*$",
     _I,
 )
+_STARTING: Final = re.compile(r"\s*(?:start|begin|launch)\w*\b", _I)
+"""After "in 2 hours": when it is to begin, and not by when it must be done."""
 _ELSE: Final = re.compile(
     r"(?:\b(?:every|each|per|once|twice|last|past|previous|times|first|after)|/)\s*$", _I
 )
@@ -51,6 +53,8 @@ class Durations:
     within: timedelta | None
     gpu_hours: bool = False
     """True when the length was given in GPU-hours, of all GPUs together."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Where what counts is said."""
 
 
 def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durations:
@@ -61,6 +65,7 @@ def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durati
     length: int | None = None
     within: timedelta | None = None
     gpu_hours = False
+    spans: list[tuple[int, int]] = []
     for found in _DURATION.finditer(text):
         before = text[: found.start()]
         spoken_for = any(start <= found.start() < end for start, end in without)
@@ -72,13 +77,18 @@ def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durati
             continue
         if _MINUS.search(before):
             minutes = -minutes
-        if _WITHIN.search(before):
+        if lead := _WITHIN.search(before):
+            if _STARTING.match(text, found.end()):
+                continue
             if within is None and 0 < minutes <= LONGEST_SPAN.total_seconds() / 60:
                 within = timedelta(minutes=float(minutes))
+                spans.append((lead.start(), found.end()))
         elif length is None:
             length = _usable(round(minutes), ("-" if minutes < 0 else "") + found[0])
             gpu_hours = bool(found["gpu"])
-    return Durations(length, within, gpu_hours)
+            short = _SHORT.match(text, found.end())
+            spans.append((found.start(), short.end() if short else found.end()))
+    return Durations(length, within, gpu_hours, tuple(spans))
 
 
 def _minutes(text: str, found: re.Match[str]) -> Decimal | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from domain.errors import InvalidInput
 from domain.goals.text import NUMBER, number
+from domain.jobs import ANY_GPU
 
 DEFAULT_GPU: Final = "A100"
 MOST_GPUS: Final = 999
@@ -18,11 +20,24 @@ GPU_TYPES: Final = (
     "A40", "A10G", "A10", "L40S", "L40", "L4", "V100", "P100", "T4", "MI300X", "MI325X", "MI250X",
 )  # fmt: skip
 
+_STRENGTH: Final = {
+    "RTX3080": (10, 119), "P100": (16, 21), "T4": (16, 65), "A4000": (16, 77), "RTX4080": (16, 195),
+    "A10G": (24, 70), "A5000": (24, 111), "L4": (24, 121), "A10": (24, 125), "RTX3090": (24, 142),
+    "RTX4090": (24, 330), "V100": (32, 125), "RTX5090": (32, 419), "A40": (48, 150),
+    "A6000": (48, 155), "L40": (48, 181), "L40S": (48, 362), "RTX6000": (48, 364),
+    "A100": (80, 312), "A800": (80, 312), "H100": (80, 989), "H800": (80, 989), "H20": (96, 148),
+    "GH200": (96, 989), "MI250X": (128, 383), "H200": (141, 989), "MI300X": (192, 1307),
+    "B200": (192, 2250), "GB200": (192, 2500), "MI325X": (256, 1307), "B300": (288, 2250),
+    "GB300": (288, 2500),
+}  # fmt: skip
+"""Memory in GB and dense FP16 tensor throughput in TFLOPS, as the makers state them; of a type that
+comes with more than one size of memory, the largest.
+"""
 BY_MEMORY: Final = (
     (16, "T4"), (24, "RTX4090"), (32, "V100"), (40, "A100"), (48, "A6000"), (80, "A100"),
     (96, "GH200"), (141, "H200"), (192, "B200"),
 )  # fmt: skip
-"""Gigabytes → the type that is taken for a GPU with at least so many."""
+"""Gigabytes → the type that is named first for a GPU with at least so many."""
 
 _I: Final = re.IGNORECASE
 _MEMORY: Final = r"[0-9]{1,4}\s?-?(?:gb|gib|gigs?|gigabytes?)"
@@ -50,6 +65,8 @@ _UNWANTED: Final = re.compile(
     r"\b(?:not|no|never|without|avoid|except|anything but|other than|instead of|rather than|"
     r"(?:don't|do not)\s+\w+)\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$", _I,
 )  # fmt: skip
+_FAR: Final = 80
+"""Characters: words further away refuse no GPU."""
 _HOW_MANY: Final = (
     rf"(?P<n>{NUMBER})(?![0-9.])|(?P<two>a\s+pair\s+of|a\s+couple\s+of|dual)|(?P<four>quad)|"
     r"(?P<one>an?|single|one)"
@@ -78,6 +95,34 @@ _OF_MEMORY: Final = re.compile(
 )
 
 
+_OR_BETTER: Final = re.compile(
+    r"\s*(?:,\s*)?(?:or|and)\s+(?:anything\s+|something\s+)?"
+    r"(?:better|above|faster|up(?:wards)?|higher|more powerful|stronger|bigger|newer)\b|"
+    r"\+(?!\w)",
+    _I,
+)
+_AT_LEAST: Final = re.compile(
+    r"\b(?:at least|no(?:thing)? (?:less|worse|slower) than|minimum)\s+(?:an?\s+|the\s+|one\s+)?"
+    r"(?:nvidia\s+|amd\s+)?$",
+    _I,
+)
+_OR_ANOTHER: Final = re.compile(
+    r"\s*(?:,\s*(?:or\s+)?|/\s*|\bor\s+)(?:maybe\s+|even\s+)?"
+    r"(?:an?\s+|the\s+|one\s+|(?P<n>[0-9]{1,3})\s?[x×]?\s?)?"
+    r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+)?",
+    _I,
+)
+_ANY: Final = re.compile(
+    r"\b(?:any(?:\s+(?:kind|type|sort)\s+of)?|whatever|whichever|"
+    r"(?:the\s+)?(?:cheapest|least expensive|lowest[\s-]priced?))"
+    r"\s+(?:(?:available|possible|type\s+of|kind\s+of)\s+)?(?:gpu|card|accelerator)s?\b"
+    r"(?![\s-]+(?:vendor|provider|cloud|host|service|offer|price|hour)s?\b)"
+    r"(?:\s+(?:(?:that\s+)?(?:you|there)\s+(?:have|has|can\s+(?:find|get)|is|find|know)|"
+    r"available|on offer|will do))?",
+    _I,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Gpus:
     """type and count as said; `by_memory` when the type was taken for its memory."""
@@ -87,23 +132,90 @@ class Gpus:
     by_memory: int | None = None
     refused: frozenset[str] = frozenset()
     """Named only to be left out, where no other is named."""
+    types: tuple[str, ...] = ()
+    """Where more than one will do: all of them, the first named first."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Where it is said."""
 
 
 def read_gpus(text: str) -> Gpus:
-    refused = set()
-    for found in _GPU.finditer(text):
+    refused, unwanted = set(), []
+    named = list(_GPU.finditer(text))
+    for found in named:
+        near = max(0, found.start() - _FAR)
+        if lead := _UNWANTED.search(text[near : found.start()]):
+            unwanted.append((near + lead.start(), found.end()))
+    for place, found in enumerate(named):
         if not _UNWANTED.search(text[: found.start()]):
-            return Gpus(canonical(found[0]), _count(text, found))
+            gpus = _named(text, found, named[place + 1 :])
+            return replace(gpus, spans=(*gpus.spans, *unwanted))
         refused.add(canonical(found[0]))
     for found in _UNKNOWN.finditer(text):
         if not refused and _WANTED.search(text[: found.start()]):
-            return Gpus(canonical(found[0].removesuffix(found[1])), _count(text, found))
+            kind = canonical(found[0].removesuffix(found[1]))
+            return Gpus(kind, _count(text, found), spans=(_span(text, found),))
     memory = _OF_MEMORY.search(text)
     if memory:
         size = int(re.match("[0-9]+", memory[1] or memory[2])[0])  # type: ignore[index]
-        kind = next((gpu for room, gpu in BY_MEMORY if room >= size), None)
-        return Gpus(kind, _loose_count(text) or 1, size if kind else None)
-    return Gpus(None, _loose_count(text), refused=frozenset(refused))
+        kinds = with_memory(size, without=refused)
+        if not kinds:
+            return Gpus(None, _loose_count(text) or 1)
+        return Gpus(
+            kinds[0], _loose_count(text) or 1, size, types=kinds, spans=(_span(text, memory),)
+        )
+    if not refused and (found_any := _ANY.search(text)):
+        return Gpus(ANY_GPU, _loose_count(text), spans=(found_any.span(),))
+    spans = [*(found.span() for found in _COUNTED.finditer(text)), *unwanted]
+    return Gpus(None, _loose_count(text), refused=frozenset(refused), spans=tuple(spans))
+
+
+def _named(text: str, found: re.Match[str], later: Sequence[re.Match[str]]) -> Gpus:
+    """From the first GPU that is named on: others that would do as well, "or better"."""
+    types, end, count = [canonical(found[0])], found.end(), _count(text, found)
+    listed, behind = [], end
+    for other in later:
+        joint = _OR_ANOTHER.fullmatch(text, behind, other.start())
+        if not joint or (joint["n"] and int(joint["n"]) != count):
+            break
+        listed.append(canonical(other[0]))
+        behind = other.end()
+        if re.search(r"or|/", joint[0], _I):  # a comma joins only what an "or" ends
+            types, end, listed = [*types, *listed], behind, []
+    spans = [_span(text, found), *((m.start(), m.end()) for m in later if m.end() <= end)]
+    better = _OR_BETTER.match(text, end)
+    if better or _AT_LEAST.search(text[: found.start()]):
+        types += at_least(types[-1])
+        spans.append((end, better.end()) if better else (end, end))
+    several = tuple(dict.fromkeys(types))
+    spans += [m.span() for m in _COUNTED.finditer(text)]
+    many = several if len(several) > 1 else ()
+    return Gpus(types[0], count, types=many, spans=tuple(spans))
+
+
+def with_memory(gigabytes: int, without: Collection[str] = ()) -> tuple[str, ...]:
+    """The types that have so much memory at least, the usual one first and then the smallest."""
+    first = next((gpu for room, gpu in BY_MEMORY if room >= gigabytes), None)
+    able = [gpu for gpu, (room, _) in _STRENGTH.items() if room >= gigabytes]
+    if first:
+        able.insert(0, first)
+    return tuple(gpu for gpu in dict.fromkeys(able) if gpu not in without)
+
+
+def at_least(gpu: str) -> tuple[str, ...]:
+    """The types that have neither less memory nor less throughput than one, itself among them."""
+    least = _STRENGTH.get(gpu)
+    if least is None:
+        return (gpu,)
+    return tuple(
+        kind for kind, (room, speed) in _STRENGTH.items() if room >= least[0] and speed >= least[1]
+    )
+
+
+def _span(text: str, gpu: re.Match[str]) -> tuple[int, int]:
+    """Where a GPU and its count stand."""
+    before = _COUNT_BEFORE.search(text[: gpu.start()])
+    after = _COUNT_AFTER.match(text, gpu.end())
+    return before.start() if before else gpu.start(), after.end() if after else gpu.end()
 
 
 def canonical(written: str) -> str:

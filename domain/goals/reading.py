@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from domain.errors import InvalidInput
-from domain.goals.amounts import amounts, budget_of
+from domain.goals.amounts import Amount, Role, amounts, budget_of
 from domain.goals.deadlines import Deadline, read_deadline
 from domain.goals.durations import read_durations
 from domain.goals.gpus import DEFAULT_GPU, read_gpus
@@ -45,6 +46,11 @@ class Reading:
     only_vendors: tuple[str, ...] = ()
     by_memory: int | None = None
     """Gigabytes, when the GPU type was taken for its memory."""
+    gpu_types: tuple[str, ...] = ()
+    """Where more than one will do: all of them, `gpu_type` first."""
+    max_hourly: Usd | None = None
+    """The most that an hour may cost, of all GPUs together or of each."""
+    hourly_per_gpu: bool = False
     doubts: dict[str, str] = field(default_factory=dict)
     """For a field that was said unclearly: the question that settles it."""
 
@@ -78,16 +84,20 @@ class Reading:
             ("maxHours", self.minutes),
             ("jobType", self.job_type),
         )
+        count = self.gpu_count or 1
         return JobSpec(
             job_type=self.job_type or DEFAULT_JOB,
             gpu_type=self.gpu_type or DEFAULT_GPU,
             minutes=self.minutes or DEFAULT_MINUTES,
-            gpu_count=self.gpu_count or 1,
+            gpu_count=count,
             preference=self.preference,
             excluded_vendors=self.excluded_vendors,
             only_vendors=self.only_vendors,
             guessed=tuple(name for name, value in said if value is None),
             deadline=self.deadline,
+            gpu_types=self.gpu_types,
+            max_hourly=self.max_hourly
+            and self.max_hourly.scaled(count if self.hourly_per_gpu else 1, 1),
         )
 
     def then(self, later: Reading) -> Reading:
@@ -113,6 +123,9 @@ class Reading:
             ),
             only_vendors=later.only_vendors or self.only_vendors,
             by_memory=later.by_memory if later.gpu_type else self.by_memory,
+            gpu_types=later.gpu_types if later.gpu_type else self.gpu_types,
+            max_hourly=later.max_hourly or self.max_hourly,
+            hourly_per_gpu=later.hourly_per_gpu if later.max_hourly else self.hourly_per_gpu,
             doubts=doubts,
         )
 
@@ -136,6 +149,9 @@ def read(goal: str, now: datetime | None = None) -> Reading:
         doubts["deadline"] = f"{deadline.doubt}. By when must it be done?"
     if DEFAULT_GPU in gpus.refused:
         doubts["gpuType"] = f"Not on an {DEFAULT_GPU}, then. Which GPU shall I rent?"
+    cap = min(
+        (a for a in money if a.role is Role.RATE_CAP), key=_per_gpu_hour(gpus.count), default=None
+    )
     excluded, minutes = read_excluded(text), durations.minutes
     if minutes and durations.gpu_hours:
         minutes = -(-minutes // (gpus.count or 1))
@@ -150,8 +166,21 @@ def read(goal: str, now: datetime | None = None) -> Reading:
         excluded_vendors=excluded,
         only_vendors=tuple(v for v in read_only(text) if v not in excluded),
         by_memory=gpus.by_memory,
+        gpu_types=gpus.types,
+        max_hourly=cap.usd if cap else None,
+        hourly_per_gpu=bool(cap and cap.per_gpu),
         doubts=doubts,
     )
+
+
+def _per_gpu_hour(count: int | None) -> Callable[[Amount], float]:
+    """How much of an hour's price an amount allows: the least of several caps counts."""
+
+    def allows(cap: Amount) -> float:
+        assert cap.usd is not None, "a cap has its value"
+        return cap.usd.micros * ((count or 1) if cap.per_gpu else 1)
+
+    return allows
 
 
 def read_goal(goal: str, now: datetime | None = None) -> JobSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from domain.goals.gpus import GPU_TYPES, canonical
@@ -52,6 +53,8 @@ _UNLESS: Final = re.compile(
     rf"(?:\b(?:{_STRONG}|not|no|never|nor|without|than|instead of|rather than|unlike)|n't)\s*"
     r"(?:to\s+|want\s+to\s+|rent(?:ing)?\s+|be\s+)?$", _I,
 )  # fmt: skip
+_FAR: Final = 80
+"""Characters: words further away deny nothing."""
 _IF_POSSIBLE: Final = re.compile(
     r"\s*,?\s*(?:first|if possible|ideally|preferably|if you can|or (?:another|any|some)\b)|'s\b",
     _I,
@@ -66,6 +69,15 @@ _NAMED: Final = (
     r"""vendors?\s+(?:named\s+|called\s+)?["']?(?P<named>[A-Za-z][\w.-]*\w|[A-Z])["']?"""
 )
 _PROPER: Final = r"(?P<proper>[A-Za-z][\w.-]*\w)"
+_QUOTED: Final = r"""(?:vendor\s+)?(?P<quote>["'])(?P<named>[^"']{1,60})(?P=quote)"""
+_BEGINS_MORE: Final = re.compile(
+    r"on|for|in|by|with|under|at|and|or|if|use|train|fine-?tune|run", _I
+)
+"""What begins something else, however it is capitalised."""
+_MORE_OF_A_NAME: Final = re.compile(
+    r"\s+(?:(?i:vendor|provider|cloud|compute|labs?|gpus?)\b|(?!I\b)[A-Z][\w.-]*\w)"
+)
+"""A further word of a vendor's name, as in "only from TS vendor"."""
 _COUNTED: Final = r"[\s-]*(?:[x×]|h\b|hrs?\b|hours?|min|days?|gpus?|cards?|[a-z]+[0-9])|[.,][0-9]"
 _MORE: Final = re.compile(r"\s*(?:,\s*(?:and\s+|or\s+)?|\b(?:and|or|nor)\b)\s*(?:not\s+)?", _I)
 _NO_NAMES: Final = frozenset(
@@ -97,41 +109,67 @@ def read_preference(text: str) -> Preference | None:
     return min(found)[1] if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Vendors:
+    """Vendors as written, and where."""
+
+    names: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+
+
 def read_excluded(text: str) -> tuple[str, ...]:
     """Vendors to leave out, as written; "vendor 1" is gpu_vendor_1."""
+    return excluded(text).names
+
+
+def excluded(text: str) -> Vendors:
+    """The same, with where they are named."""
     out: list[str] = []
+    spans = []
     for refusal in _NO.finditer(text):
-        listed = _listed(text, refusal.end(), _MORE, only_known=refusal["strong"] is None)
+        strong = refusal["strong"] is not None
+        listed = list(_listed(text, refusal.end(), _MORE, only_known=not strong, whole=strong))
         out += [name for name, _ in listed]
-    return tuple(dict.fromkeys(out))
+        spans += [(refusal.start(), listed[-1][1])] if listed else []
+    return Vendors(tuple(dict.fromkeys(out)), tuple(spans))
 
 
 def read_only(text: str) -> tuple[str, ...]:
+    """The names of `only`."""
+    return only(text).names
+
+
+def only(text: str) -> Vendors:
     """Vendors that alone are to be rented from, as written; "vendor 1" is gpu_vendor_1.
 
     What is only said "on" or "with" something else, like data or a library, is none: there a
     vendor shows by its id, or by a name that ends in GPU.
     """
     for wish in _ONLY.finditer(text):
-        if _UNLESS.search(text[: wish.start()]):
+        if _UNLESS.search(text[max(0, wish.start() - _FAR) : wish.start()]):
             continue
         found: list[str] = []
         unsure = wish["sure"] is None
-        for name, end in _listed(text, wish.end(), _OR, only_known=unsure):
+        behind = wish.end()
+        for name, end in _listed(text, wish.end(), _OR, only_known=unsure, whole=not unsure):
             if _IF_POSSIBLE.match(text, end) or (unsure and not _PLAIN.fullmatch(name)):
                 break
             found.append(name)
+            behind = end
         if found:
-            return tuple(dict.fromkeys(found))
-    return ()
+            return Vendors(tuple(dict.fromkeys(found)), ((wish.start(), behind),))
+    return Vendors()
 
 
 def _listed(
-    text: str, place: int, more: re.Pattern[str], *, only_known: bool
+    text: str, place: int, more: re.Pattern[str], *, only_known: bool, whole: bool
 ) -> Iterator[tuple[str, int]]:
-    """The vendors that are named from `place` on, each with where it ends; `more` joins them."""
+    """The vendors that are named from `place` on, each with where it ends; `more` joins them.
+
+    whole: names may be of several words.
+    """
     numbered = False
-    while name := _vendor(text, place, only_known=only_known, numbered=numbered):
+    while name := _vendor(text, place, only_known=only_known, numbered=numbered, whole=whole):
         yield name[0], name[1]
         joined = more.match(text, name[1])
         if not joined:
@@ -140,7 +178,7 @@ def _listed(
 
 
 def _vendor(
-    text: str, place: int, *, only_known: bool, numbered: bool
+    text: str, place: int, *, only_known: bool, numbered: bool, whole: bool
 ) -> tuple[str, int, bool] | None:
     """(vendor, where it ends, whether a bare number may follow), if one is named at `place`."""
     the = re.compile(r"(?:the\s+|vendor\s+(?=gpu_vendor_))?", _I).match(text, place)
@@ -153,6 +191,8 @@ def _vendor(
         found := re.compile(rf"#?([0-9]{{1,4}})\b(?!{_COUNTED})", _I).match(text, place)
     ):
         return f"gpu_vendor_{found[1]}", found.end(), True
+    if whole and (found := re.compile(_QUOTED, _I).match(text, place)):
+        return found["named"].strip(), found.end(), False
     if found := re.compile(_NAMED, _I).match(text, place):
         name = found["named"]
         if name.lower() in _NO_NAMES or (only_known and name.islower() and "_" not in name):
@@ -164,5 +204,27 @@ def _vendor(
         looks_named = name != name.lower() or "_" in name or name.lower().endswith("gpu")
         known = re.search(r"(?:gpu|cloud|compute)$", name, _I) or "_" in name
         if not gpu and looks_named and (known or not only_known):
-            return name, found.end(), False
+            end = _end_of_name(text, found.end()) if whole else found.end()
+            return text[found.start() : end], end, False
     return None
+
+
+def _end_of_name(text: str, end: int) -> int:
+    """Where a name of several words ends, of which one ends at `end`."""
+    while further := _MORE_OF_A_NAME.match(text, end):
+        word = further[0].strip()
+        if canonical(word) in GPU_TYPES or _BEGINS_MORE.fullmatch(word):
+            break
+        end = further.end()
+    return end
+
+
+def wish_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the kind of job and what matters most are said, as far as it is read."""
+    kind, wish = read_job_type(text), read_preference(text)
+    for name, words in _JOBS:
+        if name == kind:
+            yield from (match.span() for match in re.finditer(rf"(?:{words})\w*", text, _I))
+    for preference, words in _PREFERENCES:
+        if preference is wish:
+            yield from (match.span() for match in re.finditer(words, text, _I))

@@ -33,9 +33,10 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
         return await give_up(desk, f"{attempts} attempts came to nothing")
     if too_late := spec.too_late(desk.deps.now()):
         return await give_up(desk, too_late)
-    vendors = able_vendors(await desk.ledger.vendors.all(), spec)
+    registered = await desk.ledger.vendors.all()
+    vendors = able_vendors(registered, spec)
     if not vendors:
-        return await give_up(desk, nobody_has(spec))
+        return await give_up(desk, nobody_has(spec, registered))
     left = left_for(run, slot)
     gpu_minutes = spec.minutes * spec.gpu_count
     cheapest = min(v.price_per_hour.scaled(gpu_minutes, MINUTES_PER_HOUR) for v in vendors)
@@ -46,7 +47,7 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     note = Note(
         "agent_reasoning",
         f"Budget remaining: {left} of {run.budget_total}\n"
-        f"{able} {spec.gpu_type}, from {cheapest} for {spec.hours:g} h",
+        f"{able} {spec.gpu}, from {cheapest} for {spec.hours:g} h",
     )
     found = note_changes(state, desk, Phase.ASSESS_BUDGET, [note])
     return go(Phase.CHOOSE_VENDOR, found=found)

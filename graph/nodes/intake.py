@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
+from domain.goals import unused
 from graph.deps import Desk
 from graph.ending import give_up
 from graph.routing import Phase, go
 from graph.state import AgentState
-from graph.wishes import says_no_job, spec_of_reading, understood
+from graph.wishes import START_ANYWAY, says_no_job, spec_of_reading, understood
 from graph.work import spec_of
 from ledger.drafts import Utterance
 
 
 async def intake(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
+    leaves_out = unused(desk.run.goal, desk.run.created_at)
+    if set(leaves_out.own) - set(desk.run.accepted):
+        return await give_up(desk, f"{leaves_out.line} {START_ANYWAY}")
     facts = {}
     if desk.run.spec is None:  # a run that a conversation started has its spec already
         heard = await desk.deps.reader.read([Utterance(desk.run.goal, desk.run.created_at)])
@@ -32,4 +36,6 @@ async def intake(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
         key="job_spec",
         **facts,
     )
+    if leaves_out.words:
+        desk.note("not_used", leaves_out.line, key="not_used", words=list(leaves_out.words))
     return go(Phase.ASSESS_BUDGET)

@@ -57,7 +57,8 @@ async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
         # A purchase takes a slot, so the next failure to buy from the same vendor is another one.
         key = f"{desk.run.id}:{desk.run.next_slot}:not_bought"
         trouble = Trouble.OTHER_TERMS if failure.get("rule") in TERMS else Trouble.REFUSED
-        end = End(key, spec_of(desk.run).gpu_type, trouble)
+        offered = (o.quote.gpu_type for o in desk.run.offers if o.quote.vendor_id == vendor)
+        end = End(key, next(offered, spec_of(desk.run).gpu_type), trouble)
         await desk.ledger.vendors.record(vendor, end, desk.deps.now())
 
 

@@ -15,11 +15,13 @@ import httpx
 from dotenv import dotenv_values
 
 from domain.errors import (
+    GOAL_NOT_ALL_USED,
     RUN_BUSY,
     Conflict,
     DependencyDown,
     InvalidInput,
     LeaseHeld,
+    NotAllUsed,
     NotFound,
     RenterError,
 )
@@ -35,6 +37,7 @@ TIMEOUT_S: Final = 120.0
 CONNECT_TIMEOUT_S: Final = 5.0
 _OPTIONS: Final = {"budgetTotal": "--budget", "userId": "--user"}
 """The API's fields that are options here."""
+SAY_YES: Final = "Take it out of the goal; or, to start all the same: --yes"
 SOMEBODY: Final = "cli"
 """Whose the runs are where neither the caller nor an API key says it."""
 
@@ -70,9 +73,20 @@ class ServerClient:
             timeout=timeout, trust_env=outside, headers=_key_header(), transport=transport
         )
 
-    async def start(self, user_id: str | None, goal: str, budget_dollars: float) -> dict[str, Any]:
-        """user_id: None for the API key's owner, or SOMEBODY where there is none."""
-        body = {"goal": goal, "budgetTotal": budget_dollars}
+    async def start(
+        self,
+        user_id: str | None,
+        goal: str,
+        budget_dollars: float,
+        *,
+        accept_not_used: bool = False,
+    ) -> dict[str, Any]:
+        """user_id: None for the API key's owner, or SOMEBODY where there is none.
+
+        accept_not_used: to what the goal names and the run leaves out; raises NotAllUsed without.
+        """
+        body: dict[str, Any] = {"goal": goal, "budgetTotal": budget_dollars}
+        body |= {"acceptNotUsed": True} if accept_not_used else {}
         try:
             return await self._call("POST", "/api/agent-start", self._named(user_id) | body)
         except Unnamed:
@@ -251,7 +265,10 @@ class ServerClient:
             case 404:
                 return NotFound(said)
             case 409:
-                busy = isinstance(content, dict) and content.get("code") == RUN_BUSY
+                code = content.get("code") if isinstance(content, dict) else ""
+                if code == GOAL_NOT_ALL_USED:
+                    return NotAllUsed([str(word) for word in content["notUsed"]], SAY_YES)
+                busy = code == RUN_BUSY
                 return LeaseHeld(said) if busy else Conflict(said)
             case 429 | 502 | 503 | 504:
                 return DependencyDown(said)

@@ -36,7 +36,10 @@ def plan(
 ) -> None:
     """Show how a goal is understood, what is on offer, and what would be rented. Pays nothing.
 
+    A question is answered with what is on offer, and what it costs.
+
     [dim]$[/] gpu-renter plan "Fine-tune Llama 8B on an A100 for two hours, under $5"
+    [dim]$[/] gpu-renter plan "How much would 4h of A100 cost?"
     """
     from domain.goals import check_goal
     from domain.money import Usd
@@ -111,10 +114,13 @@ def plan_view(made: Plan, note: str) -> dict[str, Any]:
             "preference": reading.preference.value if reading.preference else None,
             "excludedVendors": list(spec.excluded_vendors),
             "onlyVendors": list(spec.only_vendors),
+            "gpuTypes": list(spec.gpu_types),
+            "maxHourly": spec.max_hourly.dollars() if spec.max_hourly else None,
             "missing": list(reading.missing),
         },
         "guessed": {name: guesses[name] for name in spec.guessed},
-        "question": reading.question or None,
+        "question": made.question or None,
+        "notUsed": list(made.leaves_out.words),
         "offers": [
             {
                 "vendorId": offer.vendor.vendor_id,
@@ -182,8 +188,8 @@ def show(made: Plan, note: str, console: Console | None = None) -> None:
     if made.decided is not None:
         reason = named(made.decided.decision.reason, made.names)
         console.print(Text(f"\n{_would(made.decided.decision)}: {reason}"))
-    question = made.reading.question and f"It would ask first: {made.reading.question}"
-    for line in (question, note, "Nothing was rented or paid."):
+    question = made.question and f"It would ask first: {made.question}"
+    for line in (made.leaves_out.line, question, note, "Nothing was rented or paid."):
         if line:
             console.print(Text(line))
 
@@ -198,9 +204,10 @@ def _understood(made: Plan) -> Table:
     reading, spec = made.reading, made.spec
     said = {
         "Job": reading.job_type,
-        "GPU": reading.gpu_type and f"{spec.gpu_count} × {reading.gpu_type}",
+        "GPU": reading.gpu_type and f"{spec.gpu_count} × {spec.gpu}",
         "Time": reading.minutes and hours(reading.minutes),
         "Budget": reading.budget and str(reading.budget),
+        "Per hour": spec.max_hourly and f"at most {spec.max_hourly}",
         "Deadline": reading.deadline and f"{reading.deadline:%Y-%m-%d %H:%M %Z}",
         "Preference": reading.preference and f"{reading.preference.value} first",
         "Only from": ", ".join(made.names[v] for v in spec.only_vendors),
@@ -208,7 +215,7 @@ def _understood(made: Plan) -> Table:
     }
     assumed = {
         "Job": spec.job_type,
-        "GPU": f"{spec.gpu_count} × {spec.gpu_type}",
+        "GPU": f"{spec.gpu_count} × {spec.gpu}",
         "Time": hours(spec.minutes),
     }
     asked = {"Job": "jobType", "GPU": "gpuType", "Budget": "budgetTotal", "Deadline": "deadline"}
@@ -218,7 +225,7 @@ def _understood(made: Plan) -> Table:
     for name, value in said.items():
         if value:
             table.add_row(name, Text(value))
-        elif asked.get(name) in reading.missing:
+        elif asked.get(name) in reading.missing and not made.asks:
             table.add_row(name, Text("not clear yet", style="yellow"))
         elif name in assumed:
             table.add_row(name, Text(f"{assumed[name]} (not said, so assumed)"))

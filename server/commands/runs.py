@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,31 +39,52 @@ def start(
     budget: Annotated[
         str | None, typer.Option(help="The most to spend, in dollars, if the goal does not say.")
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Start although the goal names what is not used.")
+    ] = False,
     user: UserOption = None,
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run: give the agent a goal and a budget. Nothing is spent before the first tick.
 
+    What the goal says and the run leaves out is printed. Where that is a program, an image, a
+    repository, a dataset or a start time, it starts only with your yes.
+
     [dim]$[/] gpu-renter start "Fine-tune a 7B model on an A100 for 2 hours, under $5"
     """
+    from domain.errors import LEAVES_OUT, NotAllUsed
     from domain.goals import check_goal
     from domain.money import Usd
 
     asked = check_goal(goal)
     total = _budget_in(asked) if budget is None else Usd.parse(budget, "--budget", above_zero=True)
 
-    async def work() -> dict[str, Any]:
+    async def work(sure: bool) -> dict[str, Any]:
         async with _server(url) as server:
-            return await server.start(user, asked, total.dollars())
+            return await server.start(user, asked, total.dollars(), accept_not_used=sure)
 
-    with working("Starting the run"):
-        started = run(work())
+    def begin(sure: bool) -> dict[str, Any]:
+        with working("Starting the run"):
+            return run(work(sure))
+
+    try:
+        started = begin(yes)
+    except NotAllUsed as left_out:
+        if not sys.stdin.isatty():
+            raise
+        typer.echo(f"Not used: {', '.join(left_out.words)}.", err=True)
+        typer.echo(f"{LEAVES_OUT}.", err=True)
+        if not typer.confirm("Start all the same?", default=False, err=True):
+            raise typer.Exit(Exit.FAILED) from None
+        started = begin(True)
     if as_json:
         print_json(started)
         return
     run_id = started.get("_id") or started.get("runId")
     typer.echo(f"Started run {run_id} with {total}")
+    if unused := started.get("notUsed"):
+        typer.echo(f"Not used: {', '.join(unused)}.")
     typer.echo(f"Follow it: gpu-renter watch {run_id}")
 
 

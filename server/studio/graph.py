@@ -38,7 +38,7 @@ from graph.talk import reply
 from graph.transcripts import Transcripts, session_of
 from graph.window import window
 from graph.wiring import Services, open_services
-from graph.wishes import Wish, begin, understand
+from graph.wishes import AskAnyway, Wish, begin, says_start_anyway, understand
 from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.store import Store
@@ -191,7 +191,22 @@ async def _wish(
     said = [Utterance(text, at) for text in texts if text.strip()]
     if not said:
         return ASK_FOR_JOB
-    return await understand(reader, said, vendors, sure=bool(state.get("budget")))
+    sure, accepted = bool(state.get("budget")), tuple[str, ...]()
+    if asked := _asked_before_yes(state):
+        said = [u for u in said if not says_start_anyway(u.text)]
+        question = await understand(reader, said, vendors, sure=sure)
+        if question == asked and isinstance(question, AskAnyway):
+            accepted = question.own
+    return await understand(reader, said, vendors, sure=sure, accepted=accepted)
+
+
+def _asked_before_yes(state: AgentState) -> str:
+    """What the agent asked, where the last message is a yes to it; else nothing."""
+    messages = state.get("messages") or []
+    if len(messages) < 2 or not isinstance(messages[-2], AIMessage):
+        return ""
+    said_yes = isinstance(messages[-1], HumanMessage) and says_start_anyway(str(messages[-1].text))
+    return str(messages[-2].text) if said_yes else ""
 
 
 def _dollars(written: str) -> str:

@@ -216,7 +216,7 @@ SECOND: Final[tuple[Sentence, ...]] = (
     (
         "Train for 12 hours on 8 GPUs, A100 if possible, somewhere between $80 and $120",
         {"jobType": "training", "gpuType": "A100", "gpuCount": 8, "maxHours": 12,
-         "missing": NO_BUDGET},
+         "budgetTotal": 120},
     ),
     (
         "We have a grant of $500 in compute and want to pretrain a 3B model on 8xA100 for 20 hours",

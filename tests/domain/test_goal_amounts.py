@@ -27,6 +27,10 @@ SAID = [
     ("nothing over $5", 5), ("cost no more than 7, please", 7), ("budget: five", 5),
     ("my budget is 5", 5), ("Budget=4", 4), ("the budget should be around $4", 4),
     ("$10 for 2 runs", 10), ("about $5", 5), ("stop at $5", 5), ("<$5", 5),
+    ("$5 A100 2h", 5), ("A100 2h $5", 5), ("$5 8xH100 2h", 5), ("between $3 and $5", 5),
+    ("between 5 and 10 dollars", 10), ("between $3 and $5, cheapest", 5),
+    ("1 dollar 50 cents", 1.5), ("one dollar fifty cents", 1.5), ("50c", 0.5), ("under 50c", 0.5),
+    ("at most $1.50 an hour, $5 in total", 5), ("$5, at most $1.50 an hour", 5),
     ("GPU worth $30000, use it for $4", 4), ("we must not exceed a budget of 4", 4),
 ]  # fmt: skip
 NOT_SAID = [
@@ -34,7 +38,11 @@ NOT_SAID = [
     "max 5 epochs", "budget 5 hours", "time budget of 5, A100", "spend 2 hours on A100", "not $5",
     "more than $5", "at least $5", "$5/h", "$5 per hour", "$2.50/hr max", "€5", "A$5", "C$5 max",
     "$5 CAD", "5 USDT", "0.01 ETH", "$5-10", "$5 to $10", "5 to 10 dollars",
-    "between 5 and 10 dollars", "$5 or $6", "$1,20", "$1.200,50", "$5M", "$5 000", "$5\u200b0",
+    "between $5 and $3", "not between $3 and $5", "paid between $3 and $5",
+    "between $3 and $5 or $6",
+    "prices between $3 and $5", "between $1 and $2 an hour", "a $15000 A100", "an A100 $900 card",
+    "at 50C",
+    "$5 or $6", "$1,20", "$1.200,50", "$5M", "$5 000", "$5\u200b0",
     "$5٠", "a dollar fifty", "a couple of dollars", "a few bucks", "$0", "-$5", "$-5",
     "I spent $3 so far", "last time it cost me $12", "a $30,000 GPU", "wallet holds $50",
     "I have $50 in my wallet", "$5. No wait, $7", "pay in USDC 5 hours", "$0.0000001", "$5e3",

@@ -18,7 +18,7 @@ from graph.reader import RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
 from graph.wiring import Services
-from graph.wishes import Wish
+from graph.wishes import AskAnyway, Wish
 from server.access import new_key
 from server.studio.door import STUDIO_USER, TALKING
 from server.studio.graph import Office, _wish, build
@@ -83,6 +83,22 @@ async def test_a_large_budget_is_asked_about_in_a_chat_but_not_in_a_field_of_its
     wish = await _wish(RuleReader(), state, NOON)
     assert isinstance(wish, Wish)
     assert wish.budget == Usd.parse(5_000)
+
+
+async def test_what_is_ones_own_to_run_is_asked_about_and_a_yes_is_to_the_question() -> None:
+    goal = HumanMessage("Run my train.py on an A100 for 2 hours, under $5")
+    asked = await _wish(RuleReader(), AgentState(messages=[goal]), NOON)
+    assert isinstance(asked, AskAnyway)
+    assert asked.startswith("Not used: train.py.")
+    yes = HumanMessage("yes, start it")
+    at_once = AgentState(messages=[goal, yes])
+    of_something_else = AgentState(messages=[goal, AIMessage("How are you?"), yes])
+    for unasked in (at_once, of_something_else):
+        assert not isinstance(await _wish(RuleReader(), unasked, NOON), Wish)
+    answered = AgentState(messages=[goal, AIMessage(str(asked)), yes])
+    wish = await _wish(RuleReader(), answered, NOON)
+    assert isinstance(wish, Wish)
+    assert wish.goal == goal.text
 
 
 @pytest.mark.parametrize(
