@@ -133,7 +133,7 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Raise ConfigError for a public network with the local mode's wallet or secret."""
+        """Raise ConfigError for a public network with the local mode's wallet, store or secret."""
         if not self.network.is_local:
             self._check_public_network()
         return self
@@ -145,6 +145,12 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
                 "X402_PRIVATE_KEY",
                 f"there is no wallet for NETWORK {name}",
                 "Set it, or the three CDP_* variables, or leave NETWORK out",
+            )
+        if self.mongodb_uri is None:
+            raise ConfigError(
+                "MONGODB_URI",
+                f"it is not set, but NETWORK is {name}",
+                "Set it: the embedded MongoDB is for the local chain's play money alone",
             )
         if "gpu_vendor_secret" not in self.model_fields_set:
             raise ConfigError(

@@ -93,7 +93,7 @@ class LocalStack:
                         group.create_task(self._start_vendor(vendor_port, chain_port))
                     if self._asked.needs_mongo:
                         group.create_task(self._start_mongo())
-            self._completed = self._asked.completed(**completion(self._services))
+            self._completed = self._asked.completed(**completion(self._services, self._folder))
             write_services(self._folder, self.services)
         except BaseException as error:
             await asyncio.shield(self.stop())
@@ -131,8 +131,8 @@ class LocalStack:
 
     async def _start_mongo(self) -> None:
         self._mongo = EmbeddedMongo(self._folder, grace_s=self._mongo_grace_s)
-        uri = await self._mongo.start()
-        self._services["mongodb"] = Service("mongodb", uri, self._mongo.pid)
+        await self._mongo.start()
+        self._services["mongodb"] = Service("mongodb", self._mongo.address, self._mongo.pid)
 
     async def _start_chain(self, port: int) -> None:
         self._chain = self._program("chain", port)
@@ -200,7 +200,7 @@ async def attach(settings: Settings) -> Settings | None:
         return None
     found = {name: services[name] for name in needed}
     answers = await asyncio.gather(*(_listens(service.url) for service in found.values()))
-    return settings.completed(**completion(found)) if all(answers) else None
+    return settings.completed(**completion(found, settings.data_dir)) if all(answers) else None
 
 
 def _held_services(settings: Settings) -> dict[str, Service] | None:
