@@ -41,6 +41,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from domain.errors import ConfigError, RenterError, StoreDown
 from ledger.child import ChildProcess
+from ledger.holder import lives
 
 LOG: Final = logging.getLogger(__name__)
 PROGRAM: Final = "secantusd-py"
@@ -99,7 +100,7 @@ class FolderLock:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 owner = _pid_in(fd)
-                if time.monotonic() > give_up or (owner is not None and _alive(owner)):
+                if time.monotonic() > give_up or (owner is not None and lives(owner)):
                     raise ConfigError(
                         "DATA_DIR",
                         f"{self._path.parent} is in use by process {owner or 'unknown'}",
@@ -123,7 +124,7 @@ class FolderLock:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = _pid_in(fd)
-            return owner if owner is not None and _alive(owner) else None
+            return owner if owner is not None and lives(owner) else None
         finally:
             os.close(fd)
         return None
@@ -353,13 +354,3 @@ def _start_failed(problem: str) -> RenterError:
 def _pid_in(fd: int) -> int | None:
     text = os.pread(fd, 32, 0).strip()
     return int(text) if text.isdigit() else None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 
 from pymongo import AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
@@ -185,6 +186,17 @@ class Store:
         """Raises StoreDown unless the server answers."""
         async with _translated():
             await self._database.command("ping", read_preference=ReadPreference.PRIMARY)
+
+    async def time(self) -> datetime:
+        """The server's clock. Raises StoreDown."""
+        async with _translated():
+            answer = await self._database.command(
+                "hello",
+                read_preference=ReadPreference.PRIMARY,
+                codec_options=self._database.codec_options,
+            )
+        at: datetime = answer["localTime"]
+        return at
 
     async def close(self) -> None:
         await self._client.close()

@@ -68,6 +68,11 @@ class LocalStack:
         return self._completed
 
     @property
+    def store_is_ours(self) -> bool:
+        """Whether we started the MongoDB: then nobody has reached it since it last ran."""
+        return "mongodb" in self._services
+
+    @property
     def services(self) -> list[Service]:
         """What was started, in the order mongodb, chain, vendor."""
         return sorted(self._services.values(), key=lambda s: ORDER.index(s.name))
@@ -225,6 +230,17 @@ def check_not_served(settings: Settings) -> None:
             "Stop it; or for a second one, set DATA_DIR to another folder, and PORT, CHAIN_PORT "
             "and VENDOR_PORT to free ports (0 takes any)",
         )
+
+
+async def predecessor_gone(settings: Settings) -> None:
+    """Return when what a killed server had started on this DATA_DIR is gone, ports and all.
+
+    Raises ConfigError where a live process has the folder.
+    """
+    if settings.needs_mongo or settings.needs_chain:
+        lock = services_lock(settings)
+        await lock.acquire()
+        lock.release()
 
 
 def write_services(folder: Path, services: list[Service]) -> None:
