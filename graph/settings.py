@@ -58,6 +58,10 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
         description="a folder for the local services' data",
     )
 
+    retention_days: float | None = Field(
+        default=None, ge=1, le=36_500, description="days, 1 to 36500, or leave it out"
+    )
+
     # Vendors
     gpu_vendor_secret: SecretStr = Field(
         default=SecretStr(LOCAL_VENDOR_SECRET), description="the secret that the vendors gave you"

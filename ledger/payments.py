@@ -97,7 +97,7 @@ class Payments:
 
     async def find(self, payment_id: str) -> Payment | None:
         document = await self.documents.get(payment_id)
-        return _payment(document) if document else None
+        return payment_of(document) if document else None
 
     async def get(self, payment_id: str) -> Payment:
         """Raises NotFound."""
@@ -109,30 +109,30 @@ class Payments:
     async def of_run(self, run_id: str) -> list[Payment]:
         """In the order of their slots."""
         found = await self.documents.find({"runId": run_id}, sort=[("slot", 1), ("createdAt", 1)])
-        return [_payment(document) for document in found]
+        return [payment_of(document) for document in found]
 
     async def of_slot(self, run_id: str, slot: int) -> list[Payment]:
         found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])
-        return [_payment(document) for document in found]
+        return [payment_of(document) for document in found]
 
     async def paid_by(self, payer: str, network: str) -> list[Payment]:
         """All payments that settled on `network` from the account `payer`."""
         query = {"state": _PAID, "payer": payer, "network": network}
-        return [_payment(document) for document in await self.documents.find(query)]
+        return [payment_of(document) for document in await self.documents.find(query)]
 
     async def paid(self) -> list[Payment]:
         """All payments that are spent, on every rail and network."""
-        return [_payment(d) for d in await self.documents.find({"state": _PAID})]
+        return [payment_of(d) for d in await self.documents.find({"state": _PAID})]
 
     async def open_ones(self) -> list[Payment]:
         """All payments that are reserved or authorized, of all runs."""
-        return [_payment(d) for d in await self.documents.find({"state": _OPEN})]
+        return [payment_of(d) for d in await self.documents.find({"state": _OPEN})]
 
     async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
         """Settled payments whose vendor claims a refund that the chain has not shown yet."""
         query: dict[str, Any] = {"state": "settled", "refundTx": {"$type": "string"}}
         found = await self.documents.find(query | ({"runId": run_id} if run_id else {}))
-        return [_payment(document) for document in found]
+        return [payment_of(document) for document in found]
 
     async def drop_headers(self, run_id: str) -> None:
         """Forget the signed bytes of a run's closed payments.
@@ -147,7 +147,7 @@ class Payments:
         """Drop what an older version kept of payments that are never sent again; how many."""
         states = [state.value for state in PaymentState if not state.sent_again]
         query = {"state": {"$in": states}, "header": {"$gt": ""}}
-        found = [_payment(d) for d in await self.documents.find(query, limit=limit)]
+        found = [payment_of(d) for d in await self.documents.find(query, limit=limit)]
         return sum([await self._drop_header(payment) for payment in found])
 
     async def _drop_header(self, payment: Payment) -> bool:
@@ -178,7 +178,7 @@ class Payments:
 
     async def open(self, payment: Payment) -> Payment:
         """Store a reserved payment; where its id is stored already, give that one instead."""
-        if await self.documents.insert(_document(payment)):
+        if await self.documents.insert(document_of(payment)):
             return payment
         return await self.get(payment.id)
 
@@ -197,7 +197,7 @@ class Payments:
         if not state.sent_again and payment.header:
             fields |= _without_header(payment)
         moved = replace(payment, state=state, **fields)
-        document = _document(moved)
+        document = document_of(moved)
         changed = {_FIELDS[name]: document[_FIELDS[name]] for name in fields}
         if now is not None:
             changed["updatedAt"] = now
@@ -250,7 +250,8 @@ _FIELDS: Final = {
 """Names here → names in the document."""
 
 
-def _document(payment: Payment) -> Document:
+def document_of(payment: Payment) -> Document:
+    """As it is stored."""
     document = {stored: getattr(payment, name) for name, stored in _FIELDS.items()}
     return document | {
         "kind": payment.kind.value,
@@ -264,7 +265,8 @@ def _document(payment: Payment) -> Document:
     }
 
 
-def _payment(document: Document) -> Payment:
+def payment_of(document: Document) -> Payment:
+    """As it was stored."""
     document = {"headerSha256": "", **document}  # an older version's has none
     values = {name: document[stored] for name, stored in _FIELDS.items()}
     return Payment(

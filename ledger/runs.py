@@ -12,12 +12,13 @@ from pymongo import ASCENDING, IndexModel
 
 from domain.clocks import LONGEST_DUE
 from domain.due import Due
-from domain.errors import LeaseHeld, LeaseLost, NotFound
+from domain.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
 from domain.tokens import UNUSED, ModelUse
 from ledger.clock import ClockWatch
 from ledger.holder import Holder
+from ledger.pruned import COLLECTION as PRUNED
 from ledger.run import (
     HeldLease,
     Lease,
@@ -40,6 +41,7 @@ class Runs:
     def __init__(self, store: Store) -> None:
         self.documents: Documents = store.documents(COLLECTION)
         self.schedule = Schedule(self.documents)
+        self._pruned = store.documents(PRUNED)
         self.clock: ClockWatch | None = None
         """Whether our clock is MongoDB's, where that is watched: else nobody takes a lease."""
 
@@ -48,6 +50,7 @@ class Runs:
             [
                 IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
                 IndexModel([("createdAt", ASCENDING)]),
+                IndexModel([("endedAt", ASCENDING)]),
             ]
         )
         await self.schedule.ensure_indexes()
@@ -64,11 +67,12 @@ class Runs:
         spec: JobSpec | None = None,
         used: ModelUse = UNUSED,
     ) -> Run:
-        """A new run. Creating the same id again changes nothing and gives the first.
+        """A new run. Creating the same id again changes nothing and gives the first. Raises
+        Conflict for one that was removed: its slots' nonces are used up.
 
         spec: where the goal has been read already. used: what a model used for that.
         """
-        await self.documents.insert(
+        created = await self.documents.insert(
             {
                 "_id": run_id,
                 "userId": user_id,
@@ -96,6 +100,12 @@ class Runs:
                 "updatedAt": now,
             }
         )
+        if created and (removed := await self._pruned.get(run_id)):
+            await self.documents.delete(run_id)
+            raise Conflict(
+                f"Run {run_id} is over, and was removed on {removed['prunedAt']:%Y-%m-%d}",
+                "Its slots are used up: take another id",
+            )
         self.schedule.tell()
         return await self.get(run_id)
 
@@ -118,6 +128,23 @@ class Runs:
     async def with_open_money(self) -> list[Run]:
         """Runs that hold a reservation, whatever their status."""
         return [run_of(d) for d in await self.documents.find({"reservations": {"$ne": {}}})]
+
+    async def ended(
+        self, before: datetime, limit: int, *, after: datetime | None = None
+    ) -> list[Run]:
+        """Runs that ended before then, the oldest first. after: and later than that."""
+        when = {"$lt": before} | ({"$gt": after} if after is not None else {})
+        found = await self.documents.find({"endedAt": when}, sort=[("endedAt", 1)], limit=limit)
+        return [run_of(document) for document in found]
+
+    async def remove(self, lease: Lease) -> bool:
+        """Delete a run that has ended, holds nothing and is never due. False when it is not so, or
+        another took over: it is as it was.
+        """
+        ended = [status.value for status in RunStatus if status.ended]
+        over = {"status": {"$in": ended}, "reservations": {}, "dueAt": None}
+        await self.documents.delete_all({"_id": lease.run_id, "fence": lease.fence, **over})
+        return await self.find(lease.run_id) is None
 
     async def all(self) -> list[Run]:
         """Every run. For reconciling, not for serving."""

@@ -12,8 +12,11 @@ import typer
 from domain.errors import InvalidInput
 from domain.journal import Entry, first_broken
 from domain.money import Usd
+from ledger.pruned import PrunedRun
+from ledger.runs import no_run
 from server.commands.output import Exit, JsonOption, print_json, print_problem, working
 from server.commands.process import run
+from tools.payments.judge import facts
 
 if TYPE_CHECKING:
     from ledger.run import Run
@@ -51,6 +54,9 @@ def audit(
     """
     with working("Reading the journal"):
         audited = run(_audit(run_id))
+    if isinstance(audited, PrunedRun):
+        _tell_removed(audited, as_json=as_json, output=output)
+        return
     document = _as_json(audited, with_entries=not verify)
     if output is not None:
         _write(output, json.dumps(document, indent=2, ensure_ascii=False))
@@ -67,17 +73,49 @@ def audit(
         raise typer.Exit(Exit.FAILED)
 
 
-async def _audit(run_id: str) -> Audit:
+async def _audit(run_id: str) -> Audit | PrunedRun:
     from server.commands.money import money_settings, open_money
 
     async with open_money(money_settings()) as opened:
-        run_ = await opened.ledger.runs.get(run_id)
+        run_ = await opened.ledger.runs.find(run_id)
+        if run_ is None:
+            removed = await opened.ledger.pruned.find(run_id)
+            if removed is not None:
+                return removed
+            raise no_run(run_id)
         try:
             entries = await opened.ledger.observations.of_run(run_id)
         except (KeyError, TypeError):
             return await _readable(run_, opened.ledger.observations.documents)
     broken, problem = examine(run_, entries)
     return Audit(run_, entries, broken, problem)
+
+
+def _tell_removed(removed: PrunedRun, *, as_json: bool, output: Path | None) -> None:
+    """What stays of a run that `prune` removed."""
+    document = {
+        "runId": removed.id,
+        "userId": removed.user_id,
+        "status": removed.status.value,
+        "budgetTotalMicros": removed.budget_total.micros,
+        "spentMicros": removed.spent.micros,
+        "prunedAt": removed.pruned_at.isoformat(),
+        "head": {"seq": removed.journal.seq, "hash": removed.journal.hash},
+        "payments": [dict(facts(payment)) for payment in removed.payments],
+    }
+    if output is not None:
+        _write(output, json.dumps(document, indent=2, ensure_ascii=False))
+    if as_json:
+        print_json(document)
+        return
+    typer.echo(
+        f"Run {removed.id} of {removed.user_id} is {removed.status.value}; it spent "
+        f"{removed.spent} of {removed.budget_total}"
+    )
+    typer.echo(
+        f"It was removed on {removed.pruned_at:%Y-%m-%d}. Its journal was whole and had "
+        f"{removed.journal.seq} entries, the last was {removed.journal.hash}"
+    )
 
 
 async def _readable(run_: Run, documents: Any) -> Audit:
