@@ -235,13 +235,16 @@ class Runs:
         await self.update(lease, {"lease.expiresAt": expires_at})
         return replace(lease, expires_at=expires_at)
 
-    async def free_abandoned(self, now: datetime, *, alone: bool = False) -> int:
+    async def free_abandoned(
+        self, now: datetime, *, within: timedelta = LONGEST_DUE, alone: bool = False
+    ) -> int:
         """Give back the leases of processes that have ended, so that their runs go on now; how
         many. Raises StoreDown.
 
-        alone: nobody of another machine or container can have reached this store since we began.
+        within: of runs that are due so soon. alone: nobody of another machine or container can
+        have reached this store since we began.
         """
-        held = {"dueAt": {"$lte": now + LONGEST_DUE}, "lease.expiresAt": {"$gt": now}}
+        held = {"dueAt": {"$lte": now + within}, "lease.expiresAt": {"$gt": now}}
         freed = 0
         for document in await self.documents.find(held):
             run = run_of(document)

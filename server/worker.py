@@ -29,8 +29,8 @@ from server.ticks import Ticker
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.5
 """How often to ask what is due, where nothing says so sooner."""
-MEND_S: Final = 60.0
-"""How often to look for due times that cannot be."""
+MEND_S: Final = 10.0
+"""How often to look for due times that cannot be, and for leases of processes that were killed."""
 STORE_AWAY_S: Final = (0.5, 10.0)
 """How long to leave MongoDB alone while it does not answer: at first, and at most."""
 CANCEL_S: Final = 1.0
@@ -221,6 +221,7 @@ class Worker:
                 self._adopted = True
             if clock >= self._mend_at:
                 await self._schedule.mend_times(self._now())
+                await self._runs.free_abandoned(self._now(), within=timedelta(0))
                 self._mend_at = clock + MEND_S
             found = await self._schedule.due(
                 self._now(), limit, within_s=within_s, longest_lease=self._longest_lease
