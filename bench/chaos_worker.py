@@ -129,7 +129,7 @@ async def _played(stage: Stage, case: Case) -> Outcome:
 async def own_stage() -> AsyncIterator[Stage]:
     """A stage on an embedded MongoDB of its own, in memory where the system has such a folder."""
     with quick_folder("chaos") as folder:
-        async with EmbeddedMongo(folder, grace_s=0) as mongo:
+        async with EmbeddedMongo(folder, grace_s=0, password=False) as mongo:
             client: AsyncMongoClient[Document] = AsyncMongoClient(mongo.uri, tz_aware=True)
             database = FreshDatabase(mongo.uri, "chaos", client)
             async with client, Stage.open(database, folder / "artifacts") as stage:

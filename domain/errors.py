@@ -5,14 +5,15 @@
     ├── NotFound                no such run, vendor, …                               404
     ├── Conflict                it is being done, or was done otherwise              409
     │   ├── NotAllUsed          a goal names what a run leaves out, and nobody said yes
-    │   ├── LeaseHeld           another tick works on the run
+    │   ├── LeaseHeld           another tick works on the run, or did until it was killed
     │   └── LeaseLost           our lease expired and another tick took over
     ├── StateRefused            a run's saved state holds what no state of ours does  409
     ├── ConfigError             a setting is missing or contradicts another
     ├── DependencyDown          MongoDB, the chain, the wallet service: try later    503
     │   ├── StoreDown
     │   ├── ChainDown
-    │   └── WalletDown
+    │   ├── WalletDown
+    │   └── ClockOff            this machine's clock is not MongoDB's: nothing is ticked
     ├── VendorError             a vendor did not do what the protocol says           502
     │   ├── VendorUnreachable   no answer in time: what it did is unknown
     │   ├── VendorUnauthorized  it refuses our secret
@@ -87,7 +88,15 @@ class NotAllUsed(Conflict):
 
 
 class LeaseHeld(Conflict):
+    """`goes_on_in_s`: after so many seconds the run can be ticked again, where whoever works on it
+    is gone; None where it is at work.
+    """
+
     code = RUN_BUSY
+
+    def __init__(self, message: str, remedy: str = "", *, goes_on_in_s: int | None = None) -> None:
+        super().__init__(message, remedy)
+        self.goes_on_in_s = goes_on_in_s
 
 
 class LeaseLost(Conflict):
@@ -128,6 +137,10 @@ class ChainDown(DependencyDown):
 
 
 class WalletDown(DependencyDown):
+    pass
+
+
+class ClockOff(DependencyDown):
     pass
 
 

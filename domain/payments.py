@@ -41,6 +41,13 @@ class PaymentState(StrEnum):
         return self in (PaymentState.SETTLED, PaymentState.REFUNDED)
 
     @property
+    def sent_again(self) -> bool:
+        """Whether the signed bytes are still of use: a settled payment is shown to its seller until
+        that gives what it was paid for.
+        """
+        return self.open or self is PaymentState.SETTLED
+
+    @property
     def in_vain(self) -> bool:
         """True when it ended without having moved money."""
         return not (self.open or self.paid)

@@ -27,11 +27,12 @@ from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 from langgraph.constants import START
 from pymongo import ASCENDING, MongoClient
 from pymongo.errors import PyMongoError
+from pymongo.synchronous.database import Database
 
 from domain.errors import LeaseLost, StateRefused
 from graph.strict_serializer import ForeignType, StrictSerializer
 from ledger.following import CHECKPOINTS as CHECKPOINTS
-from ledger.store import SERVER_SELECTION_MS, SOCKET_MS, Document, Store, store_down
+from ledger.store import PINNED, SERVER_SELECTION_MS, SOCKET_MS, Document, Store, store_down
 
 WRITES: Final = "checkpoint_writes"
 SAVED_ONCE: Final = "__saved_once"
@@ -209,6 +210,16 @@ def _position(thread: Mapping[str, Any], checkpoint_id: str) -> RunnableConfig:
     return RunnableConfig(configurable={**named, "checkpoint_id": checkpoint_id})
 
 
+class PinnedClient(MongoClient[Document]):
+    """A client whose databases are opened as the ledger opens its own, whatever the address says.
+
+    The saver and the transcripts choose no options: they take `client[name]`.
+    """
+
+    def __getitem__(self, name: str) -> Database[Document]:
+        return self.get_database(name, **PINNED)
+
+
 class Checkpoints:
     """The saver of one database. It is synchronous, so it has a client of its own."""
 
@@ -222,13 +233,11 @@ class Checkpoints:
         """Connect and make the indexes. Raises StoreDown."""
 
         def connect() -> Checkpoints:
-            client: MongoClient[dict[str, Any]] = MongoClient(
+            client = PinnedClient(
                 uri,
                 serverSelectionTimeoutMS=SERVER_SELECTION_MS,
                 socketTimeoutMS=SOCKET_MS,
                 appname="agentic-gpu-renter",
-                w="majority",
-                journal=True,
                 **options,
             )
             try:

@@ -47,7 +47,10 @@ async def close_books(desk: Desk) -> bool:
     current = next((job for job in jobs if job.id == desk.run.job_id), None)
     fetched = current is None or await fetch_later(desk, current)
     await desk.flush()
-    return stopped and refunded and fetched and not desk.run.reservations
+    if not (stopped and refunded and fetched) or desk.run.reservations:
+        return False
+    await desk.ledger.payments.drop_headers(desk.run.id)
+    return True
 
 
 def _long_over(desk: Desk) -> bool:

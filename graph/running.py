@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ledger.embedded import with_password
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -36,11 +38,11 @@ def read_services(folder: Path) -> dict[str, Service]:
     return {service.name: service for service in services}
 
 
-def completion(services: Mapping[str, Service]) -> dict[str, Any]:
-    """The settings that say where these services answer."""
+def completion(services: Mapping[str, Service], folder: Path) -> dict[str, Any]:
+    """The settings that say where these services answer, MongoDB with the password of `folder`."""
     changes: dict[str, Any] = {}
     if "mongodb" in services:
-        changes["mongodb_uri"] = services["mongodb"].url
+        changes["mongodb_uri"] = with_password(services["mongodb"].url, folder)
     if "chain" in services:
         changes["rpc_url"] = services["chain"].url
         changes["chain_port"] = urlsplit(services["chain"].url).port

@@ -61,6 +61,10 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
         description="a folder for the local services' data",
     )
 
+    retention_days: float | None = Field(
+        default=None, ge=1, le=36_500, description="days, 1 to 36500, or leave it out"
+    )
+
     # Vendors
     gpu_vendor_secret: SecretStr = Field(
         default=SecretStr(LOCAL_VENDOR_SECRET),
@@ -147,7 +151,7 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Raise ConfigError for a public network with the local mode's wallet or secret."""
+        """Raise ConfigError for a public network with the local mode's wallet, store or secret."""
         if not self.network.is_local:
             self._check_public_network()
         return self
@@ -159,6 +163,12 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
                 "X402_PRIVATE_KEY",
                 f"there is no wallet for NETWORK {name}",
                 "Set it, or the three CDP_* variables, or leave NETWORK out",
+            )
+        if self.mongodb_uri is None:
+            raise ConfigError(
+                "MONGODB_URI",
+                f"it is not set, but NETWORK is {name}",
+                "Set it: the embedded MongoDB is for the local chain's play money alone",
             )
         public = [
             variable

@@ -18,6 +18,8 @@ from pymongo.errors import PyMongoError
 from ledger.store import store_down
 
 COLLECTION: Final = "chat_messages"
+SESSION: Final = "SessionId"
+"""The field of a message that names its conversation."""
 T = TypeVar("T")
 
 
@@ -63,6 +65,7 @@ class Transcripts:
             client=self._client,
             create_index=index,
             history_size=most,
+            session_id_key=SESSION,
         )
 
     async def _do(self, work: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import SecretStr
 
 from domain.due import Pace
-from domain.errors import ConfigError
+from domain.errors import ClockOff, ConfigError
 from domain.money import ZERO
 from domain.policy import Caps, SpendingPolicy
 from domain.slices import SliceRule
@@ -30,6 +30,7 @@ from graph.reader import READ_TIMEOUT_S, GoalReader, ModelReader, RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
 from graph.transcripts import Transcripts
+from ledger.clock import ClockWatch
 from ledger.ledger import Ledger
 from ledger.store import Store
 from tools.payments.cashier import Cashier
@@ -91,6 +92,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(store.close)
         ledger = Ledger.over(store)
         await ledger.ensure_indexes()
+        await _check_times(ledger, settings)
         checkpoints = await Checkpoints.open(uri, database, store)
         stack.push_async_callback(asyncio.to_thread, checkpoints.close)
         await Transcripts.beside(checkpoints.saver).ensure_index()
@@ -103,6 +105,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(deps.reader.aclose)
         graph = build_graph(tick_desk, checkpoints.saver)
         yield Services(settings, deps, checkpoints, graph)
+
+
+async def _check_times(ledger: Ledger, settings: Settings) -> None:
+    """Watch our clock from now on, and let go on what a process of ours left when it was killed."""
+    ledger.runs.clock = ClockWatch(ledger.store, now, settings.lease_seconds)
+    with suppress(ClockOff):  # it is in the log, and nothing is ticked until it is mended
+        await ledger.runs.check_clock()
+        await ledger.runs.free_abandoned(now())
 
 
 async def open_deps(

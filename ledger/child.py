@@ -47,6 +47,8 @@ class ChildProcess:
     hold_fds: Sequence[int] = ()
     """Descriptors that the guard keeps open until the command is gone (a lock, say)."""
     grace_s: float = GRACE_S
+    orphan_grace_s: float | None = None
+    """How long the command has to stop where we were killed; None: as long as otherwise."""
     _guard: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -110,14 +112,16 @@ class ChildProcess:
         guard, self._guard = self._guard, None
         if guard is None:
             return
-        if guard.stdin is not None:
-            with suppress(BrokenPipeError):
-                guard.stdin.close()
+        with suppress(ProcessLookupError):
+            guard.terminate()  # its stdin ends with our death, or below
         give_up = time.monotonic() + self.grace_s + 2.0
         while guard.poll() is None:
             if time.monotonic() > give_up:
                 guard.kill()
             await asyncio.sleep(POLL_S)
+        if guard.stdin is not None:
+            with suppress(BrokenPipeError):
+                guard.stdin.close()
 
     @property
     def returncode(self) -> int | None:
@@ -160,8 +164,11 @@ class ChildProcess:
         env.setdefault("PYTHONUNBUFFERED", "1")
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH", "")]))
         guard = [sys.executable, "-m", "ledger.guard", "--log", str(self.log)]
+        guard += ["--grace", str(self.grace_s)]
+        if self.orphan_grace_s is not None:
+            guard += ["--orphan-grace", str(self.orphan_grace_s)]
         return subprocess.Popen(
-            [*guard, "--grace", str(self.grace_s), "--", *self.command],
+            [*guard, "--", *self.command],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

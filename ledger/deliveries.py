@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
 
+from domain.clocks import MOST_OFF, impossible
 from ledger.observations import COLLECTION as OBSERVATIONS
 from ledger.store import Document, Store
 
 COLLECTION: Final = "deliveries"
+LONGEST_WAIT: Final = timedelta(days=1)
+"""Between two tries of one entry, at most."""
+LOOK_BACK: Final = timedelta(days=1)
+"""How far back to look for what is to be told, after a clock that was ahead hid it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,11 @@ class Deliveries:
         """Up to when everything was looked at; `now` at the first call: the past is not told."""
         await self.documents.insert(self._head(now))
         head = await self.documents.get(self._receiver)
-        return head["at"] if head else now
+        at: datetime = head["at"] if head else now
+        if impossible(at, now, timedelta(0)):  # what came since was overlooked: it is looked for
+            at = now - LOOK_BACK
+            await self.documents.change(self._receiver, {"at": {"$gt": now}}, {"$set": {"at": at}})
+        return at
 
     async def advance(self, at: datetime) -> None:
         await self.documents.change(self._receiver, {"at": {"$lt": at}}, {"$set": {"at": at}})
@@ -93,6 +102,12 @@ class Deliveries:
         query = {"receiver": self._receiver, "open": True, "dueAt": {"$lte": now}}
         found = await self.documents.find(query, sort=[("dueAt", 1)], limit=limit)
         return [Cursor(d["runId"], d["seq"], d["attempts"], d["dueAt"]) for d in found]
+
+    async def mend_times(self, now: datetime) -> int:
+        """Make those due that a clock that was off has put off for longer than can be; how many."""
+        beyond = {"$gt": now + LONGEST_WAIT + MOST_OFF}
+        query = {"receiver": self._receiver, "open": True, "dueAt": beyond}
+        return await self.documents.change_all(query, {"$set": {"dueAt": now}})
 
     async def claim(self, cursor: Cursor, until: datetime) -> Cursor | None:
         """Take a due cursor for oneself, until then. None when another was faster."""

@@ -1,9 +1,9 @@
 """The guard between us and a command: `python -m ledger.guard [--log FILE] -- CMD…`.
 
-It stops the command (SIGTERM, after a grace SIGKILL) when its stdin ends, which is what our death
-looks like, or on SIGTERM. It pumps what the command prints into a log of bounded size. Should the
-guard itself be killed, the command sees the end of its own stdin, and on Linux the kernel kills it
-(PR_SET_PDEATHSIG).
+It stops the command (SIGTERM, after a grace SIGKILL) on SIGTERM, or when its stdin ends, which is
+what our death looks like; the grace may be another one then (`--orphan-grace`). It pumps what the
+command prints into a log of bounded size. Should the guard itself be killed, the command sees the
+end of its own stdin, and on Linux the kernel kills it (PR_SET_PDEATHSIG).
 
 It is one thread, which is why it may fork by itself. It imports the standard library alone, and
 little of it: one guard runs beside each command, for as long as that does.
@@ -34,12 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ledger.guard", description=__doc__)
     parser.add_argument("--log", type=Path, default=Path(os.devnull))
     parser.add_argument("--grace", type=float, default=GRACE_S)
+    parser.add_argument("--orphan-grace", type=float, default=None)
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args(argv)
-    return _guard(arguments.command, _Log(arguments.log), arguments.grace)
+    grace_s, orphan_s = arguments.grace, arguments.orphan_grace
+    return _guard(
+        arguments.command, _Log(arguments.log), grace_s, grace_s if orphan_s is None else orphan_s
+    )
 
 
-def _guard(command: Sequence[str], log: _Log, grace_s: float) -> int:
+def _guard(command: Sequence[str], log: _Log, grace_s: float, orphan_s: float) -> int:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
@@ -54,7 +58,7 @@ def _guard(command: Sequence[str], log: _Log, grace_s: float) -> int:
     kill_at: float | None = None
     while True:
         timeout = None if kill_at is None else max(0.0, kill_at - time.monotonic())
-        stop = False
+        stop = orphaned = False
         for key, _ in selector.select(timeout):
             data = os.read(key.fd, 65_536)
             if key.fd == output:
@@ -62,15 +66,15 @@ def _guard(command: Sequence[str], log: _Log, grace_s: float) -> int:
             elif key.fd == wake_read:
                 stop = stop or signal.SIGTERM in data
             else:
-                stop = stop or not data
+                orphaned = not data
             if not data:
                 selector.unregister(key.fd)
         status = _reaped(pid)
         if status is not None:
             log.drain(output)
             return status
-        if stop and kill_at is None:
-            kill_at = time.monotonic() + grace_s
+        if (stop or orphaned) and kill_at is None:
+            kill_at = time.monotonic() + (grace_s if stop else orphan_s)
             _signal(pid, signal.SIGTERM)
         elif kill_at is not None and time.monotonic() >= kill_at:
             _signal(pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ from typing import Final
 
 from pymongo import ASCENDING, IndexModel
 
+from domain.clocks import impossible
 from domain.errors import Conflict
 from ledger.store import Document, Store
 
@@ -91,7 +92,8 @@ class Idempotency:
         if document["answer"] is not None:
             answer = document["answer"]
             return Given(answer["status"], answer["contentType"], bytes(answer["body"]))
-        if document["lockedUntil"] > now:
+        locked = document["lockedUntil"]
+        if locked > now and not impossible(locked, now, patience):
             raise KeyBusy(
                 "A request with this Idempotency-Key is being handled", "Try again in a moment"
             )

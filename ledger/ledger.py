@@ -11,7 +11,8 @@ from ledger.idempotency import Idempotency
 from ledger.jobs import Jobs
 from ledger.keys import Keys
 from ledger.observations import Observations
-from ledger.payments import Payments
+from ledger.payments import Payment, Payments
+from ledger.pruned import Pruned
 from ledger.runs import Runs
 from ledger.store import Store
 from ledger.vendors import Vendors
@@ -30,6 +31,7 @@ class Ledger:
     allowances: Allowances
     keys: Keys
     idempotency: Idempotency
+    pruned: Pruned
 
     @classmethod
     def over(cls, store: Store) -> Ledger:
@@ -46,6 +48,7 @@ class Ledger:
             allowances=Allowances(store),
             keys=Keys(store),
             idempotency=Idempotency(store),
+            pruned=Pruned(store),
         )
 
     async def ensure_indexes(self) -> None:
@@ -56,3 +59,14 @@ class Ledger:
         await self.observations.ensure_indexes()
         await self.approvals.ensure_indexes()
         await self.idempotency.ensure_indexes()
+        await self.pruned.ensure_indexes()
+
+    async def paid_by(self, payer: str, network: str) -> list[Payment]:
+        """All payments that settled on `network` from the account `payer`, of removed runs too.
+
+        In this order: a payment that is deleted meanwhile was kept before.
+        """
+        live = await self.payments.paid_by(payer, network)
+        ids = {payment.id for payment in live}
+        kept = await self.pruned.paid_by(payer, network)
+        return [*live, *(payment for payment in kept if payment.id not in ids)]

@@ -6,6 +6,7 @@ both start from `reserved`, so one of them wins and the other sees that it lost.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -49,6 +50,9 @@ class Payment:
     """The chain's head when it was signed: it cannot have settled before."""
     header_name: str = ""
     header: str = ""
+    """Empty once nobody needs to send it any more (PaymentState.sent_again)."""
+    header_sha256: str = ""
+    """What is kept of a header that was dropped: it says which bytes they were."""
     tx_id: str | None = None
     """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
     reason: str = ""
@@ -93,7 +97,7 @@ class Payments:
 
     async def find(self, payment_id: str) -> Payment | None:
         document = await self.documents.get(payment_id)
-        return _payment(document) if document else None
+        return payment_of(document) if document else None
 
     async def get(self, payment_id: str) -> Payment:
         """Raises NotFound."""
@@ -105,30 +109,53 @@ class Payments:
     async def of_run(self, run_id: str) -> list[Payment]:
         """In the order of their slots."""
         found = await self.documents.find({"runId": run_id}, sort=[("slot", 1), ("createdAt", 1)])
-        return [_payment(document) for document in found]
+        return [payment_of(document) for document in found]
 
     async def of_slot(self, run_id: str, slot: int) -> list[Payment]:
         found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])
-        return [_payment(document) for document in found]
+        return [payment_of(document) for document in found]
 
     async def paid_by(self, payer: str, network: str) -> list[Payment]:
         """All payments that settled on `network` from the account `payer`."""
         query = {"state": _PAID, "payer": payer, "network": network}
-        return [_payment(document) for document in await self.documents.find(query)]
+        return [payment_of(document) for document in await self.documents.find(query)]
 
     async def paid(self) -> list[Payment]:
         """All payments that are spent, on every rail and network."""
-        return [_payment(d) for d in await self.documents.find({"state": _PAID})]
+        return [payment_of(d) for d in await self.documents.find({"state": _PAID})]
 
     async def open_ones(self) -> list[Payment]:
         """All payments that are reserved or authorized, of all runs."""
-        return [_payment(d) for d in await self.documents.find({"state": _OPEN})]
+        return [payment_of(d) for d in await self.documents.find({"state": _OPEN})]
 
     async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
         """Settled payments whose vendor claims a refund that the chain has not shown yet."""
         query: dict[str, Any] = {"state": "settled", "refundTx": {"$type": "string"}}
         found = await self.documents.find(query | ({"runId": run_id} if run_id else {}))
-        return [_payment(document) for document in found]
+        return [payment_of(document) for document in found]
+
+    async def drop_headers(self, run_id: str) -> None:
+        """Forget the signed bytes of a run's closed payments.
+
+        Only where the run is over, with all that it paid for delivered or given up: until then a
+        settled payment is shown to its vendor again. A header that is not stored cannot leak.
+        """
+        for payment in await self.of_run(run_id):
+            await self._drop_header(payment)
+
+    async def drop_old_headers(self, limit: int) -> int:
+        """Drop what an older version kept of payments that are never sent again; how many."""
+        states = [state.value for state in PaymentState if not state.sent_again]
+        query = {"state": {"$in": states}, "header": {"$gt": ""}}
+        found = [payment_of(d) for d in await self.documents.find(query, limit=limit)]
+        return sum([await self._drop_header(payment) for payment in found])
+
+    async def _drop_header(self, payment: Payment) -> bool:
+        if payment.state.open or not payment.header:
+            return False
+        changed = {_FIELDS[name]: value for name, value in _without_header(payment).items()}
+        guard = {"state": payment.state.value, "header": payment.header}
+        return await self.documents.change(payment.id, guard, {"$set": changed})
 
     async def claim_refund(self, payment: Payment, tx_hash: str) -> bool:
         """Note a claimed refund; False when one is confirmed, or another payment to the same payee
@@ -151,14 +178,15 @@ class Payments:
 
     async def open(self, payment: Payment) -> Payment:
         """Store a reserved payment; where its id is stored already, give that one instead."""
-        if await self.documents.insert(_document(payment)):
+        if await self.documents.insert(document_of(payment)):
             return payment
         return await self.get(payment.id)
 
     async def close(
         self, payment: Payment, state: PaymentState, *, now: datetime | None = None, **fields: Any
     ) -> Payment:
-        """Move a payment to `state` and set `fields` (names of Payment).
+        """Move a payment to `state` and set `fields` (names of Payment). Where nothing can send it
+        any more, its header goes with the same write.
 
         Already there: no change. Raises IllegalTransition for a move that PAYMENTS does not have,
         and when another writer has moved it elsewhere first.
@@ -166,8 +194,10 @@ class Payments:
         if payment.state is state:
             return payment
         check_transition(payment.state, state)
+        if not state.sent_again and payment.header:
+            fields |= _without_header(payment)
         moved = replace(payment, state=state, **fields)
-        document = _document(moved)
+        document = document_of(moved)
         changed = {_FIELDS[name]: document[_FIELDS[name]] for name in fields}
         if now is not None:
             changed["updatedAt"] = now
@@ -183,6 +213,11 @@ class Payments:
         raise IllegalTransition(
             f"Payment {payment.id} is {current.state}, so it cannot become {state}"
         )
+
+
+def _without_header(payment: Payment) -> dict[str, Any]:
+    """The fields of a payment whose signed bytes are forgotten."""
+    return {"header": "", "header_sha256": hashlib.sha256(payment.header.encode()).hexdigest()}
 
 
 _FIELDS: Final = {
@@ -206,6 +241,7 @@ _FIELDS: Final = {
     "from_block": "fromBlock",
     "header_name": "headerName",
     "header": "header",
+    "header_sha256": "headerSha256",
     "tx_id": "x402TxId",
     "reason": "reason",
     "refund_tx": "refundTx",
@@ -214,7 +250,8 @@ _FIELDS: Final = {
 """Names here → names in the document."""
 
 
-def _document(payment: Payment) -> Document:
+def document_of(payment: Payment) -> Document:
+    """As it is stored."""
     document = {stored: getattr(payment, name) for name, stored in _FIELDS.items()}
     return document | {
         "kind": payment.kind.value,
@@ -228,7 +265,9 @@ def _document(payment: Payment) -> Document:
     }
 
 
-def _payment(document: Document) -> Payment:
+def payment_of(document: Document) -> Payment:
+    """As it was stored."""
+    document = {"headerSha256": "", **document}  # an older version's has none
     values = {name: document[stored] for name, stored in _FIELDS.items()}
     return Payment(
         **values

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from domain.clocks import LONGEST_LEASE, impossible
 from domain.errors import LeaseLost
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import ZERO, Usd
 from domain.quotes import Quote
 from domain.tokens import UNUSED, ModelUse
+from ledger.holder import Holder, holder_of
 from ledger.store import Document
 
 
@@ -51,6 +53,30 @@ class Lease:
         """Raise LeaseLost when it has run out: another may hold the run by now."""
         if now >= self.expires_at:
             raise LeaseLost(f"The lease on run {self.run_id} ran out", "Tick it again")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease as the run's document has it, to whoever does not hold it."""
+
+    expires_at: datetime
+    seconds: float
+    """For how long it is taken, and each time prolonged."""
+    holder: Holder | None
+    """None where an older version took it."""
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether nobody else may have the run. One that could not be so long has run out."""
+        longest = timedelta(seconds=self.seconds)
+        return self.expires_at > now and not impossible(self.expires_at, now, longest)
+
+    def silent(self, now: datetime) -> bool:
+        """Whether its holder has ended; or, where that cannot be seen from here, has missed two of
+        the renewals that it makes at each third of its time.
+        """
+        if self.holder is not None and not self.holder.elsewhere:
+            return self.holder.gone
+        return self.expires_at - now < timedelta(seconds=self.seconds / 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +158,8 @@ class Run:
     """The refunds that are in the budget already (Payment.refund)."""
     leased_until: datetime | None = None
     """When its last holder's lease ends; None when it was given back."""
+    held: HeldLease | None = None
+    """The same lease, and whose it is."""
     ended_at: datetime | None = None
     due_at: datetime | None = None
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
@@ -241,6 +269,15 @@ def _offer(document: Document) -> RecordedOffer:
     )
 
 
+def held_lease(lease: Document | None) -> HeldLease | None:
+    """lease: the field of a run's document."""
+    if not lease:
+        return None
+    longest = LONGEST_LEASE.total_seconds()
+    seconds = lease.get("seconds", longest)
+    return HeldLease(lease["expiresAt"], seconds, holder_of(lease.get("holder")))
+
+
 def _model(document: Document) -> ModelUse:
     cost = document.get("cost")
     return ModelUse(
@@ -289,6 +326,7 @@ def run_of(document: Document) -> Run:
         ended_at=document.get("endedAt"),
         refunds=tuple(document["refunds"]),
         leased_until=(document["lease"] or {}).get("expiresAt"),
+        held=held_lease(document["lease"]),
         due_at=document.get("dueAt"),
         quiet_ticks=document.get("quietTicks", 0),
         not_used=tuple(document.get("notUsed", ())),

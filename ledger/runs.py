@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,13 +10,26 @@ from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
 
+from domain.clocks import LONGEST_DUE
 from domain.due import Due
-from domain.errors import LeaseHeld, LeaseLost, NotFound
+from domain.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from domain.goals import NOTHING_UNUSED, Unused
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
 from domain.tokens import UNUSED, ModelUse
-from ledger.run import Lease, RecordedOffer, Run, Silence, offer_document, run_of, spec_document
+from ledger.clock import ClockWatch
+from ledger.holder import Holder
+from ledger.pruned import COLLECTION as PRUNED
+from ledger.run import (
+    HeldLease,
+    Lease,
+    RecordedOffer,
+    Run,
+    Silence,
+    offer_document,
+    run_of,
+    spec_document,
+)
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, is_due
 from ledger.store import Document, Documents, Store
@@ -30,12 +44,16 @@ class Runs:
     def __init__(self, store: Store) -> None:
         self.documents: Documents = store.documents(COLLECTION)
         self.schedule = Schedule(self.documents)
+        self._pruned = store.documents(PRUNED)
+        self.clock: ClockWatch | None = None
+        """Whether our clock is MongoDB's, where that is watched: else nobody takes a lease."""
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
             [
                 IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
                 IndexModel([("createdAt", ASCENDING)]),
+                IndexModel([("endedAt", ASCENDING)]),
             ]
         )
         await self.schedule.ensure_indexes()
@@ -54,12 +72,13 @@ class Runs:
         leaves_out: Unused = NOTHING_UNUSED,
         accepted: bool = False,
     ) -> Run:
-        """A new run. Creating the same id again changes nothing and gives the first.
+        """A new run. Creating the same id again changes nothing and gives the first. Raises
+        Conflict for one that was removed: its slots' nonces are used up.
 
         spec: where the goal has been read already. used: what a model used for that. leaves_out:
         what the goal says beside the spec; accepted: the person has seen it and said yes.
         """
-        await self.documents.insert(
+        created = await self.documents.insert(
             {
                 "_id": run_id,
                 "userId": user_id,
@@ -89,6 +108,12 @@ class Runs:
                 "updatedAt": now,
             }
         )
+        if created and (removed := await self._pruned.get(run_id)):
+            await self.documents.delete(run_id)
+            raise Conflict(
+                f"Run {run_id} is over, and was removed on {removed['prunedAt']:%Y-%m-%d}",
+                "Its slots are used up: take another id",
+            )
         self.schedule.tell()
         return await self.get(run_id)
 
@@ -121,6 +146,23 @@ class Runs:
     async def with_open_money(self) -> list[Run]:
         """Runs that hold a reservation, whatever their status."""
         return [run_of(d) for d in await self.documents.find({"reservations": {"$ne": {}}})]
+
+    async def ended(
+        self, before: datetime, limit: int, *, after: datetime | None = None
+    ) -> list[Run]:
+        """Runs that ended before then, the oldest first. after: and later than that."""
+        when = {"$lt": before} | ({"$gt": after} if after is not None else {})
+        found = await self.documents.find({"endedAt": when}, sort=[("endedAt", 1)], limit=limit)
+        return [run_of(document) for document in found]
+
+    async def remove(self, lease: Lease) -> bool:
+        """Delete a run that has ended, holds nothing and is never due. False when it is not so, or
+        another took over: it is as it was.
+        """
+        ended = [status.value for status in RunStatus if status.ended]
+        over = {"status": {"$in": ended}, "reservations": {}, "dueAt": None}
+        await self.documents.delete_all({"_id": lease.run_id, "fence": lease.fence, **over})
+        return await self.find(lease.run_id) is None
 
     async def all(self) -> list[Run]:
         """Every run. For reconciling, not for serving."""
@@ -169,30 +211,71 @@ class Runs:
         Raises LeaseHeld while another holder's lasts, or where one came since the run was read, or
         where its end was asked for; LeaseLost when it ran out before it was taken: who stood still
         meanwhile may not go on. due: only if the run is due; LeaseHeld, too, where it is not.
+
+        Another's lease does not last where its holder is known to have ended, nor where it ends
+        later than it can. Raises ClockOff where our own clock is not MongoDB's.
         """
+        await self.check_clock()
         given_back, began = run.leased_until is None, now()
         lease = Lease(run.id, run.fence + 1, (since or began) + timedelta(seconds=seconds))
         lease.check(began)
-        as_read = {"lease": None, "cancelRequested": run.cancel_requested}
-        unheld = as_read if given_back else free(began)
         taken = await self.documents.change(
             run.id,
-            {"fence": run.fence, **unheld, **(is_due(began) if due else {})},
-            {"$set": {"lease": {"expiresAt": lease.expires_at}}, "$inc": {"fence": 1}},
+            {"fence": run.fence, **_unheld(run, began), **(is_due(began) if due else {})},
+            {
+                "$set": {
+                    "lease": {
+                        "expiresAt": lease.expires_at,
+                        "seconds": seconds,
+                        "holder": Holder.me().document(),
+                    }
+                },
+                "$inc": {"fence": 1},
+            },
         )
         if taken and not given_back:  # its holder may have written until now
             run = await self.get(run.id)
             taken = run.fence == lease.fence
         if not taken:
-            raise lease_held(run.id)
+            raise lease_held(run, began)
         lease.check(now())
-        return replace(run, fence=lease.fence, leased_until=lease.expires_at), lease
+        held = HeldLease(lease.expires_at, seconds, Holder.me())
+        return replace(run, fence=lease.fence, leased_until=lease.expires_at, held=held), lease
+
+    async def check_clock(self) -> None:
+        """Raise ClockOff while our clock differs from MongoDB's by more than leases bear."""
+        if self.clock is not None:
+            await self.clock.check()
 
     async def renew(self, lease: Lease, now: datetime, seconds: float) -> Lease:
         """Prolong a lease. Raises LeaseLost when another took over."""
         expires_at = now + timedelta(seconds=seconds)
         await self.update(lease, {"lease.expiresAt": expires_at})
         return replace(lease, expires_at=expires_at)
+
+    async def free_abandoned(
+        self, now: datetime, *, within: timedelta = LONGEST_DUE, alone: bool = False
+    ) -> int:
+        """Give back the leases of processes that have ended, so that their runs go on now; how
+        many. Raises StoreDown.
+
+        within: of runs that are due so soon. alone: nobody of another machine or container can
+        have reached this store since we began.
+        """
+        held = {"dueAt": {"$lte": now + within}, "lease.expiresAt": {"$gt": now}}
+        freed = 0
+        for document in await self.documents.find(held):
+            run = run_of(document)
+            holder = run.held.holder if run.held else None
+            if holder is None or not (holder.gone or (alone and holder.elsewhere)):
+                continue
+            as_read = {"fence": run.fence, "lease.expiresAt": run.leased_until}
+            freed += await self.documents.change(
+                run.id, as_read, {"$set": {"lease": None}, "$inc": {"fence": 1}}
+            )
+        if freed:
+            self.schedule.tell()
+        return freed
 
     async def release(
         self,
@@ -282,9 +365,27 @@ class Runs:
         return False
 
 
-def lease_held(run_id: str) -> LeaseHeld:
+def _unheld(run: Run, now: datetime) -> Document:
+    """The condition that nobody holds the lease of a run as it was read."""
+    if run.held is None:
+        return {"lease": None, "cancelRequested": run.cancel_requested}
+    ended = run.held.holder is not None and run.held.holder.gone
+    if ended or (run.held.expires_at > now and not run.held.lasts(now)):
+        return {"lease.expiresAt": {"$in": [None, run.held.expires_at]}}
+    return free(now)
+
+
+def lease_held(run: Run, now: datetime) -> LeaseHeld:
+    """What keeps a run, as it was read, from being worked on."""
+    if run.held is not None and run.held.lasts(now) and run.held.silent(now):
+        seconds = math.ceil((run.held.expires_at - now).total_seconds())
+        return LeaseHeld(
+            f"The process that worked on run {run.id} is gone",
+            f"It goes on in {seconds} s",
+            goes_on_in_s=seconds,
+        )
     return LeaseHeld(
-        f"Another tick works on run {run_id}", "Try again when it is done, in a moment"
+        f"Another tick works on run {run.id}", "Try again when it is done, in a moment"
     )
 
 

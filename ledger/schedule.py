@@ -13,6 +13,7 @@ from typing import Final
 
 from pymongo import ASCENDING, IndexModel
 
+from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF, impossible
 from domain.jobs import RunStatus
 from ledger.store import Document, Documents
 
@@ -66,18 +67,33 @@ class Schedule:
         """Have a run never ticked by itself."""
         await self._documents.change(run_id, {}, {"$set": {"dueAt": None}})
 
-    async def due(self, now: datetime, limit: int, *, within_s: float = 0.0) -> list[Overdue]:
+    async def due(
+        self,
+        now: datetime,
+        limit: int,
+        *,
+        within_s: float = 0.0,
+        longest_lease: timedelta = LONGEST_LEASE,
+    ) -> list[Overdue]:
         """Runs to be ticked that nobody works on, the longest overdue first.
 
-        within_s: those too that will be due so soon. Reads ids and times, nothing else.
+        within_s: those too that will be due so soon. longest_lease: a lease that ends later than
+        one of that length can is taken for none. Reads ids and times, nothing else.
         """
         found = await self._documents.find(
-            {"dueAt": {"$lte": now + timedelta(seconds=within_s)}, **free(now)},
+            {"dueAt": {"$lte": now + timedelta(seconds=within_s)}, **free(now, longest_lease)},
             sort=[("dueAt", 1)],
             limit=limit,
             fields={"dueAt": 1},
         )
         return [Overdue(document["_id"], document["dueAt"]) for document in found]
+
+    async def mend_times(self, now: datetime) -> int:
+        """Make those due that a clock that was off has put off for longer than can be; how many."""
+        beyond = now + LONGEST_DUE + MOST_OFF
+        return await self._documents.change_all(
+            {"dueAt": {"$gt": beyond}}, {"$set": {"dueAt": now, "quietTicks": 0}}
+        )
 
     async def adopt_old(self, now: datetime) -> None:
         """Give runs that an older version stored their place among those due."""
@@ -94,9 +110,12 @@ class Schedule:
         await self._documents.change_all(unscheduled, {"$set": {"quietTicks": 0}})
 
 
-def free(now: datetime) -> Document:
-    """The condition that nobody holds a run's lease, in a form that keeps indexes in use."""
-    return {"lease.expiresAt": {"$not": {"$gt": now}}}
+def free(now: datetime, longest: timedelta = LONGEST_LEASE) -> Document:
+    """The condition that nobody holds a run's lease, in a form that keeps indexes in use.
+
+    A lease that ends later than the longest can is none.
+    """
+    return {"lease.expiresAt": {"$not": {"$gt": now, "$lte": now + longest + MOST_OFF}}}
 
 
 def is_due(now: datetime) -> Document:
@@ -106,4 +125,6 @@ def is_due(now: datetime) -> Document:
 
 def has_come(due_at: datetime | None, now: datetime) -> bool:
     """The same, of a run as it was read."""
-    return due_at is not None and due_at <= now + timedelta(seconds=EARLY_S)
+    if due_at is None:
+        return False
+    return due_at <= now + timedelta(seconds=EARLY_S) or impossible(due_at, now, LONGEST_DUE)

@@ -1,18 +1,23 @@
 """The connection to MongoDB, and the few operations that the ledger is made of.
 
-Every write is majority-acknowledged and journaled before it returns. Every change is guarded: it
-names the document by `_id` and the state it expects, and says whether it applied (find-and-modify
-commands are avoided: the embedded server scans the collection for them, as it does for a guard or
-a query with `$or`; `{"$not": {"$gt": …}}` says "absent, or at most" as well).
+Every write is majority-acknowledged and journaled before it returns. Every read is of the primary
+and of what a majority holds, for a decision about money must not be made on a stale copy. Nothing
+in MONGODB_URI changes either (`PINNED`).
+
+Every change is guarded: it names the document by `_id` and the state it expects, and says whether
+it applied (find-and-modify commands are avoided: the embedded server scans the collection for them,
+as it does for a guard or a query with `$or`; `{"$not": {"$gt": …}}` says "absent, or at most" as
+well).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Final
 
-from pymongo import AsyncMongoClient, IndexModel, WriteConcern
+from pymongo import AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     BulkWriteError,
@@ -22,6 +27,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 from pymongo.errors import InvalidURI as PyMongoInvalidURI
+from pymongo.read_concern import ReadConcern
 
 from domain.errors import ConfigError, StoreDown
 
@@ -30,6 +36,14 @@ Query = Mapping[str, Any]
 
 SERVER_SELECTION_MS: Final = 5_000
 SOCKET_MS: Final = 20_000
+PINNED: Final[Mapping[str, Any]] = {
+    "read_preference": ReadPreference.PRIMARY,
+    "read_concern": ReadConcern("majority"),
+    "write_concern": WriteConcern(w="majority", j=True),
+}
+"""How each database and collection is opened, whatever MONGODB_URI says. The embedded server takes
+all three.
+"""
 _NO_SUCH_INDEX: Final = 27
 
 
@@ -142,9 +156,7 @@ class Store:
 
     def __init__(self, client: AsyncMongoClient[Document], database: str) -> None:
         self._client = client
-        self._database = client.get_database(
-            database, write_concern=WriteConcern(w="majority", j=True)
-        )
+        self._database = client.get_database(database, **PINNED)
 
     @classmethod
     def open(cls, uri: str, database: str, **options: Any) -> Store:
@@ -173,7 +185,18 @@ class Store:
     async def ping(self) -> None:
         """Raises StoreDown unless the server answers."""
         async with _translated():
-            await self._client.admin.command("ping")
+            await self._database.command("ping", read_preference=ReadPreference.PRIMARY)
+
+    async def time(self) -> datetime:
+        """The server's clock. Raises StoreDown."""
+        async with _translated():
+            answer = await self._database.command(
+                "hello",
+                read_preference=ReadPreference.PRIMARY,
+                codec_options=self._database.codec_options,
+            )
+        at: datetime = answer["localTime"]
+        return at
 
     async def close(self) -> None:
         await self._client.close()

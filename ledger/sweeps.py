@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from domain.clocks import MOST_OFF
 from ledger.store import Store
 
 COLLECTION: Final = "fleet"
@@ -25,8 +26,9 @@ class SweepTurn:
         """Take the turn, or keep it; False while another has it."""
         until = now + timedelta(seconds=self._seconds)
         mine = {"owner": self._owner, "until": until}
+        theirs = {"$gt": now, "$lte": until + MOST_OFF}  # later than that, no turn can end
         if await self._documents.change(
-            TURN, {"$or": [{"owner": self._owner}, {"until": {"$lte": now}}]}, {"$set": mine}
+            TURN, {"$or": [{"owner": self._owner}, {"until": {"$not": theirs}}]}, {"$set": mine}
         ):
             return True
         return await self._documents.insert({"_id": TURN, **mine})

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,7 @@ from starlette.requests import HTTPConnection
 from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
 from graph.settings import Settings
 from ledger.keys import KeyRecord, Keys
+from ledger.pruned import PrunedRun
 from ledger.run import Run
 from ledger.runs import LONGEST_RUN_ID
 from server.key_help import MAKE_A_KEY
@@ -87,6 +88,9 @@ class Forbidden(RenterError):
     """A key that may not do this."""
 
 
+_Owned = TypeVar("_Owned", Run, PrunedRun, Run | PrunedRun)
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who asks. owner: whose runs it reaches; None: everybody's."""
@@ -119,7 +123,7 @@ class Principal:
         self.speaks_for(user_id)
         return user_id
 
-    def check_sees(self, run: Run) -> Run:
+    def check_sees(self, run: _Owned) -> _Owned:
         """The run, if it is this principal's; else NotFound, as if it were not there."""
         if self.owner is not None and run.user_id != self.owner:
             raise NotFound(f"There is no run {run.id[:LONGEST_RUN_ID]!r}", "Check the runId")

@@ -9,8 +9,11 @@ from typing import Any, Final
 from domain.journal import Entry, first_broken
 from domain.money import Usd
 from ledger.ledger import Ledger
+from ledger.pruned import PrunedRun
 from ledger.run import Run
+from ledger.runs import no_run
 from server.report_schemas import AuditAnswer, AuditEntry, AuditHead
+from tools.payments.judge import facts
 
 PAYMENTS: Final = ("payment_authorized", "payment_booked")
 IN_VAIN: Final = ("payment_released", "payment_refused", "payment_expired")
@@ -27,11 +30,25 @@ class Audit:
     problem: str
 
 
-async def audit_run(ledger: Ledger, run_id: str) -> Audit:
-    """Read a run's journal and examine it. Raises NotFound."""
-    run_ = await ledger.runs.get(run_id)
+async def find_run(ledger: Ledger, run_id: str) -> Run | PrunedRun:
+    """Find a run, or what was kept of a removed one. Raises NotFound."""
+    found = await ledger.runs.find(run_id) or await ledger.pruned.find(run_id)
+    if found is None:
+        raise no_run(run_id)
+    return found
+
+
+async def audit_of(ledger: Ledger, found: Run | PrunedRun) -> AuditAnswer:
+    """Examine a run's journal; of a removed run, tell what was kept when it was removed."""
+    if isinstance(found, PrunedRun):
+        return _removed_answer(found)
+    return audit_answer(await audit_run(ledger, found))
+
+
+async def audit_run(ledger: Ledger, run_: Run) -> Audit:
+    """Read a run's journal and examine it."""
     try:
-        entries = await ledger.observations.of_run(run_id)
+        entries = await ledger.observations.of_run(run_.id)
     except (KeyError, TypeError):
         return await _unreadable(run_, ledger.observations.documents)
     broken, problem = examine(run_, entries)
@@ -125,6 +142,24 @@ def audit_answer(audited: Audit) -> AuditAnswer:
         problem=audited.problem,
         head=AuditHead(seq=len(entries), hash=entries[-1].hash if entries else ""),
         entries=[_entry(e, run_) for e in entries],
+    )
+
+
+def _removed_answer(removed: PrunedRun) -> AuditAnswer:
+    return AuditAnswer(
+        run_id=removed.id,
+        user_id=removed.user_id,
+        goal="",
+        status=removed.status.value,
+        budget_total_micros=removed.budget_total.micros,
+        spent_micros=removed.spent.micros,
+        whole=True,
+        broken_seq=None,
+        problem="",
+        head=AuditHead(seq=removed.journal.seq, hash=removed.journal.hash),
+        entries=[],
+        pruned_at=removed.pruned_at.isoformat(),
+        payments=[dict(facts(payment)) for payment in removed.payments],
     )
 
 

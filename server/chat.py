@@ -153,7 +153,9 @@ class Chat:
         """One step, and its message."""
         try:
             ticked = await Ticker(self._services).tick(run.id)
-        except LeaseHeld:
+        except LeaseHeld as held:
+            if held.goes_on_in_s is not None:
+                return Said("action", str(held))
             return Said("action", "I am at work on it already: this step does it, or the next.")
         message = named(ticked.message, await vendor_names(self._deps))
         return Said("action", message, {"status": ticked.status.value})

@@ -22,6 +22,7 @@ from server.commands import (
     keys,
     pay,
     plan,
+    prune,
     reconcile,
     registry,
     runs,
@@ -71,6 +72,7 @@ app.add_typer(wallet.wallet, name="wallet", rich_help_panel=MONEY)
 app.command(rich_help_panel=MONEY)(pay.pay)
 app.command(rich_help_panel=MONEY)(reconcile.reconcile)
 app.command(rich_help_panel=MONEY)(audit.audit)
+app.command(rich_help_panel=MONEY)(prune.prune)
 app.add_typer(registry.vendors, name="vendors", rich_help_panel=REST)
 app.add_typer(keys.keys, name="keys", rich_help_panel=REST)
 app.command(rich_help_panel=REST)(services.vendor)

@@ -18,6 +18,7 @@ from domain.money import ZERO, Usd
 from domain.quotes import Offer, Quote, Vendor
 from domain.vendor_secrets import REMEDY
 from graph.settings import Settings
+from ledger.clock import ClockWatch
 from ledger.store import Store
 from server import surroundings as around
 from server.local import attach
@@ -182,6 +183,7 @@ async def _mongodb(store: Store) -> str:
             "a write was acknowledged and cannot be read", "Check the server's health"
         )
     await probe.delete(id_)
+    await ClockWatch(store, lambda: datetime.now(UTC)).check()
     return f"answers; a majority-acknowledged, journaled write took {took_ms:.1f} ms"
 
 

@@ -29,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 from domain.errors import RenterError
 from domain.jobs import RunStatus
 from ledger.ledger import Ledger
+from ledger.run import held_lease
 from server.access import Principal, principal_of
 from server.documented import EVENT, of_get
 from server.http_errors import problem_of
@@ -174,8 +175,9 @@ class Journal:
         found = await self._ledger.runs.documents.find({"_id": self._run_id}, fields=fields)
         if not found or not RunStatus(found[0]["status"]).ended:
             return ""
-        lease = found[0]["lease"]
-        return "" if lease and lease["expiresAt"] > self._now() else str(found[0]["status"])
+        held = held_lease(found[0]["lease"])
+        at_work = held is not None and held.lasts(self._now())
+        return "" if at_work else str(found[0]["status"])
 
 
 async def _either(grown: asyncio.Event, seconds: float) -> None:

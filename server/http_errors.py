@@ -109,6 +109,8 @@ def problem_of(error: RenterError) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, LeaseHeld | LeaseLost | PaymentError | KeyBusy):
         headers["Retry-After"] = str(BUSY_S)
+    if isinstance(error, LeaseHeld) and error.goes_on_in_s is not None:
+        headers["Retry-After"] = str(error.goes_on_in_s)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="gpu-renter"'
     more: dict[str, Any] = {"code": error.code} if error.code else {}

@@ -9,6 +9,7 @@ from typing import Final
 from domain.errors import DependencyDown, RenterError
 from graph.wiring import OpenServices, Services
 from server.books import reconciled
+from server.retention import retaining
 from server.webhooks import delivering
 
 LOG: Final = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Keeper:
                 self._open_services() as services,
                 reconciled(services),
                 delivering(services),
+                retaining(services),
             ):
                 opened.set_result(services)
                 await closing.wait()

@@ -68,6 +68,11 @@ class LocalStack:
         return self._completed
 
     @property
+    def store_is_ours(self) -> bool:
+        """Whether we started the MongoDB: then nobody has reached it since it last ran."""
+        return "mongodb" in self._services
+
+    @property
     def services(self) -> list[Service]:
         """What was started, in the order mongodb, chain, vendor."""
         return sorted(self._services.values(), key=lambda s: ORDER.index(s.name))
@@ -93,7 +98,7 @@ class LocalStack:
                         group.create_task(self._start_vendor(vendor_port, chain_port))
                     if self._asked.needs_mongo:
                         group.create_task(self._start_mongo())
-            self._completed = self._asked.completed(**completion(self._services))
+            self._completed = self._asked.completed(**completion(self._services, self._folder))
             write_services(self._folder, self.services)
         except BaseException as error:
             await asyncio.shield(self.stop())
@@ -131,8 +136,8 @@ class LocalStack:
 
     async def _start_mongo(self) -> None:
         self._mongo = EmbeddedMongo(self._folder, grace_s=self._mongo_grace_s)
-        uri = await self._mongo.start()
-        self._services["mongodb"] = Service("mongodb", uri, self._mongo.pid)
+        await self._mongo.start()
+        self._services["mongodb"] = Service("mongodb", self._mongo.address, self._mongo.pid)
 
     async def _start_chain(self, port: int) -> None:
         self._chain = self._program("chain", port)
@@ -199,7 +204,7 @@ async def attach(settings: Settings) -> Settings | None:
         return None
     found = {name: services[name] for name in needed}
     answers = await asyncio.gather(*(_listens(service.url) for service in found.values()))
-    return settings.completed(**completion(found)) if all(answers) else None
+    return settings.completed(**completion(found, settings.data_dir)) if all(answers) else None
 
 
 def _held_services(settings: Settings) -> dict[str, Service] | None:
@@ -224,6 +229,17 @@ def check_not_served(settings: Settings) -> None:
             "Stop it; or for a second one, set DATA_DIR to another folder, and PORT, CHAIN_PORT "
             "and VENDOR_PORT to free ports (0 takes any)",
         )
+
+
+async def predecessor_gone(settings: Settings) -> None:
+    """Return when what a killed server had started on this DATA_DIR is gone, ports and all.
+
+    Raises ConfigError where a live process has the folder.
+    """
+    if settings.needs_mongo or settings.needs_chain:
+        lock = services_lock(settings)
+        await lock.acquire()
+        lock.release()
 
 
 def write_services(folder: Path, services: list[Service]) -> None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from domain.errors import DependencyDown
 from graph.plan import Market, understand_goal, with_offers
 from server.access import WhoAsks
-from server.audits import audit_answer, audit_run
+from server.audits import audit_of, find_run
 from server.documented import of_get, of_post
 from server.exact_json import ExactRoute
 from server.keeper import Keeper
@@ -65,8 +65,7 @@ def report_routes(keeper: Keeper) -> APIRouter:
     ) -> AuditAnswer:
         """A run's whole journal, and whether any of it was changed since it was written."""
         ledger = (await keeper.services()).deps.ledger
-        who.check_sees(await ledger.runs.get(run_id))
-        return audit_answer(await audit_run(ledger, run_id))
+        return await audit_of(ledger, who.check_sees(await find_run(ledger, run_id)))
 
     @router.get("/wallet", responses=of_get())
     async def wallet(who: WhoAsks) -> WalletAnswer:  # noqa: ARG001

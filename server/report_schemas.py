@@ -73,6 +73,12 @@ class AuditAnswer(Answered):
     problem: str
     head: AuditHead
     entries: list[AuditEntry]
+    pruned_at: str | None = Field(
+        default=None, description="When the run was removed: its journal was whole then."
+    )
+    payments: list[dict[str, Any]] = Field(
+        default=[], description="What a removed run paid; of others, the entries tell."
+    )
 
 
 class TransferView(Answered):

@@ -120,7 +120,9 @@ def api_routes(keeper: Keeper) -> APIRouter:
             raise Conflict(f"Run {run.id} has ended already", "There is nothing to cancel")
         try:
             ticked = await Ticker(services).tick(run.id)
-        except LeaseHeld:
+        except LeaseHeld as held:
+            if held.goes_on_in_s is not None:
+                return TickAnswer(message=f"Cancelling: {held}")
             return TickAnswer(message="Cancelling: a tick is under way, the next one cancels")
         return TickAnswer(message=ticked.message)
 
@@ -233,8 +235,13 @@ async def _dependencies(keeper: Keeper) -> dict[str, Dependency]:
     except RenterError as error:
         return {"services": Dependency(ok=False, error=str(error))}
     deps, exposed = services.deps, keys_required(services.settings)
+
+    async def mongodb() -> None:
+        await deps.ledger.runs.documents.get(NO_RUN)
+        await deps.ledger.runs.check_clock()  # while it is off, nothing is ticked
+
     checks: dict[str, Callable[[], Awaitable[object]]] = {
-        "mongodb": lambda: deps.ledger.runs.documents.get(NO_RUN),
+        "mongodb": mongodb,
         "chain": deps.chain.head,
     }
     outcomes = await asyncio.gather(*map(_check, checks.values()))

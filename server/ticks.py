@@ -132,6 +132,7 @@ class Ticker:
         no run to tick.
         """
         deps = self._services.deps
+        await deps.ledger.runs.check_clock()
         found = await follow(deps.ledger.runs, run_id)
         if due and not has_come(found.run.due_at, deps.now()):
             raise LeaseHeld(f"Run {run_id} is not due", "It will be ticked when it is")
@@ -170,7 +171,7 @@ class Ticker:
         """
         run = desk.run
         if not await desk.ledger.runs.look(run, desk.deps.now(), fields, due):
-            raise lease_held(run.id)
+            raise lease_held(run, desk.deps.now())
         LOG.debug("run %s: tick %d looked", run.id, desk.tick)
 
     async def _keep(self, desk: Desk, done: asyncio.Event) -> None:

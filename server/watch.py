@@ -59,8 +59,8 @@ async def follow(
                 stage.doing = "ticking"
                 await server.tick(run_id)
                 failed = 0
-            except LeaseHeld:
-                stage.doing = "another tick is at work on it"
+            except LeaseHeld as held:
+                stage.doing = str(held)
                 await asyncio.sleep(BUSY_WAIT_S)
             except DependencyDown as error:
                 failed += 1

@@ -56,6 +56,8 @@ TYPES: Final = (
 
 BACKOFF_S: Final = (5, 30, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 POLL_S: Final = 1.0
+MEND_EVERY: Final = 60
+"""Rounds between two looks for times that cannot be."""
 OVERLAP: Final = timedelta(minutes=2)
 """How far behind a clock, and how late with a write, another process may be."""
 CLAIM: Final = timedelta(seconds=60)
@@ -199,7 +201,7 @@ async def delivering(services: Services) -> AsyncIterator[None]:
             settings.webhook_secret.get_secret_value(),
             services.deps.now,
         )
-        task = asyncio.create_task(_deliver(webhooks, deliveries))
+        task = asyncio.create_task(_deliver(webhooks, deliveries, services.deps.now))
         try:
             yield
         finally:
@@ -212,13 +214,16 @@ def receiver_of(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-async def _deliver(webhooks: Webhooks, deliveries: Deliveries) -> None:
-    indexed = False
+async def _deliver(webhooks: Webhooks, deliveries: Deliveries, now: Callable[[], datetime]) -> None:
+    indexed, rounds = False, 0
     while True:
         try:
             if not indexed:
                 await deliveries.ensure_indexes()
                 indexed = True
+            if rounds % MEND_EVERY == 0:
+                await deliveries.mend_times(now())
+            rounds += 1
             await webhooks.deliver_due()
         except RenterError as error:
             LOG.warning("Webhooks wait: %s", error)

@@ -16,11 +16,12 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Final, Protocol
 
 from langgraph.runtime import RunControl
 
-from domain.errors import Conflict, NotFound, RenterError, StoreDown
+from domain.errors import ClockOff, Conflict, NotFound, RenterError, StoreDown
 from graph.wiring import Services
 from ledger.schedule import Overdue
 from server.ticks import Ticker
@@ -28,6 +29,8 @@ from server.ticks import Ticker
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.5
 """How often to ask what is due, where nothing says so sooner."""
+MEND_S: Final = 10.0
+"""How often to look for due times that cannot be, and for leases of processes that were killed."""
 STORE_AWAY_S: Final = (0.5, 10.0)
 """How long to leave MongoDB alone while it does not answer: at first, and at most."""
 CANCEL_S: Final = 1.0
@@ -130,7 +133,10 @@ class Worker:
         """tick: instead of `Ticker.tick`."""
         size = concurrency or services.settings.worker_concurrency
         self._now = services.deps.now
-        self._schedule = services.deps.ledger.runs.schedule
+        self._runs = services.deps.ledger.runs
+        self._schedule = self._runs.schedule
+        self._longest_lease = timedelta(seconds=services.deps.limits.lease_seconds)
+        self._mend_at = float("-inf")
         self.pool = Pool(tick or Ticker(services).tick, size)
         self._limit = size * READ_AHEAD
         self._backlog: deque[Overdue] = deque()
@@ -201,16 +207,26 @@ class Worker:
         return True
 
     async def due(self, limit: int, within_s: float = 0.0) -> list[Overdue] | None:
-        """What is due; None while MongoDB does not answer: it is left alone for a while then."""
+        """What is due; None while MongoDB does not answer, or our clock is not its own: it is left
+        alone for a while then.
+        """
         try:
             if self.pool.store_away:
                 self.pool.store_away = False
                 raise StoreDown("MongoDB did not answer a tick")
+            await self._runs.check_clock()
+            clock = asyncio.get_running_loop().time()
             if not self._adopted:
                 await self._schedule.adopt_old(self._now())
                 self._adopted = True
-            found = await self._schedule.due(self._now(), limit, within_s=within_s)
-        except StoreDown as error:
+            if clock >= self._mend_at:
+                await self._schedule.mend_times(self._now())
+                await self._runs.free_abandoned(self._now(), within=timedelta(0))
+                self._mend_at = clock + MEND_S
+            found = await self._schedule.due(
+                self._now(), limit, within_s=within_s, longest_lease=self._longest_lease
+            )
+        except (StoreDown, ClockOff) as error:
             first, most = STORE_AWAY_S
             self._away_s = min(most, max(first, 2 * self._away_s))
             LOG.warning("%s; asking again in %g s", error, self._away_s)

@@ -50,6 +50,8 @@ def audit(
         _write(output, json.dumps(document, indent=2, ensure_ascii=False))
     if as_json:
         print_json(document)
+    elif audited["prunedAt"] is not None:
+        _tell_removed(audited)
     else:
         if output is None and not verify:
             _print(audited)
@@ -76,7 +78,7 @@ async def _audit(given: str, url: str | None) -> dict[str, Any]:
 
 async def _audit_here(given: str) -> dict[str, Any]:
     from domain.run_ids import MOST_MATCHES, is_short, the_one
-    from server.audits import audit_answer, audit_run
+    from server.audits import audit_of, find_run
     from server.commands.money import money_settings, open_money
 
     async with open_money(money_settings()) as opened:
@@ -84,8 +86,20 @@ async def _audit_here(given: str) -> dict[str, Any]:
         if is_short(given):
             found = await opened.ledger.runs.starting_with(given, limit=MOST_MATCHES)
             run_id = the_one(given, [one.id for one in found])
-        audited = await audit_run(opened.ledger, run_id)
-    return audit_answer(audited).model_dump(mode="json", by_alias=True)
+        audited = await audit_of(opened.ledger, await find_run(opened.ledger, run_id))
+    return audited.model_dump(mode="json", by_alias=True)
+
+
+def _tell_removed(audited: Mapping[str, Any]) -> None:
+    spent, total = Usd(audited["spentMicros"]), Usd(audited["budgetTotalMicros"])
+    typer.echo(
+        f"Run {audited['runId']} of {audited['userId']} is {audited['status']}; it spent "
+        f"{spent} of {total}"
+    )
+    typer.echo(
+        f"It was removed on {datetime.fromisoformat(audited['prunedAt']):%Y-%m-%d}. Its journal was "
+        f"whole and had {audited['head']['seq']} entries, the last was {audited['head']['hash']}"
+    )
 
 
 def _print(audited: Mapping[str, Any]) -> None:
@@ -114,7 +128,8 @@ def _why(e: Mapping[str, Any]) -> Text:
     from server.decisions import how_decided
     from tools.wire.untrusted import clean_text
 
-    text = Text(clean_text(e["what"], 2_000))
+    said = [clean_text(line, 2_000) for line in e["what"].splitlines()]
+    text = Text("\n".join(said))
     for line in how_decided(e["type"], e["data"]):
         text.append(f"\n{clean_text(line, 500)}", style="dim")
     return text

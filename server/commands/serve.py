@@ -54,9 +54,10 @@ def serve(
 
 
 async def _serve(settings: Settings, worker: bool) -> None:
-    from server.local import LocalStack, check_not_served
+    from server.local import LocalStack, check_not_served, predecessor_gone
 
     check_not_served(settings)
+    await predecessor_gone(settings)
     with _listen(settings.host, settings.port) as listener:
         for need, mode, detail in settings.modes():
             typer.echo(f"  {need:<8} {mode:<13} {detail}")
@@ -86,6 +87,8 @@ async def _services(stack: LocalStack, seeded: bool) -> AsyncIterator[Services]:
 
     async with open_services(stack.settings) as services:
         await check_exposure(stack.settings, services.deps.ledger.keys)
+        if stack.store_is_ours:
+            await services.deps.ledger.runs.free_abandoned(now(), alone=True)
         if seeded:
             registry = services.deps.ledger.vendors
             for vendor in await seed_local(registry, stack.settings, now()):

@@ -35,7 +35,8 @@ def worker(
 
     All of them share one MongoDB. With TASK_BROKER_URL they share the work through a queue; it may
     be lost, flushed or restarted at any time. Ctrl-C or SIGTERM lets the ticks at work come to the
-    end of their step; killed, another worker goes on when the lease ends (LEASE_SECONDS).
+    end of their step; killed, another worker goes on: on this machine within seconds, elsewhere
+    when the lease ends (LEASE_SECONDS). A worker whose clock is not MongoDB's says so and waits.
 
     [dim]$[/] gpu-renter worker    in the folder of `gpu-renter serve`
     [dim]$[/] TASK_BROKER_URL=redis://queue:6379 MONGODB_URI=mongodb://… gpu-renter worker

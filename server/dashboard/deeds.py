@@ -32,8 +32,8 @@ async def step(services: Services, visitor: Visitor, run_id: str) -> str:
     run = await run_of(services, visitor, run_id, Scope.TICK)
     try:
         return (await Ticker(services).tick(run.id)).message
-    except LeaseHeld:
-        return "Another tick is at work"
+    except LeaseHeld as held:
+        return str(held) if held.goes_on_in_s is not None else "Another tick is at work"
 
 
 async def decide(

@@ -19,7 +19,7 @@ def studio_settings() -> Settings:
         *(["chain", "vendor"] if settings.needs_chain else []),
     ]
     found = {name: running[name] for name in needed if name in running}
-    settings = settings.completed(**completion(found))
+    settings = settings.completed(**completion(found, settings.data_dir))
     missing = "MONGODB_URI" if settings.needs_mongo else "RPC_URL" if settings.needs_chain else ""
     if missing:
         raise ConfigError(

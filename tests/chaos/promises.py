@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Protocol
 
 from domain.journal import first_broken
@@ -178,9 +179,9 @@ def _policy(evidence: Evidence, runs: Sequence[Run], payments: Sequence[Payment]
             yield f"P4: {what} of an odd shape"
     if astray := evidence.record.hosts - VENDOR_HOSTS:
         yield f"P4: a signed payment went to {astray}, which is no registered vendor"
-    stored = {p.header for p in payments if p.header}
+    stored = {p.header for p in payments if p.header} | {p.header_sha256 for p in payments}
     for sent in evidence.record.payments.values():
-        if sent.header not in stored:
+        if stored.isdisjoint({sent.header, sha256(sent.header.encode()).hexdigest()}):
             yield f"P3: {sent.micros} to {sent.pay_to} was sent and is not in the ledger"
     of_pair: dict[tuple[str, str], set[str]] = {}
     for sent in evidence.record.payments.values():
@@ -222,7 +223,7 @@ def _no_guesses(evidence: Evidence, payments: Sequence[Payment]) -> Iterable[str
                 evidence.agent, p.nonce
             ):
                 yield f"P5: {p.id} is called {p.state} while it may still settle"
-        if p.state is PaymentState.RELEASED and p.header:
+        if p.state is PaymentState.RELEASED and (p.header or p.header_sha256):
             yield f"P5: {p.id} was signed and is called released"
         if p.refunded > ZERO:
             refund = arrived.get(p.refund_tx or "")

@@ -7,12 +7,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from langgraph.runtime import RunControl
 
-from domain.errors import StoreDown, VendorUnreachable
+from domain.clocks import LONGEST_DUE
+from domain.errors import ClockOff, StoreDown, VendorUnreachable
 from domain.jobs import RunStatus
+from graph.wiring import now
+from ledger.clock import ClockWatch
+from ledger.holder import Holder
 from ledger.run import Run
 from ledger.schedule import Overdue
 from server.worker import POLL_S, Pool, Worker, working
@@ -196,3 +202,32 @@ async def test_one_question_tells_what_falls_due_until_the_next(database: FreshD
         await worker.look()
         assert asked["times"] == 2, "somebody made a run due meanwhile"
         await worker.drain(DEADLINE_S)
+
+
+async def test_a_worker_whose_clock_is_off_ticks_nothing_until_it_is_set(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        runs, worker = world.ledger.runs, Worker(world.process.services)
+        runs.clock = ClockWatch(world.ledger.store, world.clock.now)  # MongoDB's is this year's
+        assert await worker.due(5) is None
+        with pytest.raises(ClockOff):
+            await world.tick(run)
+        runs.clock._now = now
+        assert await worker.due(5) == [Overdue(run.id, run.due_at or world.clock.now())]
+
+
+async def test_a_worker_finds_what_was_killed_and_what_a_clock_had_put_off(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        killed, put_off = await world.start(), await world.start()
+        await world.ledger.runs.acquire(killed.id, world.clock.now, 3600)
+        dead = replace(Holder.me(), born="before").document()
+        runs = world.database.db["runs"]
+        await runs.update_one({"_id": killed.id}, {"$set": {"lease.holder": dead}})
+        beyond = world.clock.now() + 2 * LONGEST_DUE
+        await runs.update_one({"_id": put_off.id}, {"$set": {"dueAt": beyond}})
+        due = await Worker(world.process.services).due(5)
+        assert {run.run_id for run in due or []} == {killed.id, put_off.id}

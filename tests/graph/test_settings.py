@@ -22,7 +22,12 @@ from graph.settings import (
 
 KEY = "0x" + "a5" * 32
 CDP = {"CDP_API_KEY_ID": "id", "CDP_API_KEY_SECRET": "shh", "CDP_WALLET_SECRET": "hush"}
-PUBLIC = {"NETWORK": "base-sepolia", "X402_PRIVATE_KEY": KEY, "GPU_VENDOR_SECRET": "given"}
+PUBLIC = {
+    "NETWORK": "base-sepolia",
+    "X402_PRIVATE_KEY": KEY,
+    "GPU_VENDOR_SECRET": "given",
+    "MONGODB_URI": "mongodb://127.0.0.1:1",
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -143,6 +148,11 @@ def test_the_cdp_account_has_a_name(name: str) -> None:
             "contradicts X402_WALLET_ID",
         ),
         ({"NETWORK": "base"}, "X402_PRIVATE_KEY", "no wallet for NETWORK Base"),
+        (
+            {**PUBLIC, "MONGODB_URI": ""},
+            "MONGODB_URI",
+            "it is not set, but NETWORK is Base Sepolia",
+        ),
         (
             {**PUBLIC, "GPU_VENDOR_SECRET": LOCAL_VENDOR_SECRET},
             "GPU_VENDOR_SECRET",

@@ -63,6 +63,18 @@ async def test_a_service_is_started_when_it_prints_its_ready_line(tmp_path: Path
         assert child.running
 
 
+async def test_an_orphan_may_be_given_less_time_than_a_child(tmp_path: Path) -> None:
+    child = a_child(tmp_path, DEAF, grace_s=3600)
+    child.orphan_grace_s = 0
+    await child.start_service()
+    await until(lambda: command_pid(child.log) > 0)
+    assert child._guard is not None
+    assert child._guard.stdin is not None
+    child._guard.stdin.close()  # as our death does
+    await until(lambda: not alive(command_pid(child.log)))
+    await child.stop()
+
+
 async def test_a_probe_may_say_when_the_command_is_ready(tmp_path: Path) -> None:
     asked = 0
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.errors import OperationFailure
 
 from domain.errors import ConfigError, StoreDown
 from ledger import embedded
@@ -48,6 +50,12 @@ def start_writer(folder: Path, first: int) -> subprocess.Popen[str]:
 def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
+
+
+def command_lines() -> str:
+    """Of every process of this machine, as anybody may read them."""
+    listing = ["ps", "-A", "-o", "args="]
+    return subprocess.run(listing, capture_output=True, text=True, check=True).stdout
 
 
 async def stored(uri: str) -> set[int]:
@@ -118,6 +126,48 @@ async def test_start_and_stop_may_be_repeated_and_a_killed_server_starts_again(
 
     assert await stored(mongo.uri) == {1}
     await mongo.stop()
+
+
+async def test_who_has_no_password_reads_and_writes_nothing(tmp_path: Path) -> None:
+    async with EmbeddedMongo(tmp_path, grace_s=0) as mongo:
+        await stored(mongo.uri)
+        wrong = mongo.address.replace("mongodb://", f"mongodb://{embedded.USER}:guessed@")
+        for address in (mongo.address, wrong):
+            async with AsyncMongoClient[Document](address) as client:
+                for attempt in (
+                    client.crash.documents.find_one({}),
+                    client.crash.documents.insert_one({}),
+                    client.admin.command("createUser", "me", pwd="me", roles=["root"]),
+                ):
+                    with pytest.raises(OperationFailure) as refused:
+                        await attempt
+                    assert refused.value.code in (13, 18)  # Unauthorized, AuthenticationFailed
+        password = (tmp_path / embedded.PASSWORD_FILE).read_text()
+        shown = await asyncio.to_thread(command_lines)
+        logged = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
+        assert password in mongo.uri
+        assert password not in shown + logged + mongo.address
+        assert stat.S_IMODE((tmp_path / embedded.PASSWORD_FILE).stat().st_mode) == 0o600
+
+
+async def test_data_from_before_there_was_a_password_are_kept_and_strangers_are_not(
+    tmp_path: Path,
+) -> None:
+    async with (
+        EmbeddedMongo(tmp_path, grace_s=0, password=False) as open_to_all,
+        AsyncMongoClient[Document](open_to_all.uri) as client,
+    ):
+        await client.crash.documents.insert_one({"_id": 7})
+        await client.crash.command("createUser", "stranger", pwd="x", roles=["readWrite"])
+
+    async with EmbeddedMongo(tmp_path, grace_s=0) as mongo:
+        assert await stored(mongo.uri) == {7}
+        stranger = mongo.address.replace("mongodb://", "mongodb://stranger:x@")
+        with pytest.raises(OperationFailure):
+            await stored(f"{stranger}&authSource=crash")
+    (tmp_path / embedded.PASSWORD_FILE).unlink()
+    async with EmbeddedMongo(tmp_path, grace_s=0) as mongo:
+        assert await stored(mongo.uri) == {7}
 
 
 async def test_a_missing_package_is_an_error_that_says_what_to_install(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -86,6 +87,39 @@ async def test_the_apis_word_follows_the_state(ledger: Ledger, database: FreshDa
     document = await database.db["payments"].find_one({"_id": payment.id})
     assert document is not None
     assert (document["state"], document["status"]) == ("expired", "failed")
+
+
+@pytest.mark.parametrize("state", [S.EXPIRED, S.REFUSED, S.REFUNDED])
+async def test_what_nobody_can_send_any_more_is_forgotten_as_it_is_closed(
+    ledger: Ledger, state: S
+) -> None:
+    before = S.SETTLED if state is S.REFUNDED else S.AUTHORIZED
+    payment = await ledger.payments.open(a_payment(state=before, header="e30="))
+    closed = await ledger.payments.close(payment, state, now=NOON)
+    assert closed == await ledger.payments.get(payment.id)
+    assert (closed.header, closed.header_sha256) == ("", sha256(b"e30=").hexdigest())
+
+
+async def test_a_settled_payment_can_be_shown_again_until_its_run_is_over(ledger: Ledger) -> None:
+    payment = await ledger.payments.open(a_payment(state=S.AUTHORIZED, header="e30="))
+    still = await ledger.payments.open(a_payment(slot=1, state=S.AUTHORIZED, header="e31="))
+    settled = await ledger.payments.close(payment, S.SETTLED, now=NOON)
+    assert settled.header == "e30="
+    await ledger.payments.drop_headers("run_1")
+    headers = [p.header for p in await ledger.payments.of_run("run_1")]
+    assert headers == ["", still.header]
+
+
+async def test_headers_that_an_older_version_kept_are_dropped(
+    ledger: Ledger, database: FreshDatabase
+) -> None:
+    for slot, state in enumerate(S):
+        await ledger.payments.open(a_payment(slot=slot, state=state, header="e30="))
+    await database.db["payments"].update_many({}, {"$unset": {"headerSha256": ""}})
+    assert await ledger.payments.drop_old_headers(limit=2) == 2
+    assert await ledger.payments.drop_old_headers(limit=100) == 2
+    kept = {p.state for p in await ledger.payments.of_run("run_1") if p.header}
+    assert kept == {S.RESERVED, S.AUTHORIZED, S.SETTLED}
 
 
 async def race(ledger: Ledger, *moves: tuple[Payment, S]) -> list[Any]:

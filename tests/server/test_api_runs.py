@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from graph.wiring import Services
+from ledger.holder import Holder
+from server.access import EVERYBODY
+from server.chat import Chat
+from server.dashboard.deeds import step
+from server.dashboard.visitors import Visitor
 from tests.server.conftest import Api, Wallet, balanced
 from tests.support.stack import VendorAdmin
 
@@ -212,3 +218,27 @@ async def test_twenty_runs_in_parallel_complete_and_every_balance_is_right(
     assert len({status["payments"][0]["x402TxId"] for status in statuses}) == 20
     spent_micros = sum(round(status["run"]["spent"] * 1_000_000) for status in statuses)
     assert round(await wallet.paid() * 1_000_000) == spent_micros
+
+
+async def test_a_run_whose_process_is_gone_says_when_it_goes_on_at_every_door(
+    api: Api, services: Services
+) -> None:
+    run_id = (await api.start())["_id"]
+    runs, now = services.deps.ledger.runs, services.deps.now
+    await runs.acquire(run_id, now, 3600)
+    left = {
+        "lease.holder": Holder("another machine", 1, "1").document(),
+        "lease.expiresAt": now() + timedelta(minutes=15),  # it would have been prolonged by now
+    }
+    assert await runs.documents.change(run_id, {}, {"$set": left})
+    gone = f"The process that worked on run {run_id} is gone. It goes on in "
+
+    answer = await api.tick(run_id)
+    said = await Chat(services)._tick(await runs.get(run_id))
+    stepped = await step(services, Visitor(EVERYBODY), run_id)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "run_busy")
+    assert answer.json()["error"].startswith(gone)
+    assert 1 < int(answer.headers["retry-after"]) <= 900
+    assert said.text.startswith(gone)
+    assert stepped.startswith(gone)

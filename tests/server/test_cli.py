@@ -286,6 +286,7 @@ def test_seeding_is_for_the_local_network_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NETWORK", "base-sepolia")
+    monkeypatch.setenv("MONGODB_URI", "mongodb://127.0.0.1:1")
     monkeypatch.setenv("X402_PRIVATE_KEY", "0x" + "11" * 32)
     monkeypatch.setenv("GPU_VENDOR_SECRET", "s")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.jobs import RunStatus
 from domain.journal import Entry, Note
 from domain.money import Usd
 from ledger.ledger import Ledger
@@ -263,3 +264,25 @@ def test_an_unapproved_payment_fails_the_audit(cli: MoneyCli) -> None:
     assert (ran.status, ran.json()["whole"], ran.json()["brokenSeq"]) == (1, False, 5)
     said = cli("audit", RUN, "--verify").err
     assert "needed an approval, for $4.20 is above $1.00, and there is none before it" in said
+
+
+def test_of_a_removed_run_it_shows_the_last_hash_and_when_it_went(cli: MoneyCli) -> None:
+    async def end(ledger: Ledger) -> str:
+        _, lease = await ledger.runs.acquire(RUN, at(NOON), 60)
+        await ledger.runs.end(lease, RunStatus.COMPLETED, "", NOON)
+        await ledger.runs.release(lease, NOON, {"dueAt": None})
+        return (await ledger.observations.of_run(RUN))[-1].hash
+
+    last = cli.with_ledger(end)
+    assert cli("prune", "--older-than", "1").status == 2
+    assert "--yes" in cli("prune", "--older-than", "1d").err
+    assert cli("prune", "--older-than", "1d", "--dry-run", "--json").json()["removed"] == [RUN]
+    assert cli("audit", RUN, "--verify").status == 0
+    pruned = cli("prune", "--older-than", "1d", "--yes")
+    assert (pruned.status, pruned.out) == (0, "1 runs removed; 0 stay\n")
+    shown = cli("audit", RUN)
+    assert shown.status == 0
+    assert "It was removed on 20" in shown.out
+    assert f"had 4 entries, the last was {last}" in shown.out
+    assert cli("audit", RUN, "--json").json()["head"] == {"seq": 4, "hash": last}
+    assert cli("audit", "run_2").status == 4

@@ -135,6 +135,14 @@ class Served:
         self._close()
         return status
 
+    def kill_alone(self) -> list[int]:
+        """SIGKILL it alone; what it started, which is on its way out then."""
+        started = descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait(timeout=DEADLINE_S)
+        self._close()
+        return started
+
     def kill_all(self) -> None:
         """SIGKILL it and everything that it started, and wait until all are gone."""
         started = descendants(self.process.pid)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState
+from ledger.payments import Payment
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World
 from tools.payments.reconcile import Report
@@ -47,6 +50,29 @@ async def test_an_unknown_payment_stays_unknown_until_the_chain_decides(
         assert (report.ok, report.still_open) == (True, ())
         assert (await world.run(run)).budget_remaining == Usd.parse(5)
         assert await world.payment_states(run) == [("gpu_vendor_1", PaymentState.EXPIRED)]
+
+
+async def test_a_slot_of_which_not_every_armed_payment_was_read_stays_open(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start()
+        world.vendor_fault("gpu_vendor_1", "submit-job", "silent_before_settling", when="payment")
+        world.vendor_fault("gpu_vendor_2", "submit-job", "silent_before_settling", when="payment")
+        for _ in range(4):
+            await world.tick(run)
+        armed = (await world.run(run)).reservations[0].armed
+        assert len(armed) == 2
+        read = world.ledger.payments.of_slot
+
+        async def stale(run_id: str, slot: int) -> list[Payment]:
+            return [p for p in await read(run_id, slot) if p.id != armed[1]]
+
+        world.clock.advance(minutes=30)
+        with monkeypatch.context() as lagging:
+            lagging.setattr(type(world.ledger.payments), "of_slot", staticmethod(stale))
+            assert (await reconcile(world)).still_open == (run.id,)
+        assert (await reconcile(world)).still_open == ()
 
 
 async def test_a_payment_that_settled_unseen_is_booked(database: FreshDatabase) -> None:

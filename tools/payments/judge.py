@@ -11,10 +11,11 @@ step may be repeated, by anyone, at any time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from domain.errors import ChainDown, IllegalTransition
 from domain.journal import Note
@@ -26,6 +27,7 @@ from ledger.payments import Payment
 from ledger.run import Reservation, Run
 from tools.payments.chain import Cancelled, Chain, Settled, Unused
 
+LOG: Final = logging.getLogger(__name__)
 Observe = Callable[[Note], None]
 """Where notes about money go; the caller writes them into the run's journal."""
 
@@ -59,8 +61,12 @@ class Judge:
         if held is None:
             return await self._ledger.payments.get(payment.id) if payment.state.open else payment
         slot = [payment]
-        if held.shared:
+        if held.shared or not {payment.id}.issuperset(held.armed):
             slot = await self._ledger.payments.of_slot(run.id, payment.slot)
+        if unread := set(held.armed).difference(p.id for p in slot):
+            # What was not read may be paid: a replica that lags shows a slot without its rival.
+            LOG.warning("run %s: payments %s of slot %d were not read", run.id, unread, held.slot)
+            return payment
         verdict = await self._verdict(slot, observe)
         if verdict is None:
             return payment

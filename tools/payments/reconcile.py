@@ -147,7 +147,7 @@ class Reconciler:
         the job was given up. The chain says who paid; a job of that payee that came to nothing
         says what for.
         """
-        mine = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
+        mine = await self._ledger.paid_by(self._payer, self._network.caip2)
         if not mine:
             return {}, []
         known = {(p.refund_tx, p.pay_to.lower()): p for p in mine}
@@ -231,7 +231,7 @@ class Reconciler:
 
     async def compare(self, closed: Closed) -> Report:
         """Hold the ledger against the chain's transfers; changes nothing. Raises as above."""
-        all_mine = await self._ledger.payments.paid_by(self._payer, self._network.caip2)
+        all_mine = await self._ledger.paid_by(self._payer, self._network.caip2)
         start = await self._window(all_mine)
         mine = [p for p in all_mine if p.from_block >= start]
         unbooked = {

@@ -1,0 +1,90 @@
+"""Who holds a lease: a process of a machine, and whether it still lives, as far as can be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One process. `born` tells it from a later one with the same number."""
+
+    host: str
+    """The machine since its last start and, where there are containers, the container."""
+    pid: int
+    born: str
+
+    @classmethod
+    def me(cls) -> Holder:
+        """This process."""
+        return _holder(os.getpid())
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is of another machine or container, so that nobody here can see it."""
+        return self.host != _host()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to have ended. False where that cannot be told from here."""
+        return not self.elsewhere and not lives(self.pid, self.born)
+
+    def document(self) -> dict[str, Any]:
+        return {"host": self.host, "pid": self.pid, "born": self.born}
+
+
+def holder_of(document: Mapping[str, Any] | None) -> Holder | None:
+    """As it was stored; None where an older version stored none."""
+    if not document:
+        return None
+    return Holder(document["host"], document["pid"], document["born"])
+
+
+def lives(pid: int, born: str = "") -> bool:
+    """Whether a process runs here, and is the one that was born then, where that is said.
+
+    One that has ended and that its parent has not asked about yet does not run.
+    """
+    if _PROC.joinpath("self/stat").exists():
+        state, started = _stat(pid)
+        return state not in ("", "Z", "X") and (not born or born == started)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """A process's state and when it started, by Linux; empty where there is none."""
+    try:
+        fields = _PROC.joinpath(str(pid), "stat").read_text().rpartition(")")[2].split()
+    except (OSError, UnicodeDecodeError):
+        return "", ""
+    return fields[0], fields[19]
+
+
+@cache
+def _holder(pid: int) -> Holder:
+    return Holder(_host(), pid, _stat(pid)[1])
+
+
+@cache
+def _host() -> str:
+    known = [socket.gethostname(), f"{uuid.getnode():x}"]
+    with suppress(OSError):
+        known.append(_PROC.joinpath("sys/kernel/random/boot_id").read_text().strip())
+        known.append(os.readlink(_PROC / "self/ns/pid"))
+    return "|".join(known)

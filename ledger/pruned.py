@@ -1,0 +1,113 @@
+"""What stays of a run that was removed: who it was for, how it ended, what it paid, and the end of
+its journal.
+
+It is kept before anything of the run is deleted, so that what the wallet has paid can be explained
+at any moment. Where both are there still, what the run's own documents say counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pymongo import ASCENDING, IndexModel
+
+from domain.jobs import RunStatus
+from domain.money import Usd
+from ledger.observations import Head
+from ledger.payments import Payment, document_of, payment_of
+from ledger.run import Lease, Run
+from ledger.store import Document, Store
+
+COLLECTION: Final = "pruned"
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedRun:
+    """A run that was removed."""
+
+    id: str
+    user_id: str
+    status: RunStatus
+    reason: str
+    budget_total: Usd
+    spent: Usd
+    created_at: datetime
+    ended_at: datetime | None
+    pruned_at: datetime
+    journal: Head
+    """Its last entry: a copy of the journal that was made before can be held against it."""
+    payments: tuple[Payment, ...]
+    """Those that were paid, without what was bought and without the signed bytes."""
+
+
+class Pruned:
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(COLLECTION)
+
+    async def ensure_indexes(self) -> None:
+        await self.documents.ensure_indexes(
+            [IndexModel([("payments.payer", ASCENDING)]), IndexModel([("done", ASCENDING)])]
+        )
+
+    async def find(self, run_id: str) -> PrunedRun | None:
+        document = await self.documents.get(run_id)
+        return _pruned_of(document) if document else None
+
+    async def keep(
+        self, lease: Lease, run: Run, payments: Sequence[Payment], journal: Head, now: datetime
+    ) -> bool:
+        """Keep what stays of a run, as the holder of its lease. False when another took over."""
+        fields = {
+            "userId": run.user_id,
+            "status": run.status.value,
+            "reason": run.reason,
+            "budgetTotal": run.budget_total.micros,
+            "spent": run.spent.micros,
+            "createdAt": run.created_at,
+            "endedAt": run.ended_at,
+            "prunedAt": now,
+            "journal": {"seq": journal.seq, "hash": journal.hash},
+            "payments": [
+                document_of(p) | {"order": {}, "header": ""} for p in payments if p.state.paid
+            ],
+            "fence": lease.fence,
+            "done": False,
+        }
+        if await self.documents.insert({"_id": run.id, **fields}):
+            return True
+        older = {"fence": {"$lt": lease.fence}, "done": False}
+        return await self.documents.change(run.id, older, {"$set": fields})
+
+    async def done(self, run_id: str) -> None:
+        """Nothing else of the run is left."""
+        await self.documents.change(run_id, {}, {"$set": {"done": True}})
+
+    async def unfinished(self, limit: int) -> list[str]:
+        """Runs of which something may be left to delete."""
+        found = await self.documents.find({"done": False}, limit=limit, fields={"_id": 1})
+        return [document["_id"] for document in found]
+
+    async def paid_by(self, payer: str, network: str) -> list[Payment]:
+        """What removed runs have paid on `network` from the account `payer`."""
+        found = await self.documents.find({"payments.payer": payer}, fields={"payments": 1})
+        payments = [payment_of(kept) for run in found for kept in run["payments"]]
+        return [p for p in payments if (p.payer, p.network) == (payer, network)]
+
+
+def _pruned_of(document: Document) -> PrunedRun:
+    return PrunedRun(
+        id=document["_id"],
+        user_id=document["userId"],
+        status=RunStatus(document["status"]),
+        reason=document["reason"],
+        budget_total=Usd(document["budgetTotal"]),
+        spent=Usd(document["spent"]),
+        created_at=document["createdAt"],
+        ended_at=document["endedAt"],
+        pruned_at=document["prunedAt"],
+        journal=Head(document["journal"]["seq"], document["journal"]["hash"]),
+        payments=tuple(payment_of(kept) for kept in document["payments"]),
+    )
