@@ -5,7 +5,8 @@
     ├── NotFound                no such run, vendor, …                               404
     ├── Conflict                it is being done, or was done otherwise              409
     │   ├── LeaseHeld           another tick works on the run
-    │   └── LeaseLost           our lease expired and another tick took over
+    │   ├── LeaseLost           our lease expired and another tick took over
+    │   └── TooManyRuns         as many runs are open as may be
     ├── ConfigError             a setting is missing or contradicts another
     ├── DependencyDown          MongoDB, the chain, the wallet service: try later    503
     │   ├── StoreDown
@@ -34,6 +35,9 @@ from typing import ClassVar, Final
 
 RUN_BUSY: Final = "run_busy"
 """The code of what goes away by itself in a moment: another tick works on the run."""
+
+TOO_MANY_RUNS: Final = "too_many_runs"
+"""The code of a start that is refused until another run has ended."""
 
 
 class RenterError(Exception):
@@ -73,6 +77,10 @@ class LeaseHeld(Conflict):
 
 class LeaseLost(Conflict):
     code = RUN_BUSY
+
+
+class TooManyRuns(Conflict):
+    code = TOO_MANY_RUNS
 
 
 class ConfigError(RenterError):

@@ -24,14 +24,15 @@ from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
-from domain.errors import ConfigError, RenterError
+from domain.errors import ConfigError, RenterError, TooManyRuns
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
 from graph.build import build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk
-from graph.reader import GoalReader
+from graph.meter import MeteredReader, TokenMeter
+from graph.reader import Reads
 from graph.running import completion, read_services
 from graph.settings import Settings
 from graph.state import AgentState
@@ -95,10 +96,16 @@ class Office:
         message = _last_said(state)
         if run is None:
             vendors = await deps.ledger.vendors.all()
-            wish = await _wish(deps.reader, state, deps.now(), vendors)
+            user_id = state.get("user_id") or STUDIO_USER
+            reader = MeteredReader(deps.reader, TokenMeter(deps, user_id))
+            wish = await _wish(reader, state, deps.now(), vendors)
             if isinstance(wish, str):
-                return await self._answered(run_id, state, wish)
-            await begin(deps, run_id, state.get("user_id") or STUDIO_USER, wish)
+                said = " ".join(part for part in (reader.by_rules_alone, wish) if part)
+                return await self._answered(run_id, state, said)
+            try:
+                await begin(deps, run_id, user_id, wish)
+            except TooManyRuns as refused:
+                return await self._answered(run_id, state, str(refused))
         elif message and (intent := read_intent(str(message.text))).wants not in TICKS:
             said = await self._reply(deps, run, intent, str(message.id or message.text))
             if said or run.status.ended:
@@ -171,7 +178,7 @@ async def checkpointer() -> AsyncIterator[MongoDBSaver]:
 
 
 async def _wish(
-    reader: GoalReader, state: AgentState, at: datetime, vendors: Sequence[Vendor] | None = None
+    reader: Reads, state: AgentState, at: datetime, vendors: Sequence[Vendor] | None = None
 ) -> Wish | str:
     """The goal and the budget, from the chat and the input's fields; else a question.
 

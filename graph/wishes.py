@@ -27,7 +27,7 @@ from domain.money import Usd
 from domain.phrasing import asks, only_asks, without_greeting
 from domain.quotes import Vendor
 from graph.deps import Deps
-from graph.reader import GoalReader, Heard, RuleReader, read_said
+from graph.reader import GoalReader, Heard, Reads, RuleReader, read_said
 from ledger.drafts import Utterance
 from ledger.run import Run
 
@@ -58,7 +58,7 @@ class Refusal(str):
 
 
 async def understand(
-    reader: GoalReader,
+    reader: Reads,
     said: Sequence[Utterance],
     vendors: Sequence[Vendor] | None = None,
     *,
@@ -185,10 +185,20 @@ def check_budget(goal: str, budget: Usd) -> None:
 
 
 async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
-    """The run for a wish, with the spec that was understood. Again, it gives the same run."""
+    """The run for a wish, with the spec that was understood. Again, it gives the same run.
+
+    Raises TooManyRuns.
+    """
     spec = await spec_of_reading(deps, wish.heard.reading)
     return await deps.ledger.runs.create(
-        run_id, user_id, wish.goal, wish.budget, deps.now(), spec=spec, used=wish.heard.used
+        run_id,
+        user_id,
+        wish.goal,
+        wish.budget,
+        deps.now(),
+        spec=spec,
+        used=wish.heard.used,
+        most_open=deps.limits.open_runs,
     )
 
 

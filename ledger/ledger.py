@@ -14,6 +14,8 @@ from ledger.observations import Observations
 from ledger.payments import Payments
 from ledger.runs import Runs
 from ledger.store import Store
+from ledger.tallies import Tallies
+from ledger.token_days import TokenDays
 from ledger.vendors import Vendors
 
 
@@ -28,6 +30,8 @@ class Ledger:
     vendors: Vendors
     approvals: Approvals
     allowances: Allowances
+    tallies: Tallies
+    tokens: TokenDays
     keys: Keys
     idempotency: Idempotency
 
@@ -44,6 +48,8 @@ class Ledger:
             vendors=Vendors(store),
             approvals=Approvals(store, runs),
             allowances=Allowances(store),
+            tallies=Tallies(store),
+            tokens=TokenDays(store),
             keys=Keys(store),
             idempotency=Idempotency(store),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,17 +10,30 @@ from typing import Any, Final
 from pymongo import ASCENDING, IndexModel
 
 from domain.due import Due
-from domain.errors import LeaseHeld, LeaseLost, NotFound
+from domain.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
+from domain.policy import NO_SUCH_LIMIT, OpenRuns
 from domain.tokens import UNUSED, ModelUse
-from ledger.run import Lease, RecordedOffer, Run, Silence, offer_document, run_of, spec_document
+from ledger.places import GIVEN_BACK, free_places, place_indexes
+from ledger.run import (
+    Lease,
+    RecordedOffer,
+    Run,
+    Silence,
+    model_counts,
+    offer_document,
+    run_of,
+    spec_document,
+)
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, is_due
 from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
+LONGEST_RACE: Final = 64
+"""Rounds of looking for a free place, each lost to another start."""
 
 
 class Runs:
@@ -33,6 +46,7 @@ class Runs:
             [
                 IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
                 IndexModel([("createdAt", ASCENDING)]),
+                *place_indexes(),
             ]
         )
         await self.schedule.ensure_indexes()
@@ -48,12 +62,17 @@ class Runs:
         phase: str = "intake",
         spec: JobSpec | None = None,
         used: ModelUse = UNUSED,
+        most_open: OpenRuns = NO_SUCH_LIMIT,
     ) -> Run:
         """A new run. Creating the same id again changes nothing and gives the first.
 
-        spec: where the goal has been read already. used: what a model used for that.
+        spec: where the goal has been read already. used: what a model used for that. Raises
+        TooManyRuns where as many are open as `most_open` allows.
         """
-        await self.documents.insert(
+        if most_open.any and (run := await self.find(run_id)):
+            return run
+        await self._insert(
+            most_open,
             {
                 "_id": run_id,
                 "userId": user_id,
@@ -74,15 +93,25 @@ class Runs:
                 "cancelRequested": "",
                 "offers": [],
                 "reason": "",
-                "model": _model_counts(used),
+                "model": model_counts(used),
                 "dueAt": None if phase == FETCH else now,
                 "quietTicks": 0,
                 "createdAt": now,
                 "updatedAt": now,
-            }
+            },
         )
         self.schedule.tell()
         return await self.get(run_id)
+
+    async def _insert(self, most_open: OpenRuns, run: Document) -> None:
+        """Insert a run where there is none of its id, at places of its own."""
+        for _ in range(LONGEST_RACE):
+            places = await free_places(self.documents, run["userId"], most_open)
+            if await self.documents.insert(run | places) or not places:
+                return
+            if await self.find(run["_id"]):
+                return  # by another request for the same run; else its places were taken
+        raise Conflict("Too many runs are being started at once", "Try again in a moment")
 
     async def find(self, run_id: str) -> Run | None:
         document = await self.documents.get(run_id)
@@ -94,6 +123,12 @@ class Runs:
         if run is None:
             raise no_run(run_id)
         return run
+
+    async def of_ids(self, run_ids: Iterable[str]) -> list[Run]:
+        """Those of these runs that there are."""
+        ids = list(run_ids)
+        found = await self.documents.find({"_id": {"$in": ids}}) if ids else []
+        return [run_of(document) for document in found]
 
     async def recent(self, *, user_id: str | None = None, limit: int = 50) -> list[Run]:
         query = {"userId": user_id} if user_id else {}
@@ -238,7 +273,7 @@ class Runs:
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:
         """Add what a model call used. It was used whoever holds the lease by now."""
-        added = {f"model.{name}": count for name, count in _model_counts(used).items()}
+        added = {f"model.{name}": count for name, count in model_counts(used).items()}
         await self.documents.change(run_id, {}, {"$inc": added})
 
     async def end(
@@ -257,7 +292,7 @@ class Runs:
         unraised = {} if total is None else {"budgetTotal": total.micros}
         guard = {"fence": lease.fence, **unraised}
         fields = {"status": status.value, "reason": reason, "endedAt": now, "updatedAt": now}
-        if await self.documents.change(lease.run_id, guard, {"$set": fields}):
+        if await self.documents.change(lease.run_id, guard, {"$set": fields, "$unset": GIVEN_BACK}):
             return True
         if (await self.get(lease.run_id)).fence != lease.fence:
             raise LeaseLost(f"Another tick took over run {lease.run_id}")
@@ -272,9 +307,3 @@ def lease_held(run_id: str) -> LeaseHeld:
 
 def no_run(run_id: str) -> NotFound:
     return NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
-
-
-def _model_counts(used: ModelUse) -> dict[str, int]:
-    """As they are stored: no cost where none is known."""
-    counts = {"calls": used.calls, "tokensIn": used.tokens_in, "tokensOut": used.tokens_out}
-    return counts if used.cost is None else counts | {"cost": used.cost.micros}

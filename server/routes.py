@@ -71,7 +71,12 @@ def api_routes(keeper: Keeper) -> APIRouter:
         check_says_job(deps.reader, request.goal, deps.now())
         run_id = marker.run_id if marker else new_run_id()
         run = await deps.ledger.runs.create(
-            run_id, user_id, request.goal, request.budget_total, deps.now()
+            run_id,
+            user_id,
+            request.goal,
+            request.budget_total,
+            deps.now(),
+            most_open=deps.limits.open_runs,
         )
         return started_view(run)
 

@@ -30,6 +30,15 @@ class Purchase:
     """When the vendor's price ends."""
     any_payee: bool = False
     """True only for a URL that a person ordered: who its first challenge names is paid."""
+    most_ahead: Usd | None = None
+    """The most that all runs together may pay the vendor for time that is not used yet; None for
+    what is used up as it is bought.
+    """
+
+    @property
+    def on_chain(self) -> bool:
+        """Whether it is to be paid for on the chain, as far as that is known before it is asked."""
+        return self.vendor.pay_to is not None or self.any_payee
 
     @property
     def what(self) -> str:
