@@ -1,7 +1,7 @@
 # The agent's image: `docker build .`. With `--target local`, the mock vendor and the local chain
 # too, as compose.yaml uses them. Neither holds a secret: those come in through the environment.
 
-FROM python:3.11-slim AS build
+FROM python:3.11.13-slim-bookworm AS build
 ARG PIP_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/venv
@@ -29,7 +29,7 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
         print(*(one for one in local if not one.startswith('secantusdb')), sep='\n')" > local.txt \
     && pip install --only-binary :all: --constraint requirements.lock --requirement local.txt
 
-FROM python:3.11-slim AS base
+FROM python:3.11.13-slim-bookworm AS base
 RUN groupadd --gid 10001 renter \
     && useradd --uid 10001 --gid renter --no-create-home --home-dir /tmp --shell /usr/sbin/nologin renter \
     && install --directory --owner renter --group renter --mode 0750 /data

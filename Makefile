@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports lock chaos bench clean venv
+.PHONY: help demo test check lint types imports lock audit chaos bench clean venv
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,18 +50,28 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		--require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-# The project names itself in its `dev` extra, hence the line to take out. Lock with 3.11, the
-# oldest Python that is supported: newer ones need a subset.
+# For every Python and platform that is supported, whatever this machine has: so nothing that pip is
+# configured with here (an index, a folder of wheels) leaves a trace in it, and the hashes are those
+# of the index. `make lock UPGRADE=` changes no version that still fits.
+UPGRADE ?= --upgrade
 lock: $(STAMP)  ## pin every dependency anew, to the newest that fits
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --annotation-style=line --no-header \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-		--extra dev --extra local --extra studio \
-		--unsafe-package agentic-gpu-renter --unsafe-package pip \
-		--output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
+		--no-header --annotation-style line --no-emit-package agentic-gpu-renter \
+		--extra dev --extra local --extra studio --output-file requirements.lock pyproject.toml
+
+# The bill of materials needs no network; the look-up of what is known to be vulnerable does.
+audit: $(STAMP)  ## a bill of materials into build/, and what is known against what is locked
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements --output-format JSON --output-reproducible \
+		--output-file build/sbom.cdx.json requirements.lock
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock || \
+		{ echo "pip-audit found something, or could not reach its database (it needs the network):" \
+		"see above. The bill of materials is in build/sbom.cdx.json" >&2; exit 1; }
 
 clean:  ## remove what was built, and the local services' data
 	rm -rf $(VENV) .gpu-renter .langgraph_api build dist *.egg-info \

@@ -252,7 +252,11 @@ async def play(folder: Path, plan: Plan, fail_rate: float = 0.1) -> Verdict:
     """
     queue = QUEUES[plan.queue](folder)
     open_broker(SecretStr(queue.url), "is its package there")
-    asked = Settings(data_dir=folder / "data", fail_rate=fail_rate)
+    asked = Settings(
+        data_dir=folder / "data",
+        fail_rate=fail_rate,
+        max_exposure_usd=Usd.parse(100),  # runs side by side, none waits for another's vendor
+    )
     try:
         await asyncio.to_thread(queue.start)
         async with LocalStack(asked, ephemeral=True, quick_stop=True) as stack:

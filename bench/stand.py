@@ -149,7 +149,12 @@ class LongJobs(httpx.AsyncHTTPTransport):
 async def stand() -> AsyncIterator[Stand]:
     """A MongoDB, a chain, the mock vendor and the light one, each a process of its own."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        asked = Settings(data_dir=Path(folder), fail_rate=0.0, planner_mode="stub")
+        asked = Settings(
+            data_dir=Path(folder),
+            fail_rate=0.0,
+            planner_mode="stub",
+            max_exposure_usd=Usd.parse(100),  # runs side by side
+        )
         async with (
             LocalStack(asked, ephemeral=True, quick_stop=True) as stack,
             open_services(stack.settings) as services,

@@ -6,7 +6,8 @@
     ├── Conflict                it is being done, or was done otherwise              409
     │   ├── NotAllUsed          a goal names what a run leaves out, and nobody said yes
     │   ├── LeaseHeld           another tick works on the run, or did until it was killed
-    │   └── LeaseLost           our lease expired and another tick took over
+    │   ├── LeaseLost           our lease expired and another tick took over
+    │   └── TooManyRuns         as many runs are open as may be
     ├── StateRefused            a run's saved state holds what no state of ours does  409
     ├── ConfigError             a setting is missing or contradicts another
     ├── DependencyDown          MongoDB, the chain, the wallet service: try later    503
@@ -43,6 +44,9 @@ GOAL_NOT_ALL_USED: Final = "goal_not_all_used"
 LEAVES_OUT: Final = (
     "A run starts at once, and does the vendor's own job of that kind on the rented GPU"
 )
+
+TOO_MANY_RUNS: Final = "too_many_runs"
+"""The code of a start that is refused until another run has ended."""
 
 
 class RenterError(Exception):
@@ -114,6 +118,10 @@ class StateRefused(RenterError):
             f"its money: gpu-renter cancel {run_id}",
         )
         self.run_id = run_id
+
+
+class TooManyRuns(Conflict):
+    code = TOO_MANY_RUNS
 
 
 class ConfigError(RenterError):

@@ -21,15 +21,38 @@ LONGEST_VALIDITY_S: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Limits over all runs of a user; None where there is none. Days and hours are UTC's."""
+    """Limits over all runs; None where there is none. Days and hours are UTC's."""
 
     user_day: Usd | None = None
     user_hour: Usd | None = None
     vendor_day: Usd | None = None
+    """What one user may pay one vendor."""
+    wallet_day: Usd | None = None
+    """What all users together may spend, purchases by `gpu-renter pay` included."""
+
+    @property
+    def of_users(self) -> bool:
+        """Whether there is one for each user."""
+        return any(cap is not None for cap in (self.user_day, self.user_hour, self.vendor_day))
 
     @property
     def any(self) -> bool:
-        return any(cap is not None for cap in (self.user_day, self.user_hour, self.vendor_day))
+        return self.of_users or self.wallet_day is not None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRuns:
+    """The most runs that may be open at once; None where there is no such limit."""
+
+    in_all: int | None = None
+    a_user: int | None = None
+
+    @property
+    def any(self) -> bool:
+        return self.in_all is not None or self.a_user is not None
+
+
+NO_SUCH_LIMIT: Final = OpenRuns()
 
 
 @dataclass(frozen=True, slots=True)

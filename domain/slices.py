@@ -2,7 +2,8 @@
 
 A vendor that has never finished anything gets a first, short slice. Each slice that it runs well,
 and each job that it has completed before, doubles the next; the money at risk, paid for and not
-run yet, never exceeds the owner's exposure limit.
+run yet, never exceeds the owner's exposure limit: for one job, and for all runs together at a
+vendor without a record. Each job that a vendor has completed doubles the latter.
 
 Within these bounds, a launch prepays what is cheapest on average. A slice of s minutes at a price
 of r a minute, paid in vain with chance q, loses q·r·s; a job of n minutes in slices of s makes n/s
@@ -39,17 +40,23 @@ class SliceRule:
         earned: int,
         at_risk: Usd = ZERO,
         in_vain: float = 0.0,
+        room: Usd | None = None,
     ) -> int:
         """Minutes to buy of the `wanted` ones; 0 where not even one fits the exposure.
 
         per_hour: the vendor's price. earned: its completed jobs and slices. at_risk: what it has
         been paid for time that it has not run yet. in_vain: the chance that the slice is lost.
+        room: what all runs together may still pay the vendor ahead, where that is bounded.
         """
-        room = self.exposure - at_risk
+        room = min(self.exposure - at_risk, self.exposure if room is None else room)
         affordable = room.micros * 60 // per_hour.micros if per_hour.micros > 0 else wanted
         trusted = self.first_minutes << min(earned, MOST_DOUBLINGS)
         cheapest = max(self.first_minutes, _least_waste(wanted, per_hour, in_vain))
         return max(0, min(wanted, trusted, affordable, cheapest))
+
+    def vendor_bound(self, earned: int) -> Usd:
+        """The most that all runs together may pay a vendor ahead. earned: its completed jobs."""
+        return Usd(self.exposure.micros << min(max(earned, 0), MOST_DOUBLINGS))
 
     def due(self, paid: int, used: float, last_slice: int) -> bool:
         """Whether the next slice should be bought: a quarter of the last one is left, or less."""

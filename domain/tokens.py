@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from domain.money import Usd
 
@@ -35,6 +35,37 @@ class ModelUse:
 
 
 UNUSED: Final = ModelUse()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """The most tokens that model calls may take: for one run, and for one user in a day (UTC)."""
+
+    a_run: int = 400_000
+    a_user_day: int = 4_000_000
+
+
+class Meter(Protocol):
+    """Counts model calls against limits."""
+
+    async def begin(self, tokens: int) -> str:
+        """Why a call that may take so many tokens is not to be made; empty where it may."""
+
+    async def end(self, tokens: int, use: ModelUse) -> None:
+        """Count what a call took that was begun with `tokens`."""
+
+
+class Unmetered:
+    """No limit."""
+
+    async def begin(self, tokens: int) -> str:  # noqa: ARG002
+        return ""
+
+    async def end(self, tokens: int, use: ModelUse) -> None:
+        """Nothing is counted."""
+
+
+UNMETERED: Final = Unmetered()
 
 
 @dataclass(frozen=True, slots=True)

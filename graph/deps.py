@@ -13,7 +13,9 @@ from typing import Any, Final
 from domain.due import Pace
 from domain.journal import Note
 from domain.money import Usd
+from domain.policy import NO_SUCH_LIMIT, OpenRuns
 from domain.slices import SliceRule
+from domain.tokens import TokenLimits
 from graph.ahead import Ahead
 from graph.planner import Planner
 from graph.reader import GoalReader, RuleReader
@@ -64,6 +66,8 @@ class Limits:
     """Whether a vendor's own clock is believed: only where jobs run in fast motion, as they do
     at the local mock vendors.
     """
+    open_runs: OpenRuns = NO_SUCH_LIMIT
+    """How many runs may be open at once."""
     pace: Pace = field(default_factory=Pace)
     """How long to wait between ticks."""
 
@@ -86,6 +90,8 @@ class Deps:
     """The folder for downloaded artifacts, one subfolder a run."""
     callback_url: str | None = None
     """Where a vendor may say that a job has moved."""
+    tokens: TokenLimits = field(default_factory=TokenLimits)
+    """How much of a model a run and a user may take."""
     reader: GoalReader = field(default_factory=RuleReader)
     """Reads goals and questions."""
     observer: Observer = field(default_factory=Observer)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from langgraph.types import Command
 
 from domain.due import until_renewal_s
 from domain.errors import ChainDown
+from domain.money import Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import trust
 from domain.slices import price_of
@@ -16,10 +18,13 @@ from graph.delivery import deliver
 from graph.deps import Desk
 from graph.purchases import is_extension
 from graph.routing import Phase, go, rest
+from graph.work import most_ahead
 from ledger.jobs import Job
 from ledger.payments import Payment
 from tools.vendors.base import JobReport
 
+LEAST_MINUTES: Final = 10
+"""Less is not worth a purchase where other runs leave no room for more: it is tried again soon."""
 MOST_REFUSALS: Final = 3
 """Purchases of more time that came to nothing, before a job is left to the time it has."""
 
@@ -92,15 +97,27 @@ async def next_slice(
     launched = await desk.ledger.payments.get(job.payment_id)
     per_hour = launched.amount.scaled(60, launched.minutes)
     unused = max(0, round(job.minutes - used))
-    known = {v.vendor_id: v.records for v in await desk.ledger.vendors.all()}
+    known = {v.vendor_id: v for v in await desk.ledger.vendors.all()}
     if job.vendor_id not in known:
         return None
-    minutes = slices.minutes(
+    vendor = known[job.vendor_id]
+    fitting = partial(
+        slices.minutes,
         missing,
         per_hour,
-        earned=trust(known[job.vendor_id], job.gpu_type, desk.deps.now()) + job.slices,
+        earned=trust(vendor.records, job.gpu_type, desk.deps.now()) + job.slices,
         at_risk=price_of(unused, paid=launched.amount, for_minutes=launched.minutes),
     )
+    minutes = fitting()
+    if minutes and vendor.pay_to is not None:
+        wanted = price_of(minutes, paid=launched.amount, for_minutes=launched.minutes)
+        bound = most_ahead(desk, vendor)
+        room = await desk.deps.cashier.exposure.room(vendor.vendor_id, bound, wanted)
+        if room < wanted:
+            shorter = fitting(room=room)
+            minutes = shorter if shorter >= min(minutes // 2 + 1, LEAST_MINUTES) else 0
+            if not minutes:
+                _waits_for_room(desk, job, bound)
     if minutes == 0:
         return None
     decision = {
@@ -111,6 +128,16 @@ async def next_slice(
         "slot": desk.run.next_slot,
     }
     return rest(Phase.APPROVE, "Job still running", decision=decision)
+
+
+def _waits_for_room(desk: Desk, job: Job, bound: Usd) -> None:
+    desk.note(
+        "extension_waits",
+        f"No more time is bought now: {job.vendor_id} holds all of the {bound} that it may be paid "
+        "ahead over all runs (MAX_EXPOSURE_USD)",
+        key=f"{job.id}:{job.slices}:waits",
+        vendorId=job.vendor_id,
+    )
 
 
 def _used(desk: Desk, job: Job, report: JobReport) -> float | None:

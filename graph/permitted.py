@@ -8,6 +8,7 @@ from domain.errors import PolicyRefused
 from domain.money import ZERO
 from domain.quotes import Offer
 from graph.deps import Desk
+from graph.work import most_ahead
 from ledger.allowances import Charge, allowance_id
 
 
@@ -33,6 +34,9 @@ async def _rule(desk: Desk, offer: Offer, slot: int) -> str:
             day = (held.allowance if held else None) or allowance_id(run.user_id, now)
             charge = Charge(f"{run.id}:{slot}", offer.quote.vendor_id, price)
             await desk.ledger.allowances.check(policy.caps, day, charge, now)
+        if offer.vendor.pay_to is not None:
+            exposure, bound = desk.deps.cashier.exposure, most_ahead(desk, offer.vendor)
+            await exposure.check(offer.vendor.vendor_id, f"{run.id}:{slot}", price, bound)
     except PolicyRefused as refusal:
         return refusal.rule
     return ""

@@ -134,7 +134,8 @@ class ModelPlanner:
         answers = _answers(messages)
         seconds = self._timeout_s - sum(a.response_metadata["seconds"] for a in answers)
         prompt = estimated(messages, [*tools, *DECISIONS])
-        if stop := self._bound(situation, answers, prompt, seconds):
+        stop = self._bound(situation, answers, prompt, seconds)
+        if stop := stop or await situation.meter.begin(prompt + ANSWER_TOKENS):
             return self._fall_back(situation, answers, stop)
         begun = self._clock()
         try:
@@ -145,8 +146,10 @@ class ModelPlanner:
         except Exception as error:  # noqa: BLE001 -- whatever a model does, a run goes on
             use = ModelUse(1) if unread(error) else used(None, prompt, self._prices)
             why = f"the model failed: {words(error)}"
+            await situation.meter.end(prompt + ANSWER_TOKENS, use)
             return self._fall_back(situation, answers, why, use)
         use = used(raw, prompt, self._prices)
+        await situation.meter.end(prompt + ANSWER_TOKENS, use)
         try:
             answer = tidy(raw, len(answers))
             answer.usage_metadata = {

@@ -8,7 +8,7 @@ from typing import Any, Final
 from domain.payments import PurchaseKind
 from domain.slices import most_for, price_of
 from graph.deps import Desk
-from graph.work import spec_of
+from graph.work import most_ahead, spec_of
 from tools.payments.purchase import Purchase
 from tools.payments.sellers import extension_order, launch_order
 
@@ -37,6 +37,7 @@ async def _launch(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None:
     quote = next((q for q in quotes if (q.vendor_id, q.template_id) == wanted), None)
     if quote is None:
         return None
+    vendor = await desk.ledger.vendors.get(quote.vendor_id)
     spec = spec_of(desk.run)
     params = {
         "jobType": spec.job_type,
@@ -48,7 +49,7 @@ async def _launch(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None:
     return Purchase(
         slot=decision["slot"],
         kind=PurchaseKind.LAUNCH,
-        vendor=await desk.ledger.vendors.get(quote.vendor_id),
+        vendor=vendor,
         quoted=quote.price,
         minutes=quote.minutes,
         gpu_type=quote.gpu_type,
@@ -56,6 +57,7 @@ async def _launch(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None:
         expires_at=quote.expires_at,
         quote_id=quote.template_id,
         rest=most_for(spec.minutes - quote.minutes, paid=quote.price, for_minutes=quote.minutes),
+        most_ahead=most_ahead(desk, vendor),
     )
 
 
@@ -69,10 +71,11 @@ async def _extension(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None
     launched = await desk.ledger.payments.get(job.payment_id)
     minutes = decision["minutes"]
     missing = job.needed_minutes - job.minutes - minutes
+    vendor = await desk.ledger.vendors.get(job.vendor_id)
     return Purchase(
         slot=decision["slot"],
         kind=PurchaseKind.EXTEND,
-        vendor=await desk.ledger.vendors.get(job.vendor_id),
+        vendor=vendor,
         quoted=price_of(minutes, paid=launched.amount, for_minutes=launched.minutes),
         minutes=minutes,
         gpu_type=job.gpu_type,
@@ -80,4 +83,5 @@ async def _extension(desk: Desk, decision: Mapping[str, Any]) -> Purchase | None
         job_slot=launched.slot,
         quote_id=str(launched.order.get("vendorJobTemplateId", "")),
         rest=most_for(missing, paid=launched.amount, for_minutes=launched.minutes),
+        most_ahead=most_ahead(desk, vendor),
     )

@@ -43,6 +43,7 @@ async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> J
         seen_in=desk.tick,
         progress_at=at if report.progress > job.progress else job.progress_at,
         updated_at=at,
+        used_minutes=report.used_minutes or 0.0,
     )
     desk.saw(seen)
     if changes_job(job, report):

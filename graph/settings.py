@@ -86,6 +86,12 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
     max_attempts: int = Field(
         default=5, ge=1, le=100, description="the most jobs of a run, 1 to 100"
     )
+    max_open_runs: int = Field(
+        default=1_000, ge=1, le=100_000, description="the most open runs in all, 1 to 100000"
+    )
+    max_open_runs_per_user: int = Field(
+        default=100, ge=1, le=100_000, description="the most open runs of one user, 1 to 100000"
+    )
     stall_minutes: float = Field(
         default=30.0,
         gt=0,

@@ -34,6 +34,9 @@ class ModelSettings(BaseModel):
     fireworks_tokens_per_run: int = Field(
         default=400_000, ge=1, le=1_000_000_000, description="the most tokens of one run"
     )
+    fireworks_tokens_per_user_day: int = Field(
+        default=4_000_000, ge=1, le=1_000_000_000, description="the most tokens of a user in a day"
+    )
     fireworks_price_in_usd: Dollars | None = Field(
         default=None, description="dollars for a million tokens read, or leave it out"
     )

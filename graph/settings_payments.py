@@ -39,6 +39,9 @@ class PaymentSettings(BaseModel):
     max_vendor_day_usd: Dollars | None = Field(
         None, description="the most dollars a user may pay one vendor in a day, or leave it out"
     )
+    max_wallet_day_usd: Dollars | None = Field(
+        None, description="the most dollars that all users may spend in a day, or leave it out"
+    )
     approval_threshold_usd: Dollars | None = Field(
         None,
         description="dollars that a job may cost unasked, slices and all, or leave it out",
@@ -47,7 +50,7 @@ class PaymentSettings(BaseModel):
         60.0, gt=0, le=10_080, description="minutes that a payment waits for approval"
     )
     max_exposure_usd: Dollars = Field(
-        Usd.parse(2), description="the most dollars to prepay a vendor: what its failure can cost"
+        Usd.parse(2), description="the most dollars to prepay a vendor, over all runs"
     )
     first_slice_minutes: int = Field(
         60, ge=1, le=43_200, description="minutes to prepay a vendor without a record"

@@ -12,6 +12,7 @@ from domain.jobs import Preference
 from domain.money import Usd
 from domain.quotes import Offer
 from domain.ranking import Abort, Decision, Rent, Wait, choose, rank
+from domain.tokens import UNMETERED, Meter
 from graph.answers import LONGEST_REASON, NAMES, Unusable
 from graph.prompts import handle
 from tools.wire.untrusted import clean_text
@@ -38,6 +39,8 @@ class Situation:
     """How often in a row it was decided to wait."""
     model_tokens: int = 0
     """What the run's model calls have used so far."""
+    meter: Meter = UNMETERED
+    """Counts the model's calls against the user's limit."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Vendors whose offer the spending policy would not pay, and why."""
 

@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from domain.due import Pace
 from domain.errors import ClockOff, ConfigError
 from domain.money import ZERO
-from domain.policy import Caps, SpendingPolicy
+from domain.policy import Caps, OpenRuns, SpendingPolicy
 from domain.slices import SliceRule
-from domain.tokens import TokenPrices
+from domain.tokens import TokenLimits, TokenPrices
 from graph.build import Graph, build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk, Limits, callback_url
@@ -136,7 +136,10 @@ async def open_deps(
         approval_threshold=settings.approval_threshold_usd,
         shortest_validity_s=settings.min_validity_s,
         caps=Caps(
-            settings.max_user_day_usd, settings.max_user_hour_usd, settings.max_vendor_day_usd
+            settings.max_user_day_usd,
+            settings.max_user_hour_usd,
+            settings.max_vendor_day_usd,
+            settings.max_wallet_day_usd,
         ),
     )
     cashier = Cashier(ledger, vendors, wallet, chain, policy, now)
@@ -152,6 +155,9 @@ async def open_deps(
         now=now,
         limits=limits_of(settings),
         artifacts=settings.data_dir / "artifacts",
+        tokens=TokenLimits(
+            settings.fireworks_tokens_per_run, settings.fireworks_tokens_per_user_day
+        ),
         reader=open_reader(settings),
         callback_url=callback_url(settings.public_url),
         observer=observer,
@@ -177,6 +183,7 @@ def limits_of(settings: Settings) -> Limits:
         ),
         slices=SliceRule(settings.first_slice_minutes, settings.max_exposure_usd),
         vendors_clock=settings.network.is_local,
+        open_runs=OpenRuns(settings.max_open_runs, settings.max_open_runs_per_user),
     )
 
 

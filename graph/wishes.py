@@ -30,7 +30,7 @@ from domain.money import Usd
 from domain.phrasing import asks, only_asks, without_greeting
 from domain.quotes import Vendor
 from graph.deps import Deps
-from graph.reader import GoalReader, Heard, RuleReader, read_said
+from graph.reader import GoalReader, Heard, Reads, RuleReader, read_said
 from ledger.drafts import Utterance
 from ledger.run import Run
 
@@ -96,7 +96,7 @@ def says_start_anyway(text: str) -> bool:
 
 
 async def understand(
-    reader: GoalReader,
+    reader: Reads,
     said: Sequence[Utterance],
     vendors: Sequence[Vendor] | None = None,
     *,
@@ -240,7 +240,10 @@ def check_budget(goal: str, budget: Usd) -> None:
 
 
 async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
-    """The run for a wish, with the spec that was understood. Again, it gives the same run."""
+    """The run for a wish, with the spec that was understood. Again, it gives the same run.
+
+    Raises TooManyRuns.
+    """
     spec = await spec_of_reading(deps, wish.heard.reading)
     return await deps.ledger.runs.create(
         run_id,
@@ -252,6 +255,7 @@ async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
         used=wish.heard.used,
         leaves_out=wish.leaves_out,
         accepted=True,
+        most_open=deps.limits.open_runs,
     )
 
 

@@ -11,7 +11,8 @@ from domain.errors import ChainDown, Conflict, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PurchaseKind
-from domain.reliability import Trouble
+from domain.quotes import Vendor
+from domain.reliability import Trouble, trust
 from graph.deps import Desk
 from ledger.jobs import Job, job_id
 from ledger.payments import Payment
@@ -33,12 +34,20 @@ def left_for(run: Run, slot: int | None) -> Usd:
     return run.budget_remaining + (held.amount if held else ZERO)
 
 
+def most_ahead(desk: Desk, vendor: Vendor) -> Usd:
+    """The most that all runs together may pay a vendor for time that is not used yet."""
+    now = desk.deps.now()
+    earned = max((trust(vendor.records, r.gpu_type, now) for r in vendor.records), default=0)
+    return desk.deps.limits.slices.vendor_bound(earned)
+
+
 async def failures(desk: Desk) -> Counter[str]:
     """How often each vendor failed this run: jobs that died, and launches that came to nothing."""
     payments = await desk.ledger.payments.of_run(desk.run.id)
     jobs = await desk.ledger.jobs.of_run(desk.run)
     launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
-    return Counter(p.vendor_id for p in launches if p.state.in_vain) + Counter(
+    in_vain = (p for p in launches if p.state.in_vain and not p.unfunded)
+    return Counter(p.vendor_id for p in in_vain) + Counter(
         job.vendor_id for job in jobs if job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
     )
 

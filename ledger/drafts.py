@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from domain.errors import Conflict
+from domain.tokens import UNUSED, ModelUse
+from ledger.run import model_counts, model_use
 from ledger.store import Document, Store
 
 COLLECTION: Final = "chat_drafts"
@@ -36,6 +38,8 @@ class Draft:
     version: int = 0
     asked_about: tuple[str, ...] = ()
     """What the person was last asked whether it may be left out."""
+    used: ModelUse = UNUSED
+    """By the model that read it: what its run begins with."""
 
     def too_old(self, now: datetime) -> bool:
         return now - self.said[-1].at > KEPT_FOR
@@ -49,28 +53,40 @@ class Drafts:
         document = await self.documents.get(_id(session))
         return _draft(document) if document else None
 
-    async def add(self, draft: Draft | None, session: str, said: Utterance, run_id: str) -> Draft:
+    async def add(
+        self,
+        draft: Draft | None,
+        session: str,
+        said: Utterance,
+        run_id: str,
+        used: ModelUse = UNUSED,
+    ) -> Draft:
         """The draft with one thing more; the oldest but the first is forgotten at MOST_SAID.
 
-        draft: as last read. run_id: for a new one. Raises Conflict when it changed meanwhile.
+        draft: as last read. run_id: for a new one. used: by the model to
+        read what was said. Raises Conflict when the draft changed meanwhile.
         """
         if draft is None:
             await self.documents.delete_all({"lastSaidAt": {"$lt": said.at - KEPT_FOR}})
-            first = Draft(session, (said,), run_id)
+            first = Draft(session, (said,), run_id, used=used)
             if await self.documents.insert({"_id": _id(session), **_fields(first)}):
                 return first
             raise _busy()
         kept = draft.said if len(draft.said) < MOST_SAID else (draft.said[0], *draft.said[2:])
         return await self._change(
-            draft, Draft(session, (*kept, said), draft.run_id, draft.version + 1)
+            draft,
+            Draft(session, (*kept, said), draft.run_id, draft.version + 1, draft.used + used),
         )
 
-    async def replace(self, draft: Draft, said: Utterance, run_id: str) -> Draft:
+    async def replace(
+        self, draft: Draft, said: Utterance, run_id: str, used: ModelUse = UNUSED
+    ) -> Draft:
         """A new draft, with what was said last alone, in the place of an old one.
 
         draft: as last read. Raises Conflict when it changed meanwhile.
         """
-        return await self._change(draft, Draft(draft.session, (said,), run_id, draft.version + 1))
+        new = Draft(draft.session, (said,), run_id, draft.version + 1, used)
+        return await self._change(draft, new)
 
     async def _change(self, old: Draft, new: Draft) -> Draft:
         if await self.documents.change(_id(old.session), _as_read(old), {"$set": _fields(new)}):
@@ -115,10 +131,12 @@ def _fields(draft: Draft) -> Document:
         "runId": draft.run_id,
         "version": draft.version,
         "askedAbout": list(draft.asked_about),
+        "model": model_counts(draft.used),
     }
 
 
 def _draft(document: Document) -> Draft:
     said = tuple(Utterance(s["text"], s["at"]) for s in document["said"])
     asked = tuple(document.get("askedAbout", ()))
-    return Draft(document["session"], said, document["runId"], document["version"], asked)
+    used = model_use(document.get("model") or {})
+    return Draft(document["session"], said, document["runId"], document["version"], asked, used)

@@ -42,12 +42,13 @@ class Job:
     created_at: datetime
     updated_at: datetime
     progress_at: datetime
-    """See Sighting, as for the next five."""
+    """See Sighting, as for the next six."""
     progress: float = 0.0
     lines: int = 0
     poll_failures: int = 0
     failing_since: datetime | None = None
     seen_in: int = 0
+    used_minutes: float = 0.0
     slices: int = 1
     """Purchases of time, the launch included."""
     last_slice: int = 0
@@ -102,6 +103,12 @@ class Jobs:
         """In the order of their launch, the one at work as the run as read has it."""
         found = await self.documents.find({"runId": run.id}, sort=[("createdAt", 1)])
         return [job_of(document, run) for document in found]
+
+    async def of_runs(self, runs: Sequence[Run]) -> list[Job]:
+        """Of all these runs, those at work as their runs as read have them."""
+        read = {run.id: run for run in runs}
+        found = await self.documents.find({"runId": {"$in": list(read)}}) if read else []
+        return [job_of(document, read[document["runId"]]) for document in found]
 
     async def of_vendor(self, vendor_id: str, vendor_job_id: str) -> Job | None:
         """The newest job that the vendor knows by this id."""
@@ -174,6 +181,7 @@ class Jobs:
 
 _SEEN: Final = (
     "progress", "progress_at", "lines", "poll_failures", "failing_since", "seen_in",
+    "used_minutes",
 )  # fmt: skip
 
 _FIELDS: Final = {
@@ -199,6 +207,7 @@ _FIELDS: Final = {
     "poll_failures": "pollFailures",
     "failing_since": "failingSince",
     "seen_in": "seenIn",
+    "used_minutes": "usedMinutes",
     "metrics": "finalMetrics",
     "artifact_url": "artifactUrl",
     "artifact_sha256": "artifactSha256",

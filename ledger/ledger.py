@@ -15,6 +15,8 @@ from ledger.payments import Payment, Payments
 from ledger.pruned import Pruned
 from ledger.runs import Runs
 from ledger.store import Store
+from ledger.tallies import Tallies
+from ledger.token_days import TokenDays
 from ledger.vendors import Vendors
 
 
@@ -29,6 +31,8 @@ class Ledger:
     vendors: Vendors
     approvals: Approvals
     allowances: Allowances
+    tallies: Tallies
+    tokens: TokenDays
     keys: Keys
     idempotency: Idempotency
     pruned: Pruned
@@ -46,6 +50,8 @@ class Ledger:
             vendors=Vendors(store),
             approvals=Approvals(store, runs),
             allowances=Allowances(store),
+            tallies=Tallies(store),
+            tokens=TokenDays(store),
             keys=Keys(store),
             idempotency=Idempotency(store),
             pruned=Pruned(store),

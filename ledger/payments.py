@@ -7,7 +7,7 @@ both start from `reserved`, so one of them wins and the other sees that it lost.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -60,6 +60,10 @@ class Payment:
     """The transaction that the vendor says pays back; believed once the chain shows it."""
     refunded: Usd = ZERO
     """What the chain shows as paid back."""
+    unfunded: bool = False
+    """Whether the wallet was seen to hold too little for it while it was to settle: no fault of the
+    vendor's.
+    """
 
     @property
     def on_chain(self) -> bool:
@@ -110,6 +114,12 @@ class Payments:
         """In the order of their slots."""
         found = await self.documents.find({"runId": run_id}, sort=[("slot", 1), ("createdAt", 1)])
         return [payment_of(document) for document in found]
+
+    async def of_runs(self, run_ids: Iterable[str]) -> list[Payment]:
+        """Of all these runs, each run's in the order of their slots."""
+        ids = list(run_ids)
+        query, order = {"runId": {"$in": ids}}, [("runId", 1), ("slot", 1)]
+        return [_payment(d) for d in await self.documents.find(query, sort=order)] if ids else []
 
     async def of_slot(self, run_id: str, slot: int) -> list[Payment]:
         found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])
@@ -175,6 +185,10 @@ class Payments:
         await self.documents.change(
             payment.id, {"refundTx": payment.refund_tx}, {"$set": {"refundTx": None}}
         )
+
+    async def set_unfunded(self, payment: Payment) -> None:
+        """Note that the wallet could not cover it."""
+        await self.documents.change(payment.id, {}, {"$set": {"unfunded": True}})
 
     async def open(self, payment: Payment) -> Payment:
         """Store a reserved payment; where its id is stored already, give that one instead."""
@@ -246,6 +260,7 @@ _FIELDS: Final = {
     "reason": "reason",
     "refund_tx": "refundTx",
     "refunded": "refunded",
+    "unfunded": "unfunded",
 }
 """Names here → names in the document."""
 
@@ -268,7 +283,7 @@ def document_of(payment: Payment) -> Document:
 def payment_of(document: Document) -> Payment:
     """As it was stored."""
     document = {"headerSha256": "", **document}  # an older version's has none
-    values = {name: document[stored] for name, stored in _FIELDS.items()}
+    values = {name: document[stored] for name, stored in _FIELDS.items() if name != "unfunded"}
     return Payment(
         **values
         | {
@@ -276,6 +291,7 @@ def payment_of(document: Document) -> Payment:
             "amount": Usd(document["amount"]),
             "rail": Rail(document["rail"]),
             "refunded": Usd(document["refunded"]),
+            "unfunded": document.get("unfunded", False),
             "state": PaymentState(document["state"]),
         }
     )

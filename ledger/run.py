@@ -118,6 +118,8 @@ class Sighting:
     """The tick that saw it, by its number, the fence. Not the clock, which may be set back, says
     what is newer.
     """
+    used_minutes: float = 0.0
+    """Of the paid time, by the vendor's word; 0 where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ _SIGHTING: Final = {
     "poll_failures": "pollFailures",
     "failing_since": "failingSince",
     "seen_in": "seenIn",
+    "used_minutes": "usedMinutes",
 }
 
 
@@ -278,7 +281,7 @@ def held_lease(lease: Document | None) -> HeldLease | None:
     return HeldLease(lease["expiresAt"], seconds, holder_of(lease.get("holder")))
 
 
-def _model(document: Document) -> ModelUse:
+def model_use(document: Document) -> ModelUse:
     cost = document.get("cost")
     return ModelUse(
         calls=document.get("calls", 0),
@@ -286,6 +289,12 @@ def _model(document: Document) -> ModelUse:
         tokens_out=document.get("tokensOut", 0),
         cost=None if cost is None else Usd(cost),
     )
+
+
+def model_counts(used: ModelUse) -> Document:
+    """As they are stored: no cost where none is known."""
+    counts = {"calls": used.calls, "tokensIn": used.tokens_in, "tokensOut": used.tokens_out}
+    return counts if used.cost is None else counts | {"cost": used.cost.micros}
 
 
 def run_of(document: Document) -> Run:
@@ -321,7 +330,7 @@ def run_of(document: Document) -> Run:
         reason=document["reason"],
         offers=tuple(_offer(offer) for offer in document["offers"]),
         no_quotes=tuple(Silence(s["vendorId"], s["why"]) for s in document.get("noQuotes", ())),
-        model=_model(document.get("model") or {}),
+        model=model_use(document.get("model") or {}),
         cancel_requested=document["cancelRequested"],
         ended_at=document.get("endedAt"),
         refunds=tuple(document["refunds"]),

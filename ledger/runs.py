@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,9 +16,11 @@ from domain.errors import Conflict, LeaseHeld, LeaseLost, NotFound
 from domain.goals import NOTHING_UNUSED, Unused
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
+from domain.policy import NO_SUCH_LIMIT, OpenRuns
 from domain.tokens import UNUSED, ModelUse
 from ledger.clock import ClockWatch
 from ledger.holder import Holder
+from ledger.places import GIVEN_BACK, free_places, place_indexes
 from ledger.pruned import COLLECTION as PRUNED
 from ledger.run import (
     HeldLease,
@@ -26,6 +28,7 @@ from ledger.run import (
     RecordedOffer,
     Run,
     Silence,
+    model_counts,
     offer_document,
     run_of,
     spec_document,
@@ -38,6 +41,8 @@ COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
 _AFTER_EVERY_ID: Final = "{"
 """Comes after every letter and digit that an id is made of."""
+LONGEST_RACE: Final = 64
+"""Rounds of looking for a free place, each lost to another start."""
 
 
 class Runs:
@@ -54,6 +59,7 @@ class Runs:
                 IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
                 IndexModel([("createdAt", ASCENDING)]),
                 IndexModel([("endedAt", ASCENDING)]),
+                *place_indexes(),
             ]
         )
         await self.schedule.ensure_indexes()
@@ -71,14 +77,19 @@ class Runs:
         used: ModelUse = UNUSED,
         leaves_out: Unused = NOTHING_UNUSED,
         accepted: bool = False,
+        most_open: OpenRuns = NO_SUCH_LIMIT,
     ) -> Run:
         """A new run. Creating the same id again changes nothing and gives the first. Raises
         Conflict for one that was removed: its slots' nonces are used up.
 
         spec: where the goal has been read already. used: what a model used for that. leaves_out:
-        what the goal says beside the spec; accepted: the person has seen it and said yes.
+        what the goal says beside the spec; accepted: the person has seen it and said yes. Raises
+        TooManyRuns where as many are open as `most_open` allows.
         """
-        created = await self.documents.insert(
+        if most_open.any and (run := await self.find(run_id)):
+            return run
+        created = await self._insert(
+            most_open,
             {
                 "_id": run_id,
                 "userId": user_id,
@@ -99,14 +110,14 @@ class Runs:
                 "cancelRequested": "",
                 "offers": [],
                 "reason": "",
-                "model": _model_counts(used),
+                "model": model_counts(used),
                 "dueAt": None if phase == FETCH else now,
                 "quietTicks": 0,
                 "notUsed": list(leaves_out.words),
                 "acceptedNotUsed": list(leaves_out.own) if accepted else [],
                 "createdAt": now,
                 "updatedAt": now,
-            }
+            },
         )
         if created and (removed := await self._pruned.get(run_id)):
             await self.documents.delete(run_id)
@@ -116,6 +127,16 @@ class Runs:
             )
         self.schedule.tell()
         return await self.get(run_id)
+
+    async def _insert(self, most_open: OpenRuns, run: Document) -> None:
+        """Insert a run where there is none of its id, at places of its own."""
+        for _ in range(LONGEST_RACE):
+            places = await free_places(self.documents, run["userId"], most_open)
+            if await self.documents.insert(run | places) or not places:
+                return
+            if await self.find(run["_id"]):
+                return  # by another request for the same run; else its places were taken
+        raise Conflict("Too many runs are being started at once", "Try again in a moment")
 
     async def find(self, run_id: str) -> Run | None:
         document = await self.documents.get(run_id)
@@ -127,6 +148,12 @@ class Runs:
         if run is None:
             raise no_run(run_id)
         return run
+
+    async def of_ids(self, run_ids: Iterable[str]) -> list[Run]:
+        """Those of these runs that there are."""
+        ids = list(run_ids)
+        found = await self.documents.find({"_id": {"$in": ids}}) if ids else []
+        return [run_of(document) for document in found]
 
     async def recent(self, *, user_id: str | None = None, limit: int = 50) -> list[Run]:
         query = {"userId": user_id} if user_id else {}
@@ -339,7 +366,7 @@ class Runs:
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:
         """Add what a model call used. It was used whoever holds the lease by now."""
-        added = {f"model.{name}": count for name, count in _model_counts(used).items()}
+        added = {f"model.{name}": count for name, count in model_counts(used).items()}
         await self.documents.change(run_id, {}, {"$inc": added})
 
     async def end(
@@ -358,7 +385,7 @@ class Runs:
         unraised = {} if total is None else {"budgetTotal": total.micros}
         guard = {"fence": lease.fence, **unraised}
         fields = {"status": status.value, "reason": reason, "endedAt": now, "updatedAt": now}
-        if await self.documents.change(lease.run_id, guard, {"$set": fields}):
+        if await self.documents.change(lease.run_id, guard, {"$set": fields, "$unset": GIVEN_BACK}):
             return True
         if (await self.get(lease.run_id)).fence != lease.fence:
             raise LeaseLost(f"Another tick took over run {lease.run_id}")
@@ -391,9 +418,3 @@ def lease_held(run: Run, now: datetime) -> LeaseHeld:
 
 def no_run(run_id: str) -> NotFound:
     return NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
-
-
-def _model_counts(used: ModelUse) -> dict[str, int]:
-    """As they are stored: no cost where none is known."""
-    counts = {"calls": used.calls, "tokensIn": used.tokens_in, "tokensOut": used.tokens_out}
-    return counts if used.cost is None else counts | {"cost": used.cost.micros}

@@ -51,6 +51,16 @@ class DuplicateKey(Exception):
     """A unique index already holds one of the inserted documents. Never leaves the ledger."""
 
 
+def field_name(text: str) -> str:
+    """`text` as a field name: dots and dollars mean something else there."""
+    return text.replace("%", "%25").replace(".", "%2E").replace("$", "%24")
+
+
+def field_text(name: str) -> str:
+    """The text that `field_name` made this name of."""
+    return name.replace("%24", "$").replace("%2E", ".").replace("%25", "%")
+
+
 class Documents:
     """One collection. Each method is one command to the server and one effect."""
 

@@ -18,6 +18,7 @@ from domain.goals import LONGEST_GOAL, check_goal
 from domain.intents import Intent, Wants, read_intent
 from domain.names import named
 from domain.phrasing import asks, asks_price
+from graph.meter import MeteredReader, TokenMeter
 from graph.reader import MOST_SHOWN
 from graph.replies import APPROVE_OR_REJECT, vendor_names
 from graph.talk import ELSEWHERE, HELP, reply
@@ -124,7 +125,11 @@ class Chat:
             intent = Intent(Wants.REJECT)
         if intent.wants is Wants.OTHER:
             before = await self._transcripts.last(session, MOST_SHOWN + 1)
-            told = await self._deps.reader.wants(text, before[:-1])
+            meter = TokenMeter(self._deps, run.user_id, run.id)
+            reader = MeteredReader(self._deps.reader, meter)
+            told = await reader.wants(text, before[:-1])
+            if reader.by_rules_alone:
+                yield Said("words", reader.by_rules_alone)
             if told.used.calls:
                 await self._deps.ledger.runs.count_model(run.id, told.used)
             intent = Intent(told.wants)

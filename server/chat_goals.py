@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Final
 
 from domain.errors import InvalidInput
@@ -13,6 +14,7 @@ from domain.names import Names, named, names_of
 from domain.phrasing import asks, asks_of_a_run, greets, not_yet, only_asks
 from domain.quotes import Vendor
 from graph.deps import Deps
+from graph.meter import MeteredReader, TokenMeter
 from graph.reader import read_said
 from graph.talk import HELP, NOT_STARTED, WELCOME
 from graph.talk_market import prices
@@ -121,7 +123,8 @@ class GoalTalk:
         if intent.wants is Wants.THANKS:
             return Said("words", WELCOME)
         if intent.wants in (Wants.YES, Wants.NO) and draft:
-            asked = await understand(self._deps.reader, draft.said, await self._vendors())
+            reader = self._reader(draft)
+            asked = await understand(reader, draft.said, await self._vendors())
             if isinstance(asked, AskAnyway):
                 await self._drafts.asks_about(draft, asked.own)
             return Said("question", asked if isinstance(asked, str) else HELP)
@@ -134,14 +137,19 @@ class GoalTalk:
         anew = draft is not None and begins_anew(utterance, draft.said)
         before = draft.said if draft and not anew else ()
         vendors = await self._vendors()
-        wish = await understand(self._deps.reader, [*before, utterance], vendors)
+        reader = self._reader(None if anew else draft)
+        wish = await understand(reader, [*before, utterance], vendors)
+        if reader.by_rules_alone:
+            yield Said("words", reader.by_rules_alone)
         if isinstance(wish, Refusal):
             yield Said("question", str(wish))
             return
         if draft and anew:
-            draft = await self._drafts.replace(draft, utterance, new_run_id())
+            draft = await self._drafts.replace(draft, utterance, new_run_id(), reader.used)
         else:
-            draft = await self._drafts.add(draft, self._session, utterance, new_run_id())
+            draft = await self._drafts.add(
+                draft, self._session, utterance, new_run_id(), reader.used
+            )
         if isinstance(wish, AskAnyway):
             await self._drafts.asks_about(draft, wish.own)
         if isinstance(wish, str):
@@ -153,7 +161,8 @@ class GoalTalk:
     async def _start_anyway(self, draft: Draft) -> AsyncIterator[Said]:
         """The run for a goal of which the person knows what is left out."""
         vendors, accepted = await self._vendors(), draft.asked_about
-        wish = await understand(self._deps.reader, draft.said, vendors, accepted=accepted)
+        reader = self._reader(draft)
+        wish = await understand(reader, draft.said, vendors, accepted=accepted)
         if isinstance(wish, AskAnyway):
             await self._drafts.asks_about(draft, wish.own)
         if isinstance(wish, str):
@@ -176,6 +185,7 @@ class GoalTalk:
         return draft
 
     async def _start(self, draft: Draft, wish: Wish, names: Names) -> AsyncIterator[Said]:
+        wish = replace(wish, heard=replace(wish.heard, used=draft.used))
         run = await begin(self._deps, draft.run_id, self._user_id, wish)
         await self._drafts.forget(self._session)
         yield Said("run", f"Run {run.id}", {"runId": run.id})
@@ -209,6 +219,13 @@ class GoalTalk:
             run = (running or runs)[0] if asked else running[0]
             async for said in self._about(run, intent, message_id):
                 yield said
+
+    def _reader(self, draft: Draft | None) -> MeteredReader:
+        """Who reads the next thing said, counted against the user's tokens and the run's to be."""
+        before = draft.used.tokens if draft else 0
+        return MeteredReader(
+            self._deps.reader, TokenMeter(self._deps, self._user_id, before=before)
+        )
 
     async def _vendors(self) -> list[Vendor]:
         return await self._deps.ledger.vendors.all()

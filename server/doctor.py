@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 State = Literal["ok", "skipped", "wrong"]
 
 PACKAGES: Final = ("agentic-gpu-renter", "langgraph", "pymongo", "x402", "fastapi")
-LOCAL_PACKAGES: Final = ("eth_tester", "eth", "web3")
+LOCAL_PACKAGES: Final = ("eth", "trie", "web3")
 MONGO_PROBE: Final = "doctor"
 """The collection that the write check writes to, and cleans up."""
 

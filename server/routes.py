@@ -89,6 +89,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
             now,
             leaves_out=leaves_out,
             accepted=request.accept_not_used,
+            most_open=deps.limits.open_runs,
         )
         return started_view(run)
 

@@ -13,6 +13,7 @@ from domain.ranking import Abort, Rent, Wait, verdict
 from graph.deps import Desk
 from graph.ending import give_up
 from graph.findings import note_changes
+from graph.meter import TokenMeter
 from graph.permitted import refused_offers
 from graph.planner import Consult, Decided, Situation
 from graph.quotes import quotes_of
@@ -141,6 +142,7 @@ async def _situation(
         preference=spec.preference,
         waits=waits,
         model_tokens=desk.run.model.tokens,
+        meter=TokenMeter(desk.deps, desk.run.user_id, desk.run.id),
         refused=await refused_offers(desk, offers, desk.run.next_slot if slot is None else slot),
     )
 

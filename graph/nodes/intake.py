@@ -7,6 +7,7 @@ from langgraph.types import Command
 from domain.goals import unused
 from graph.deps import Desk
 from graph.ending import give_up
+from graph.meter import MeteredReader, TokenMeter
 from graph.routing import Phase, go
 from graph.state import AgentState
 from graph.wishes import START_ANYWAY, says_no_job, spec_of_reading, understood
@@ -20,7 +21,9 @@ async def intake(state: AgentState, desk: Desk) -> Command[str]:  # noqa: ARG001
         return await give_up(desk, f"{leaves_out.line} {START_ANYWAY}")
     facts = {}
     if desk.run.spec is None:  # a run that a conversation started has its spec already
-        heard = await desk.deps.reader.read([Utterance(desk.run.goal, desk.run.created_at)])
+        meter = TokenMeter(desk.deps, desk.run.user_id, desk.run.id)
+        reader = MeteredReader(desk.deps.reader, meter)
+        heard = await reader.read([Utterance(desk.run.goal, desk.run.created_at)])
         if heard.used.calls:
             await desk.ledger.runs.count_model(desk.run.id, heard.used)
         if no_job := says_no_job(desk.run.goal, heard.reading):

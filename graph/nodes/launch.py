@@ -88,5 +88,10 @@ async def _silent(desk: Desk, payment: Payment, delivery: Delivery, sends: int) 
 
 
 def _failed(payment: Payment, why: str, job: str | None = None) -> Command[str]:
-    failure = {"vendor_id": payment.vendor_id, "why": why, "job_id": job}
+    failure = {
+        "vendor_id": payment.vendor_id,
+        "why": why,
+        "job_id": job,
+        "unfunded": payment.unfunded,
+    }
     return go(Phase.RECOVER, failure=failure)

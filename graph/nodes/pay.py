@@ -35,7 +35,9 @@ from graph.state import AgentState
 from tools.payments.purchase import Purchase
 from tools.vendors.base import Accepted
 
-CAPS: Final = ("max_user_day", "max_user_hour", "max_vendor_day")
+CAPS: Final = frozenset(
+    {"max_user_day", "max_user_hour", "max_vendor_day", "max_wallet_day", "max_exposure"}
+)
 """The owner's caps, which time lifts: no vendor is to blame for them."""
 STALE: Final = "Waiting: the quote expired, asking again"
 

@@ -34,16 +34,27 @@ async def recover(state: AgentState, desk: Desk) -> Command[str]:
     run = await desk.reread()
     desk.note(
         "recovery",
-        f"{vendor} failed: {why}\nLooking for another vendor with {run.budget_remaining}",
+        f"{_what_failed(failure)}: {why}\nLooking for another vendor with {run.budget_remaining}",
         key=f"{failure['job_id']}:recovery" if failure.get("job_id") else None,
         vendorId=vendor,
         jobId=failure.get("job_id"),
     )
     return rest(
         Phase.ASSESS_BUDGET,
-        "Job failed" if failure.get("job_id") else f"Vendor failed: {why}",
+        "Job failed" if failure.get("job_id") else _message(failure, why),
         failure=None, decision=None, payment_id=None, accepted=None, sends=0, open_slot=None,
     )  # fmt: skip
+
+
+def _what_failed(failure: Mapping[str, Any]) -> str:
+    vendor = failure.get("vendor_id", "a vendor")
+    if failure.get("unfunded"):
+        return f"The wallet was short of money for {vendor}"
+    return f"{vendor} failed"
+
+
+def _message(failure: Mapping[str, Any], why: str) -> str:
+    return f"Waiting for funds: {why}" if failure.get("unfunded") else f"Vendor failed: {why}"
 
 
 async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
@@ -53,7 +64,7 @@ async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
         job = await desk.ledger.jobs.find(job_id)
         if job and not await _ran_out(desk, job):
             await book_outcome(desk, job, _trouble(job))
-    elif vendor:
+    elif vendor and not failure.get("unfunded"):
         # A purchase takes a slot, so the next failure to buy from the same vendor is another one.
         key = f"{desk.run.id}:{desk.run.next_slot}:not_bought"
         trouble = Trouble.OTHER_TERMS if failure.get("rule") in TERMS else Trouble.REFUSED

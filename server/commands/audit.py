@@ -96,9 +96,10 @@ def _tell_removed(audited: Mapping[str, Any]) -> None:
         f"Run {audited['runId']} of {audited['userId']} is {audited['status']}; it spent "
         f"{spent} of {total}"
     )
+    on, head = datetime.fromisoformat(audited["prunedAt"]), audited["head"]
     typer.echo(
-        f"It was removed on {datetime.fromisoformat(audited['prunedAt']):%Y-%m-%d}. Its journal was "
-        f"whole and had {audited['head']['seq']} entries, the last was {audited['head']['hash']}"
+        f"It was removed on {on:%Y-%m-%d}. Its journal was whole and had {head['seq']} entries, the "
+        f"last was {head['hash']}"
     )
 
 

@@ -25,14 +25,15 @@ from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 
-from domain.errors import NotFound, RenterError
+from domain.errors import NotFound, RenterError, TooManyRuns
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
 from graph.build import build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk
-from graph.reader import GoalReader
+from graph.meter import MeteredReader, TokenMeter
+from graph.reader import Reads
 from graph.state import AgentState
 from graph.talk import reply
 from graph.transcripts import Transcripts, session_of
@@ -120,10 +121,16 @@ class Office:
         message = _last_said(state)
         if run is None:
             vendors = await deps.ledger.vendors.all()
-            wish = await _wish(deps.reader, state, deps.now(), vendors)
+            user_id = owner or STUDIO_USER
+            reader = MeteredReader(deps.reader, TokenMeter(deps, user_id))
+            wish = await _wish(reader, state, deps.now(), vendors)
             if isinstance(wish, str):
-                return await self._answered(run_id, state, wish)
-            await begin(deps, run_id, owner or STUDIO_USER, wish)
+                said = " ".join(part for part in (reader.by_rules_alone, wish) if part)
+                return await self._answered(run_id, state, said)
+            try:
+                await begin(deps, run_id, user_id, wish)
+            except TooManyRuns as refused:
+                return await self._answered(run_id, state, str(refused))
             position = FIRST_STEP
         elif message and (intent := read_intent(str(message.text))).wants not in TICKS:
             said = await self._reply(deps, run, intent, str(message.id or message.text))
@@ -177,7 +184,7 @@ async def checkpointer() -> AsyncIterator[MongoDBSaver]:
 
 
 async def _wish(
-    reader: GoalReader, state: AgentState, at: datetime, vendors: Sequence[Vendor] | None = None
+    reader: Reads, state: AgentState, at: datetime, vendors: Sequence[Vendor] | None = None
 ) -> Wish | str:
     """The goal and the budget, from the chat and the input's fields; else a question.
 
@@ -195,7 +202,7 @@ async def _wish(
     if asked := _asked_before_yes(state):
         said = [u for u in said if not says_start_anyway(u.text)]
         question = await understand(reader, said, vendors, sure=sure)
-        if question == asked and isinstance(question, AskAnyway):
+        if isinstance(question, AskAnyway) and asked.endswith(question):
             accepted = question.own
     return await understand(reader, said, vendors, sure=sure, accepted=accepted)
 

@@ -128,6 +128,7 @@ def _settings(folder: Path, ports: Sequence[int]) -> Settings:
         rpc_url=f"http://127.0.0.1:{chain}",
         vendor_port=vendor,
         lease_seconds=3.0,
+        max_exposure_usd=Usd.parse(100),  # its runs go side by side
     )
 
 

@@ -39,9 +39,9 @@ Bug = Callable[[ExitStack], None]
 
 @contextmanager
 def planted(name: str) -> Iterator[None]:
-    """The agent has this bug as long as the block runs. One of BUGS."""
+    """The agent has this bug as long as the block runs. One of BUGS, or OF_MANY_RUNS."""
     with ExitStack() as stack:
-        BUGS[name](stack)
+        {**BUGS, **OF_MANY_RUNS}[name](stack)
         yield
 
 
@@ -232,6 +232,17 @@ def pay_unapproved(stack: ExitStack) -> None:
     stack.enter_context(patch.object(ApprovalGate, "permit", permit))
 
 
+def exposure_of_each_run_alone(stack: ExitStack) -> None:
+    """Rule 8 broken: what a vendor was prepaid is bounded in each run, and not over all of them."""
+    from tools.payments.exposure import Exposure
+
+    async def passing(self: Exposure, vendor_id: str, key: str, amount: Usd, bound: Usd) -> None:
+        del self, vendor_id, key, amount, bound
+
+    stack.enter_context(patch.object(Exposure, "check", passing))
+    stack.enter_context(patch.object(Exposure, "hold", passing))
+
+
 BUGS: Final[Mapping[str, Bug]] = {
     bug.__name__: bug
     for bug in (
@@ -248,6 +259,10 @@ BUGS: Final[Mapping[str, Bug]] = {
         pay_unapproved,
     )
 }
+OF_MANY_RUNS: Final[Mapping[str, Bug]] = {
+    "exposure_of_each_run_alone": exposure_of_each_run_alone,
+}
+"""Bugs that no case of one run can show: tests/graph/test_limits.py finds them."""
 
 CAUGHT_BY: Final[Mapping[str, str]] = {
     "random_nonce": "simple",

@@ -121,9 +121,10 @@ def test_each_volume_is_declared_and_used() -> None:
     assert used == set(COMPOSE["volumes"])
 
 
-def test_no_image_is_named_with_a_registry() -> None:
+def test_no_image_is_named_with_a_registry_and_each_foreign_one_with_its_exact_version() -> None:
     for one in SERVICES.values():
-        assert re.fullmatch(r"[a-z-]+(:[0-9]+)?", one["image"])
+        tag = r"" if "build" in one else r":\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?"
+        assert re.fullmatch(rf"[a-z-]+{tag}", one["image"])
 
 
 def _filled(value: str) -> str:

@@ -16,6 +16,9 @@ from taskiq import AsyncBroker, InMemoryBroker
 import server.fleet
 from bench.fleet import Plan, play
 from domain.errors import ConfigError
+from domain.money import Usd
+from domain.slices import SliceRule
+from graph.deps import Limits
 from server.brokers import open_broker
 from server.fleet import Fleet
 from server.worker import working
@@ -24,6 +27,9 @@ from tests.support.fleet import TickSpan, WorkerProcess, overlaps
 from tests.support.queues import RedisServer
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
+
+SIDE_BY_SIDE = Limits(slices=SliceRule(first_minutes=60, exposure=Usd.parse(100)))
+"""No run waits for another's vendor to have earned what it was prepaid."""
 
 
 def over(redis: RedisServer) -> Callable[[], AsyncBroker]:
@@ -49,7 +55,7 @@ async def a_fleet(
 async def test_two_workers_share_runs_over_redis_and_each_is_paid_once(
     database: FreshDatabase, redis: RedisServer
 ) -> None:
-    async with World.open(database) as world:
+    async with World.open(database, limits=SIDE_BY_SIDE) as world:
         async with a_fleet(world, redis, 2) as fleets:
             runs = [await world.start() for _ in range(4)]
             for run in runs:
@@ -107,7 +113,7 @@ async def test_a_queue_that_takes_no_hint_slows_no_run_down(
         return False
 
     monkeypatch.setattr(Fleet, "_send", full)
-    async with World.open(database) as world, a_fleet(world, redis, 1):
+    async with World.open(database, limits=SIDE_BY_SIDE) as world, a_fleet(world, redis, 1):
         runs = [await world.start() for _ in range(4)]
         for run in runs:
             await ended(world, run)

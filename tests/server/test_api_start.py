@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.server.conftest import GOAL, Api
+from domain.policy import OpenRuns
+from graph.wiring import Services
+from server.app import create_app
+from tests.server.conftest import GOAL, Api, opening, serving
 
 ABSENT = object()
 ISO_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -329,3 +333,17 @@ async def test_other_words_are_said_and_wait_for_nothing(api: Api) -> None:
 
 async def test_a_yes_is_true_or_false(api: Api) -> None:
     assert (await started(api, acceptNotUsed="yes")).status_code == 422
+
+
+async def test_more_runs_than_may_be_open_are_refused_with_the_settings_name(
+    services: Services,
+) -> None:
+    limits = replace(services.deps.limits, open_runs=OpenRuns(a_user=1))
+    limited = replace(services, deps=replace(services.deps, limits=limits))
+    async with serving(create_app(opening(limited))) as api:
+        await api.start()
+        refused = await started(api)
+        assert refused.status_code == 409
+        assert refused.json()["code"] == "too_many_runs"
+        assert "MAX_OPEN_RUNS_PER_USER" in refused.json()["error"]
+        assert (await started(api, userId="u2")).status_code == 200

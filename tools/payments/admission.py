@@ -1,19 +1,18 @@
-"""What must hold before anything is signed: the seller's terms, the wallet's funds, the clock."""
+"""What must hold before anything is signed: the seller's terms, and the clock."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Final
 
-from domain.errors import ChainDown, PolicyRefused, VendorGarbage, WalletEmpty
+from domain.errors import ChainDown, PolicyRefused, VendorGarbage
 from domain.money import Usd
 from domain.networks import Network
 from domain.payments import PaymentTerms, PurchaseKind
 from domain.policy import SpendingPolicy
-from tools.payments.chain import Block, Chain
+from tools.payments.chain import Block
 from tools.payments.challenge import Challenge
 from tools.payments.purchase import Purchase
-from tools.payments.wallets import Wallet
 from tools.vendors.base import PaymentRequired402
 
 MOST_APART_S: Final = 300
@@ -54,16 +53,6 @@ def billed_by(answer: PaymentRequired402, purchase: Purchase) -> str:
             + (" or an x402-tx-id" if purchase.kind is PurchaseKind.LAUNCH else ""),
         )
     return answer.legacy_tx_id
-
-
-async def check_funds(chain: Chain, wallet: Wallet, network: Network, amount: Usd) -> None:
-    """Raise WalletEmpty when the wallet cannot pay `amount` as things are now."""
-    balance = await chain.balance(wallet.address)
-    if balance < amount:
-        raise WalletEmpty(
-            f"The wallet {wallet.address} holds {balance.exact()} and {amount.exact()} is due",
-            f"Send USDC on {network.name} to it",
-        )
 
 
 def check_clock(now: datetime, head: Block, network: Network) -> None:

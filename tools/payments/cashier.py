@@ -21,6 +21,7 @@ from domain.errors import (
     VendorError,
     VendorRefused,
     VendorUnauthorized,
+    WalletEmpty,
 )
 from domain.journal import Note
 from domain.money import ZERO
@@ -31,12 +32,14 @@ from ledger.allowances import Charge, allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
-from tools.payments.admission import admit, billed_by, check_clock, check_funds
+from tools.payments.admission import admit, billed_by, check_clock
 from tools.payments.approving import ApprovalGate, Permit
 from tools.payments.authorization import sign_payment
 from tools.payments.chain import Chain
 from tools.payments.challenge import Challenge
+from tools.payments.exposure import Exposure
 from tools.payments.fetch import Fetched, Fetcher
+from tools.payments.funds import Funds
 from tools.payments.judge import Judge, Observe, facts
 from tools.payments.purchase import Delivery, Purchase
 from tools.payments.sellers import Seller, seller_of
@@ -67,6 +70,8 @@ class Cashier:
         self._wallet = wallet
         self._chain = chain
         self.judge = Judge(ledger, chain, policy.network, now)
+        self.exposure = Exposure(ledger, now, vendors_clock=policy.network.is_local)
+        self.funds = Funds(ledger, chain, wallet, policy.network)
         self.policy = policy
         self.approvals = ApprovalGate(ledger, policy, now)
         self._now = now
@@ -79,16 +84,13 @@ class Cashier:
         Gives the stored payment when it was authorized before. `goods` come only from a vendor
         that asks for no payment: its charge is booked at once, on no rail; a URL's goods are free.
 
-        Raises, with the money free again: PolicyRefused, VendorError. Raises WalletEmpty,
+        Raises, with the money free again: PolicyRefused, WalletEmpty, VendorError. Raises
         BudgetExceeded, SlotClosed, LeaseLost, and ApprovalRequired where a person has to be asked
         first, with nothing taken. ChainDown, WalletDown and StoreDown leave the reservation as it
         is, to be taken up again.
         """
         await self.approvals.check(run, purchase)
-        on_chain = purchase.vendor.pay_to is not None or purchase.any_payee
-        if on_chain and run.reservation(purchase.slot) is None:
-            await check_funds(self._chain, self._wallet, self.policy.network, purchase.quoted)
-        held = await self._hold(lease, run, purchase)
+        held = await self._hold(lease, run, purchase, observe)
         payment = await self._ledger.payments.open(self._reserved(run, purchase))
         note(payment=payment.id)
         if payment.state is PaymentState.RELEASED:
@@ -143,7 +145,21 @@ class Cashier:
             return Delivery(await self.judge.close_unsent(payment, observe), None, str(closed))
         sent = await self.send(payment, vendor)
         judged = await self.judge.judge(run, payment, observe, sent.problem)
+        if sent.problem and not judged.state.paid:
+            judged = await self._look_for_its_money(judged, observe)
         return replace(sent, payment=judged)
+
+    async def _look_for_its_money(self, payment: Payment, observe: Observe) -> Payment:
+        """Note where the wallet cannot cover a payment that its vendor gives nothing for: somebody
+        else has taken money out of it, and the vendor is not to blame.
+        """
+        ours = payment.on_chain and not payment.unfunded
+        if not ours or await self.funds.covers(payment.amount):
+            return payment
+        await self._ledger.payments.set_unfunded(payment)
+        why = f"The wallet holds less than the {payment.amount} that {payment.vendor_id} is to get"
+        observe(Note("wallet_short", why, facts(payment), key=f"{payment.id}:short"))
+        return replace(payment, unfunded=True)
 
     async def arm(self, lease: Lease, payment: Payment) -> Run:
         """The payment's run, with its slot marked as one that only the chain may close.
@@ -181,8 +197,14 @@ class Cashier:
     def _seller(self, payment: Payment, vendor: Vendor) -> Seller:
         return seller_of(payment.kind, payment.order, vendor, self._vendors, self._fetcher)
 
-    async def _hold(self, lease: Lease, run: Run, purchase: Purchase) -> Reservation:
-        """Hold the money in the run's budget and against the owner's caps."""
+    async def _hold(
+        self, lease: Lease, run: Run, purchase: Purchase, observe: Observe
+    ) -> Reservation:
+        """Hold the money in the run's budget, and against all that is limited over several runs.
+
+        The reservation comes first: what is counted elsewhere for a slot that holds nothing is a
+        crash's leftover.
+        """
         present, amount, now = run.reservation(purchase.slot), purchase.quoted, self._now()
         before = present.amount if present else ZERO
         self.policy.check_run(run.spent + run.reserved - before, max(before, amount))
@@ -191,18 +213,43 @@ class Cashier:
         if caps.any:
             day = day or allowance_id(run.user_id, now)
             await self._ledger.allowances.check(caps, day, charge, now)
+        if present is None:
+            await self._check_shared_limits(purchase, charge)
         if present:
             held = await self._ledger.budget.share(lease, run, purchase.slot, amount)
         else:
             held = await self._ledger.budget.reserve(lease, run, purchase.slot, amount, day)
-        if caps.any and day is not None:
-            try:
+        try:
+            if caps.any and day is not None:
                 await self._ledger.allowances.hold(caps, day, charge, now)
-            except PolicyRefused:
-                if not held.shared:
-                    await self.judge.close_slot(run.id, held, ZERO)
-                raise
+            await self._hold_shared_limits(purchase, replace(charge, amount=held.amount))
+        except (PolicyRefused, WalletEmpty):
+            if not held.shared:  # what an earlier tick has signed for it stays with the chain
+                await self.judge.abandon(run.with_reservation(held), held.slot, observe)
+            raise
         return held
+
+    async def _check_shared_limits(self, purchase: Purchase, charge: Charge) -> None:
+        """Raise PolicyRefused or WalletEmpty where the vendor's exposure or the wallet's balance
+        would not hold a charge now.
+        """
+        if not purchase.on_chain:
+            return
+        if purchase.most_ahead is not None:
+            most, vendor = purchase.most_ahead, charge.vendor_id
+            await self.exposure.check(vendor, charge.slot, charge.amount, most)
+        await self.funds.check(charge.slot, charge.amount)
+
+    async def _hold_shared_limits(self, purchase: Purchase, charge: Charge) -> None:
+        """Count a reserved charge against the vendor's exposure and the wallet's balance. Raises as
+        `_check_shared_limits`.
+        """
+        if not purchase.on_chain:
+            return
+        if purchase.most_ahead is not None:
+            most, vendor = purchase.most_ahead, charge.vendor_id
+            await self.exposure.hold(vendor, charge.slot, purchase.quoted, most)
+        await self.funds.promise(charge.slot, charge.amount)
 
     def _charge(self, run: Run, purchase: Purchase) -> Charge:
         return Charge(f"{run.id}:{purchase.slot}", purchase.vendor.vendor_id, purchase.quoted)

@@ -41,6 +41,16 @@ class Purchase:
     def launch_slot(self) -> int:
         return self.slot if self.job_slot is None else self.job_slot
 
+    most_ahead: Usd | None = None
+    """The most that all runs together may pay the vendor for time that is not used yet; None for
+    what is used up as it is bought.
+    """
+
+    @property
+    def on_chain(self) -> bool:
+        """Whether it is to be paid for on the chain, as far as that is known before it is asked."""
+        return self.vendor.pay_to is not None or self.any_payee
+
     @property
     def what(self) -> str:
         if self.kind is PurchaseKind.FETCH:

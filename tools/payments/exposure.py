@@ -1,0 +1,148 @@
+"""What a vendor holds of ours, over all runs: paid, or promised to it, for time not used yet.
+
+A slot counts from its reservation on with all it may cost; once paid, with the part of the time
+that its job has not used; with nothing once it is closed unpaid, or its job has ended: that money
+is earned or lost, and no longer ahead. One sum for each vendor (ledger/tallies.py). It is only
+lowered where it stands in the way of a purchase, from the runs, payments and jobs themselves, so
+that no crash leaves it wrong for longer than until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from domain.errors import PolicyRefused
+from domain.money import ZERO, Usd
+from domain.payments import PaymentState, PurchaseKind
+from ledger.jobs import Job
+from ledger.ledger import Ledger
+from ledger.payments import Payment
+from ledger.run import Run
+from ledger.tallies import Tally
+
+RULE: Final = "max_exposure"
+MOST_UNCHECKED: Final = 200
+"""Slots that one sum is made of before it is looked through, full or not."""
+
+
+class Exposure:
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime], *, vendors_clock: bool) -> None:
+        """vendors_clock: whether a vendor's word on how much time was used goes before our clock's,
+        as where jobs run in fast motion.
+        """
+        self._ledger = ledger
+        self._now = now
+        self._vendors_clock = vendors_clock
+
+    async def room(self, vendor_id: str, bound: Usd, wanted: Usd) -> Usd:
+        """What the vendor may be paid ahead now, at most `wanted`."""
+        tally = await self._ledger.tallies.read(_id(vendor_id))
+        if tally.total + wanted > bound:
+            tally = await self._looked_through(tally)
+        return max(ZERO, min(wanted, bound - tally.total))
+
+    async def check(self, vendor_id: str, key: str, amount: Usd, bound: Usd) -> None:
+        """Raise PolicyRefused when `amount` would not be held now."""
+        tally = await self._ledger.tallies.read(_id(vendor_id))
+        more = max(ZERO, amount - tally.holds.get(key, ZERO))
+        if more and tally.total + more > bound:
+            tally = await self._looked_through(tally)
+            if tally.total + more > bound:
+                raise _refused(vendor_id, tally, more, bound)
+
+    async def hold(self, vendor_id: str, key: str, amount: Usd, bound: Usd) -> None:
+        """Count `amount` for a reserved slot ("run:number"); again, only what it is larger by.
+
+        bound: the most that the vendor may be paid ahead. Raises PolicyRefused.
+        """
+        tally = await self._ledger.tallies.read(_id(vendor_id))
+        if len(tally.holds) >= MOST_UNCHECKED and key not in tally.holds:
+            tally = await self._looked_through(tally)
+        if await self._ledger.tallies.hold(tally, key, amount, bound):
+            return
+        tally = await self._looked_through(await self._ledger.tallies.read(tally.id))
+        if not await self._ledger.tallies.hold(tally, key, amount, bound):
+            raise _refused(vendor_id, tally, amount - tally.holds.get(key, ZERO), bound)
+
+    async def _looked_through(self, tally: Tally) -> Tally:
+        """The sum with each slot counted as it stands now."""
+        runs = {key.rpartition(":")[0] for key in tally.holds}
+        books = {run.id: run for run in await self._ledger.runs.of_ids(runs)}
+        payments = await self._ledger.payments.of_runs(books)
+        jobs = await self._ledger.jobs.of_runs(list(books.values()))
+        for key, held in tally.holds.items():
+            run_id, _, slot = key.rpartition(":")
+            run = books.get(run_id)
+            ours = [p for p in payments if p.run_id == run_id]
+            to = ZERO if run is None else self._ahead(run, int(slot), tally, ours, jobs, held)
+            await self._ledger.tallies.lower(tally, key, to)
+        return await self._ledger.tallies.read(tally.id)
+
+    def _ahead(
+        self,
+        run: Run,
+        slot: int,
+        tally: Tally,
+        payments: Sequence[Payment],
+        jobs: Sequence[Job],
+        held: Usd,
+    ) -> Usd:
+        """What a slot has ahead at the vendor whose sum this is."""
+        if run.reservation(slot) is not None:
+            return held
+        paid = next(
+            (p for p in payments if p.slot == slot and p.state.paid and _of(tally, p)), None
+        )
+        if paid is None or paid.state is PaymentState.REFUNDED:
+            return ZERO
+        job = _job_of(paid, jobs)
+        if job is None:  # not taken from its vendor yet
+            return min(held, paid.amount)
+        if job.status.ended:
+            return ZERO
+        return min(held, _unused(paid, job, payments, self._used_minutes(job)))
+
+    def _used_minutes(self, job: Job) -> float:
+        """The vendor's word, as last heard, up to what our clock shows."""
+        if self._vendors_clock:
+            return job.used_minutes
+        return min(job.used_minutes, (self._now() - job.created_at) / timedelta(minutes=1))
+
+
+def _refused(vendor_id: str, tally: Tally, more: Usd, bound: Usd) -> PolicyRefused:
+    return PolicyRefused(
+        RULE,
+        f"{vendor_id} would hold {tally.total + more} of all runs for time not used yet, above "
+        f"{bound}",
+        "Wait until it has earned some of it, or raise MAX_EXPOSURE_USD",
+    )
+
+
+def _id(vendor_id: str) -> str:
+    return f"exposure|{vendor_id}"
+
+
+def _of(tally: Tally, payment: Payment) -> bool:
+    return tally.id == _id(payment.vendor_id)
+
+
+def _job_of(payment: Payment, jobs: Sequence[Job]) -> Job | None:
+    if payment.kind is PurchaseKind.EXTEND:
+        return next((j for j in jobs if j.id == payment.order["jobId"]), None)
+    return next((j for j in jobs if j.payment_id == payment.id), None)
+
+
+def _unused(payment: Payment, job: Job, payments: Sequence[Payment], used: float) -> Usd:
+    """The part of a payment whose time the job has not used: its purchases are used in turn."""
+    before = sum(
+        p.minutes
+        for p in payments
+        if p.slot < payment.slot and (p.id == job.payment_id or p.id in job.extensions)
+    )
+    left = min(payment.minutes, max(0.0, before + payment.minutes - used))
+    if not payment.minutes:
+        return payment.amount
+    # Rounded up: what is ahead is never counted too small.
+    return payment.amount.scaled(int(left * 60) + 1, payment.minutes * 60) if left else ZERO
