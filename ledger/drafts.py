@@ -75,7 +75,7 @@ class Drafts:
         kept = draft.said if len(draft.said) < MOST_SAID else (draft.said[0], *draft.said[2:])
         return await self._change(
             draft,
-            Draft(session, (*kept, said), draft.run_id, draft.version + 1, draft.used + used),
+            Draft(session, (*kept, said), draft.run_id, draft.version + 1, used=draft.used + used),
         )
 
     async def replace(
@@ -85,7 +85,7 @@ class Drafts:
 
         draft: as last read. Raises Conflict when it changed meanwhile.
         """
-        new = Draft(draft.session, (said,), run_id, draft.version + 1, used)
+        new = Draft(draft.session, (said,), run_id, draft.version + 1, used=used)
         return await self._change(draft, new)
 
     async def _change(self, old: Draft, new: Draft) -> Draft:

@@ -119,7 +119,7 @@ class Payments:
         """Of all these runs, each run's in the order of their slots."""
         ids = list(run_ids)
         query, order = {"runId": {"$in": ids}}, [("runId", 1), ("slot", 1)]
-        return [_payment(d) for d in await self.documents.find(query, sort=order)] if ids else []
+        return [payment_of(d) for d in await self.documents.find(query, sort=order)] if ids else []
 
     async def of_slot(self, run_id: str, slot: int) -> list[Payment]:
         found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])

@@ -128,14 +128,14 @@ class Runs:
         self.schedule.tell()
         return await self.get(run_id)
 
-    async def _insert(self, most_open: OpenRuns, run: Document) -> None:
-        """Insert a run where there is none of its id, at places of its own."""
+    async def _insert(self, most_open: OpenRuns, run: Document) -> bool:
+        """Insert a run at places of its own; False where there is one of its id."""
         for _ in range(LONGEST_RACE):
             places = await free_places(self.documents, run["userId"], most_open)
-            if await self.documents.insert(run | places) or not places:
-                return
-            if await self.find(run["_id"]):
-                return  # by another request for the same run; else its places were taken
+            if await self.documents.insert(run | places):
+                return True
+            if not places or await self.find(run["_id"]):
+                return False  # by another request for the same run; else its places were taken
         raise Conflict("Too many runs are being started at once", "Try again in a moment")
 
     async def find(self, run_id: str) -> Run | None:

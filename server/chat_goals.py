@@ -163,6 +163,7 @@ class GoalTalk:
         vendors, accepted = await self._vendors(), draft.asked_about
         reader = self._reader(draft)
         wish = await understand(reader, draft.said, vendors, accepted=accepted)
+        draft = replace(draft, used=draft.used + reader.used)
         if isinstance(wish, AskAnyway):
             await self._drafts.asks_about(draft, wish.own)
         if isinstance(wish, str):

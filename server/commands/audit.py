@@ -98,8 +98,8 @@ def _tell_removed(audited: Mapping[str, Any]) -> None:
     )
     on, head = datetime.fromisoformat(audited["prunedAt"]), audited["head"]
     typer.echo(
-        f"It was removed on {on:%Y-%m-%d}. Its journal was whole and had {head['seq']} entries, the "
-        f"last was {head['hash']}"
+        f"It was removed on {on:%Y-%m-%d}. Its journal was whole and had {head['seq']} entries, "
+        f"the last was {head['hash']}"
     )
 
 
