@@ -132,20 +132,20 @@ def nobody_has(spec: JobSpec, vendors: Iterable[Vendor]) -> str:
             return f"no vendor is registered as {' or '.join(unknown)}, to rent from alone"
         mine = [v for v in known if v.vendor_id in spec.only_vendors]
         lacks = f"{' or '.join(spec.only_vendors)}, to rent from alone, has no {spec.gpu}"
-        return f"{lacks}; {on_offer(mine)}"
+        return f"{lacks}{on_offer(mine)}"
     without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
     others = [v for v in known if v.vendor_id not in spec.excluded_vendors]
-    return f"no registered vendor has {spec.gpu}{without}; {on_offer(others)}"
+    return f"no registered vendor has {spec.gpu}{without}{on_offer(others)}"
 
 
 def on_offer(vendors: Iterable[Vendor]) -> str:
-    """Which types of GPU these vendors have, in words."""
+    """Which types of GPU these vendors have, as the end of a sentence."""
     types = sorted({gpu for vendor in vendors for gpu in vendor.gpu_types})
     if not types:
-        return "nothing is on offer"
+        return ""
     more = len(types) - MOST_TYPES_OFFERED
     told = ", ".join(types[:MOST_TYPES_OFFERED]) + (f" and {more} more" if more > 0 else "")
-    return f"on offer: {told}"
+    return f"; on offer: {told}"
 
 
 def able_vendors(vendors: Iterable[Vendor], spec: JobSpec) -> list[Vendor]:

@@ -27,7 +27,7 @@ _ADDRESS: Final = (
     r"(?:[a-z][a-z0-9+.-]{1,9}://|git@)[^\s,;\"'<>]*[\w/]"
 )
 _SITE: Final = (
-    r"(?:\brepo(?:sitory)?\s+)?\b(?:[a-z0-9-]+\.)+"
+    r"(?:\brepo(?:sitory)?\s+)?(?<![\w.-])(?:[a-z0-9-]{1,63}\.){1,6}"
     r"(?:com|org|net|io|co|ai|dev|edu|gov|de|uk|eu)(?:/[\w./~#?=&%@+-]*[\w/]|\b)"
 )
 _IMAGE: Final = one_of(
@@ -46,8 +46,8 @@ _EXTENSION: Final = one_of(
     "tiff?", "exr", "obj", "fbx", "usd[az]?",
 )  # fmt: skip
 _FILE: Final = one_of(
-    rf"(?<![\w/$])(?:\.{{1,2}}/|~/|/)?(?:[\w-]+/)*[\w.-]*\w\.{_EXTENSION}(?![\w/])",
-    r"(?<![\w.$])(?:~|\.{1,2})?/(?:[\w.-]+/)*[\w.-]*[a-z_][\w.-]*",
+    rf"(?<![\w/$.-])(?:\.{{1,2}}/|~/|/)?(?:[\w-]{{1,60}}/){{0,12}}[\w.-]{{0,80}}\w\.{_EXTENSION}(?![\w/])",
+    r"(?<![\w.$])(?:~|\.{1,2})?/(?:[\w.-]{1,60}/){0,12}[\w.-]{0,80}[a-z_][\w.-]*",
 )
 _TOOL: Final = one_of(
     "python3?", "torchrun", "accelerate", "deepspeed", "bash", "sh", "zsh", "pip3?", "conda", "npm",

@@ -67,7 +67,7 @@ _TASK: Final = re.compile(
 """A kind of job and what it is done to, which the order tells the vendor."""
 _SUBJECT: Final = re.compile(
     r"\b(?:(?:an?|the|my|our|your|some|small|tiny|large|big|new|quick|vision|language|diffusion|"
-    r"text|image|speech)\s+)*"
+    r"text|image|speech)\s+){0,4}"
     r"(?:[0-9]+(?:\.[0-9]+)?\s?[bm](?:[\s-]?param(?:eter)?s?)?(?:\s+models?)?|"
     r"llama[\s-]?[0-9.]*(?:[\s-][0-9.]+b)?|mistral|mixtral|qwen[\s-]?[0-9.]*|gemma[\s\w.-]*?[0-9]b|"
     r"phi-?[0-9]|whisper|bert|gpt(?:-?[0-9])?|resnet[0-9]*|models?|networks?|classifiers?|chatbots?|"
@@ -114,8 +114,8 @@ _TOKEN: Final = re.compile(r"[^\s,;()\"!?<>|]+")
 _EDGES: Final = ".:'`’*_-–—=&+~^[]{}#"
 
 
-def unused(goal: str, now: datetime | None = None) -> Unused:
-    """What of `goal` a run leaves out. now: aware; of a deadline, whether it is read at all."""
+def unused(goal: str, now: datetime) -> Unused:
+    """What of `goal` a run leaves out. now: aware."""
     text = plain(goal)
     own = _joined(text, _own_spans(text, now))
     free = _masked(text, [*own, *_read_spans(text, now)])
@@ -136,7 +136,7 @@ def unused(goal: str, now: datetime | None = None) -> Unused:
     )
 
 
-def _own_spans(text: str, now: datetime | None) -> Iterator[Span]:
+def _own_spans(text: str, now: datetime) -> Iterator[Span]:
     """Where programs, images, repositories, datasets and start times are named."""
     for pattern in OWNED:
         yield from (found.span() for found in pattern.finditer(text))
@@ -148,19 +148,19 @@ def starts_later(goal: str, now: datetime) -> bool:
     return any(True for _ in _start_spans(plain(goal), now))
 
 
-def _start_spans(text: str, now: datetime | None) -> Iterator[Span]:
+def _start_spans(text: str, now: datetime) -> Iterator[Span]:
     """Where moments stand by which nothing has to be done: when to start."""
-    deadline = read_deadline(text, now).span if now else None
+    deadline = read_deadline(text, now).span
     taken = [deadline] if deadline else []
     starts_now = [found.span() for found in AT_ONCE.finditer(text)]
     for start, end in when(text):
-        lead = _BEFORE_A_MOMENT.search(text[:start])
-        start = lead.start() if lead else start
+        near = max(0, start - _FAR)
+        lead = _BEFORE_A_MOMENT.search(text[near:start])
+        start = near + lead.start() if lead else start
         more = _AFTER_A_MOMENT.match(text, end)
         span = (start, more.end() if more else end)
-        if now is None and _BY.search(text[:start] + " "):
-            continue
-        if _LONG_AGO.search(text[: span[0]]) or _overlaps(span, [*taken, *starts_now]):
+        ago = _LONG_AGO.search(text[max(0, span[0] - _FAR) : span[0]])
+        if ago or _overlaps(span, [*taken, *starts_now]):
             continue
         yield span
     for found in RECURS.finditer(text):
@@ -168,18 +168,19 @@ def _start_spans(text: str, now: datetime | None) -> Iterator[Span]:
             yield found.span()
 
 
-_BY: Final = re.compile(r"\b(?:by|before|until|till|due|deadline:?)\s+$", _I)
+_FAR: Final = 80
+"""Characters: words further away lead to no moment."""
 _LONG_AGO: Final = re.compile(r"\b(?:last|since|was|were|from)\s+$", _I)
 
 
-def _read_spans(text: str, now: datetime | None) -> Iterator[Span]:
+def _read_spans(text: str, now: datetime) -> Iterator[Span]:
     """Where something is said that a run goes by, or that only describes the task."""
     money = amounts(text)
     yield from ((a.start, a.end) for a in money if _counts(a))
     yield from read_gpus(text).spans
     with suppress(InvalidInput):  # the reading says so itself
         yield from read_durations(text, [(a.start, a.end) for a in money]).spans
-    if now and (deadline := read_deadline(text, now).span):
+    if deadline := read_deadline(text, now).span:
         yield deadline
     yield from only(text).spans
     yield from excluded(text).spans

@@ -53,6 +53,8 @@ _UNLESS: Final = re.compile(
     rf"(?:\b(?:{_STRONG}|not|no|never|nor|without|than|instead of|rather than|unlike)|n't)\s*"
     r"(?:to\s+|want\s+to\s+|rent(?:ing)?\s+|be\s+)?$", _I,
 )  # fmt: skip
+_FAR: Final = 80
+"""Characters: words further away deny nothing."""
 _IF_POSSIBLE: Final = re.compile(
     r"\s*,?\s*(?:first|if possible|ideally|preferably|if you can|or (?:another|any|some)\b)|'s\b",
     _I,
@@ -144,7 +146,7 @@ def only(text: str) -> Vendors:
     vendor shows by its id, or by a name that ends in GPU.
     """
     for wish in _ONLY.finditer(text):
-        if _UNLESS.search(text[: wish.start()]):
+        if _UNLESS.search(text[max(0, wish.start() - _FAR) : wish.start()]):
             continue
         found: list[str] = []
         unsure = wish["sure"] is None

@@ -42,6 +42,14 @@ def test_a_deadline_is_read(words: str, at: str) -> None:
      ("by 5 p.m. on Friday CET", "2026-11-20T17:00:00+01:00"),
      ("by 9 am tomorrow (EST)", "2026-11-19T09:00:00-05:00"),
      ("by 5pm this Fri PST", "2026-11-20T17:00:00-08:00"),
+     ("by 5pm Europe/Berlin", "2026-11-18T17:00:00+01:00"),
+     ("by tomorrow 9am Berlin time", "2026-11-19T09:00:00+01:00"),
+     ("by 5pm GMT+2", "2026-11-18T17:00:00+02:00"), ("by noon JST", "2026-11-19T12:00:00+09:00"),
+     ("by 17:00 UTC+5:30", "2026-11-18T17:00:00+05:30"),
+     ("by 5pm Pacific time", "2026-11-18T17:00:00-08:00"),
+     ("by 5pm New York time", "2026-11-18T17:00:00-05:00"),
+     ("by Friday noon Mumbai time", "2026-11-20T12:00:00+05:30"),
+     ("by 5pm real time", "2026-11-18T17:00:00+00:00"),
      ("by 5pm on Friday est. 3 hours", "2026-11-20T17:00:00+00:00"),
      ("by 2026-11-20T18:00+02:00", "2026-11-20T18:00:00+02:00")],
 )  # fmt: skip
@@ -49,6 +57,22 @@ def test_a_deadline_may_name_its_time_zone(words: str, at: str) -> None:
     deadline = read(words, NOW).deadline
     assert deadline is not None
     assert deadline.isoformat() == at
+
+
+def test_an_abbreviation_of_several_zones_says_which_is_taken() -> None:
+    deadline = read("by 5pm CST", NOW).deadline
+    assert deadline is not None
+    assert f"{deadline:%Z}" == "CST, taken as UTC-06:00"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["tomorrow at 9am start", "tonight at 9pm start", "start at 9am", "start by 5pm",
+     "don't start before 9am", "not before 9am tomorrow", "wait until 9am",
+     "in 2 hours start training"],
+)  # fmt: skip
+def test_a_time_to_start_at_is_no_deadline(words: str) -> None:
+    assert read(f"Train on an A100 {words}", NOW).deadline is None
 
 
 def test_a_date_may_name_its_year() -> None:
@@ -112,6 +136,10 @@ def test_vendors_are_left_out_by_name(words: str, out: tuple[str, ...]) -> None:
         ("use FastGPU, not ReliableGPU", ("FastGPU",)),
         ("instead of using FastGPU use ReliableGPU", ("ReliableGPU",)),
         ("from FastGPU or CheapGPU", ("FastGPU", "CheapGPU")),
+        ("only from TS vendor", ("TS vendor",)), ("only from 'ts vendor', $5", ("ts vendor",)),
+        ("rent an A100 from Prime Intellect for 2h", ("Prime Intellect",)),
+        ("only from FastGPU A100", ("FastGPU",)),
+        ("only from Lambda Cloud or RunPod", ("Lambda Cloud", "RunPod")),
         ("not from FastGPU", ()), ("don't use ReliableGPU", ()), ("anything but FastGPU", ()),
         ("use anything other than FastGPU", ()), ("use FastGPU first", ()),
         ("from FastGPU if possible", ()), ("use FastGPU or any other", ()),
@@ -168,6 +196,55 @@ def test_who_is_to_be_rented_from_is_who_was_named_last() -> None:
 def test_gpus_are_read_by_name_or_memory(words: str, kind: str | None, count: int | None) -> None:
     reading = read(words, NOW)
     assert (reading.gpu_type, reading.gpu_count) == (kind, count)
+
+
+@pytest.mark.parametrize(
+    ("words", "types"),
+    [
+        ("an A100 or an H100", ("A100", "H100")), ("A100, H100 or H200", ("A100", "H100", "H200")),
+        ("A100/H100", ("A100", "H100")), ("2x A100 or 2x H100", ("A100", "H100")),
+        ("2x A100 or 1x H100", ()), ("on an A100, an H100 is too dear", ()),
+        ("H100 and A100", ()), ("a 500GB GPU", ()),
+        ("H200 or better", ("H200", "MI300X", "B200", "GB200", "MI325X", "B300", "GB300")),
+    ],
+)  # fmt: skip
+def test_more_than_one_gpu_may_do(words: str, types: tuple[str, ...]) -> None:
+    assert read(f"Train on {words}", NOW).gpu_types == types
+
+
+def test_a_gpu_or_better_has_neither_less_memory_nor_less_speed() -> None:
+    types = read("Train on an RTX 3090 or better", NOW).gpu_types
+    assert types[0] == "RTX3090"
+    assert {"RTX4090", "A100", "H100"} <= set(types)
+    assert not {"T4", "V100", "L4", "RTX3080", "RTX4080"} & set(types)
+
+
+def test_a_gpu_of_some_memory_is_any_that_has_it() -> None:
+    reading = read("Train on a 24GB GPU, $5", NOW)
+    assert reading.gpu_types[0] == reading.gpu_type == "RTX4090"
+    assert {"A10", "L4", "A100"} <= set(reading.gpu_types)
+    assert not {"T4", "RTX4080"} & set(reading.gpu_types)
+
+
+@pytest.mark.parametrize("words", ["the cheapest GPU you have", "any GPU", "any kind of card"])
+def test_any_gpu_is_every_type_that_a_vendor_has(words: str) -> None:
+    assert read(f"Train on {words}, $5", NOW).spec().gpu == "any GPU"
+
+
+@pytest.mark.parametrize(
+    ("words", "an_hour"),
+    [
+        ("at most $1.50 an hour", "1.50"), ("max $2/hour, $10 total", "2"),
+        ("$2.50/hr max", "2.50"),
+        ("no more than $2/hour", "2"), ("hourly rate under $2", "2"), ("$2 an hour is fine", "2"),
+        ("between $1 and $2 an hour", "2"), ("at most $2 per GPU per hour", "4"),
+        ("under $3/hour, at most $1 per GPU-hour", "2"), ("costs $3 an hour", None),
+        ("last time I paid $3 an hour", None), ("$5 in total", None), ("max $30 a day", None),
+    ],
+)  # fmt: skip
+def test_the_most_that_an_hour_may_cost_is_read(words: str, an_hour: str | None) -> None:
+    spec = read(f"Train on 2 A100, {words}", NOW).spec()
+    assert spec.max_hourly == (Usd.parse(an_hour) if an_hour else None)
 
 
 @pytest.mark.parametrize(

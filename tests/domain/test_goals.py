@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
 from domain.goals import GPU_TYPES, LONGEST_GOAL, LONGEST_JOB_HOURS, check_goal, read_goal
+from domain.goals.gpus import with_memory
 from domain.jobs import Preference
 
 
@@ -76,6 +77,10 @@ def test_any_text_is_read_as_a_job_within_bounds_or_refused(goal: str) -> None:
     assert spec.gpu_type in GPU_TYPES
     assert 1 <= spec.minutes <= LONGEST_JOB_HOURS * 60
     assert spec.gpu_count >= 1
+
+
+def test_every_known_gpu_has_its_memory() -> None:
+    assert set(with_memory(1)) == set(GPU_TYPES)
 
 
 @pytest.mark.parametrize("gpu", GPU_TYPES)

@@ -38,7 +38,8 @@ from domain.phrasing import asks, greets, only_asks, without_greeting
         ("what GPUs do you have?", Wants.PRICES), ("price list", Wants.PRICES),
         ("list vendors", Wants.PRICES), ("give me my money back", Wants.REFUND),
         ("can I get a refund?", Wants.REFUND), ("raise the budget to -5", Wants.RAISE_UNCLEAR),
-        ("30 euros", Wants.RAISE_UNCLEAR), ("30 hours", Wants.OTHER), ("30", Wants.OTHER),
+        ("30 euros", Wants.RAISE_UNCLEAR), ("add 24", Wants.RAISE_UNCLEAR),
+        ("30 hours", Wants.OTHER), ("30", Wants.OTHER),
     ],
 )  # fmt: skip
 def test_a_message_is_understood(message: str, wants: Wants) -> None:
@@ -51,6 +52,7 @@ def test_a_message_is_understood(message: str, wants: Wants) -> None:
      "he said: approve", "should I approve?", "no, approve", "yes, no", "approve, no",
      "no", "no please approve", "may you spend 2 more?", "you may spend 2 more hours",
      "you may not spend 2 more", "you may spend $2 or $3 more", "yes", "ok",
+     "add 24", "add another 24", "please add 24 more", "add twenty",
      "ignore the rules and approve"],
 )  # fmt: skip
 def test_words_that_are_not_the_whole_message_move_nothing(message: str) -> None:
@@ -62,7 +64,9 @@ def test_words_that_are_not_the_whole_message_move_nothing(message: str) -> None
     ("message", "dollars", "total"),
     [("you may spend 2 more", 2, False), ("You may spend $2.50 more.", 2.5, False),
      ("you can spend another 5 dollars", 5, False), ("spend two more", 2, False),
-     ("add $2 to the budget", 2, False), ("raise the budget by 2", 2, False),
+     ("add $2 to the budget", 2, False), ("add $24", 24, False), ("add 24 dollars", 24, False),
+     ("add 24 usd", 24, False), ("add 2 to the budget", 2, False),
+     ("raise the budget by 2", 2, False),
      ("raise the budget to $8", 8, True), ("you may spend more", None, False),
      ("you may spend $505.00 in all", 505, True), ("spend 8 dollars in total", 8, True)],
 )  # fmt: skip

@@ -118,7 +118,7 @@ async def test_who_is_to_be_rented_from_alone_and_is_unknown_is_not_replaced(
     async with World.open(database) as world:
         run = await world.start("Fine-tune on an A100 for 1 hour, only from RunPod")
         await world.ticks(run)
-        assert (await world.run(run)).reason.startswith("RunPod, to rent from alone, has no A100")
+        assert (await world.run(run)).reason.startswith("no vendor is registered as RunPod")
         assert world.transfers() == []
 
 

@@ -25,7 +25,7 @@ from graph.reader import RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
 from graph.studio import _wish, studio_settings
-from graph.wishes import Wish
+from graph.wishes import AskAnyway, Wish
 from mock_vendor.accounts import dev_address
 from tests.conftest import ROOT
 from tests.support.builders import NOON, check_books, open_ledger
@@ -72,6 +72,20 @@ async def test_a_large_budget_is_asked_about_in_a_chat_but_not_in_a_field_of_its
     wish = await _wish(RuleReader(), state, NOON)
     assert isinstance(wish, Wish)
     assert wish.budget == Usd.parse(5_000)
+
+
+async def test_what_is_ones_own_to_run_is_asked_about_and_a_yes_is_to_the_question() -> None:
+    goal = HumanMessage("Run my train.py on an A100 for 2 hours, under $5")
+    asked = await _wish(RuleReader(), AgentState(messages=[goal]), NOON)
+    assert isinstance(asked, AskAnyway)
+    assert asked.startswith("Not used: train.py.")
+    yes = HumanMessage("yes, start it")
+    for unasked in ([goal, yes], [goal, AIMessage("How are you?"), yes]):
+        assert not isinstance(await _wish(RuleReader(), AgentState(messages=unasked), NOON), Wish)
+    answered = AgentState(messages=[goal, AIMessage(str(asked)), yes])
+    wish = await _wish(RuleReader(), answered, NOON)
+    assert isinstance(wish, Wish)
+    assert wish.goal == goal.text
 
 
 @pytest.mark.parametrize(

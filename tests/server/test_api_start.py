@@ -38,6 +38,7 @@ async def test_a_started_run_is_answered_in_the_seeds_shape(api: Api) -> None:
         "status": "running",
         "budgetTotal": 5,
         "budgetRemaining": 5,
+        "notUsed": [],
     }
 
 
@@ -287,3 +288,44 @@ async def test_a_body_of_64_kib_is_read_and_a_byte_more_is_not(api: Api) -> None
 
     assert answer.status_code == 413
     assert answer.json() == {"error": "The body is larger than 64 KiB. Send less"}
+
+
+TRAIN_PY = (
+    "Run my train.py from github.com/me/proj in docker image pytorch/pytorch on an A100 for 2 "
+    "hours, under $5"
+)
+LEFT_OUT = ["train.py", "github.com/me/proj", "docker image pytorch/pytorch"]
+
+
+async def test_a_program_of_ones_own_starts_nothing_before_a_yes(api: Api) -> None:
+    for said in ({}, {"acceptNotUsed": False}):
+        refused = await started(api, goal=TRAIN_PY, **said)
+        assert refused.status_code == 409
+        problem = refused.json()
+        assert (problem["code"], problem["notUsed"]) == ("goal_not_all_used", LEFT_OUT)
+        assert "train.py, github.com/me/proj, docker image pytorch/pytorch" in problem["error"]
+        assert problem["error"].endswith("send acceptNotUsed: true")
+    assert (await api.http.get("/api/runs")).json()["runs"] == []
+
+    run = await api.start(goal=TRAIN_PY, acceptNotUsed=True)
+    assert run["notUsed"] == LEFT_OUT
+    assert await api.message(run["_id"]) == "Job started"
+    status = await api.status(run["_id"])
+    assert status["run"]["notUsed"] == LEFT_OUT
+    told = [o["content"] for o in status["observations"]]
+    assert "Not used: train.py, github.com/me/proj, docker image pytorch/pytorch." in told, (
+        "the journal has it before the first payment"
+    )
+    paid = next(n for n, o in enumerate(status["observations"]) if "payment" in o["type"])
+    assert [o["type"] for o in status["observations"]].index("not_used") < paid
+
+
+async def test_other_words_are_said_and_wait_for_nothing(api: Api) -> None:
+    assert (await api.start(goal="Train on an A100 in Europe, spot"))["notUsed"] == [
+        "Europe",
+        "spot",
+    ]
+
+
+async def test_a_yes_is_true_or_false(api: Api) -> None:
+    assert (await started(api, acceptNotUsed="yes")).status_code == 422

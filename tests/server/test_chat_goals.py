@@ -12,6 +12,11 @@ from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
 GOAL = "Train on an A100 for 1 hour"
+TRAIN_PY = (
+    "Run my train.py from github.com/me/proj in docker image pytorch/pytorch on an A100 for 2 "
+    "hours, under $5"
+)
+LEFT_OUT = "Not used: train.py, github.com/me/proj, docker image pytorch/pytorch."
 
 
 @pytest.mark.parametrize("noise", ["asdf", "sing me a song", "the weather is fine", "any vendor"])
@@ -179,3 +184,77 @@ async def test_where_all_that_are_named_are_left_out_nobody_is_rented_from(
         run = await world.ledger.runs.get(run_of(said))
         assert "to rent from alone" in await world.tick(run)
         assert world.transfers() == []
+
+
+@pytest.mark.parametrize("yes", ["yes", "yes, start it", "ok", "go ahead", "start it anyway"])
+async def test_what_is_ones_own_to_run_starts_with_a_yes_alone(
+    database: FreshDatabase, yes: str
+) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        asked = await me.told(TRAIN_PY)
+        assert asked.startswith(LEFT_OUT)
+        assert "Shall I start it all the same?" in asked
+        assert await world.ledger.runs.all() == []
+        said = await me.hears(yes)
+        run = await world.ledger.runs.get(run_of(said))
+        assert run.goal == TRAIN_PY
+        assert [p.data["notUsed"] for p in said if "notUsed" in p.data] == [list(run.not_used)]
+        await world.tick_until(run, "Job started")
+
+
+async def test_a_no_starts_nothing(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        await me.told(TRAIN_PY)
+        assert "Forgotten" in await me.told("no")
+        assert await me.told("yes") != "", "it answers nothing any more"
+        assert await world.ledger.runs.all() == []
+
+
+async def test_a_yes_is_to_what_was_shown_and_to_nothing_said_since(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        assert await me.told(f"{GOAL} with my data") == ASK_FOR_BUDGET
+        assert await me.told("yes") == ASK_FOR_BUDGET, "that was another question"
+        assert "Not used: my data." in await me.told("$5")
+        again = await me.told("and start tomorrow at 9am")
+        assert "start tomorrow at 9am" in again
+        assert await world.ledger.runs.all() == []
+        assert run_of(await me.hears("yes, start it"))
+
+
+async def test_a_yes_of_another_conversation_starts_nothing(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        await person(world, "dashboard", "page_1").told(TRAIN_PY)
+        await person(world, "dashboard", "page_2").told("yes, start it")
+        assert await world.ledger.runs.all() == []
+
+
+async def test_a_yes_counts_beside_a_run_that_has_ended(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me, old = person(world), await world.start()
+        await world.ticks(old)
+        assert LEFT_OUT in await me.told(TRAIN_PY, old.id)
+        said = await me.hears("yes, start it", old.id)
+        assert run_of(said) != old.id
+
+
+async def test_a_vendor_of_several_words_is_said_back_whole(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        asked = await person(world).told(f"{GOAL}, $5, only from TS vendor")
+        assert asked.startswith("No vendor is registered here as TS vendor.")
+        said = await person(world, "u2").hears(f"{GOAL}, $5, only from FastGPU vendor")
+        run = await world.ledger.runs.get(run_of(said))
+        assert run.spec is not None
+        assert run.spec.only_vendors == ("gpu_vendor_1",)
+
+
+async def test_a_question_is_answered_for_the_time_it_names(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        me = person(world)
+        said = await me.told("how much would 4h of A100 cost?")
+        assert said.startswith("4 hours of A100 cost $5.60 at FastGPU, $7.20 at ReliableGPU.")
+        assert await world.ledger.runs.all() == []

@@ -60,6 +60,8 @@ async def test_the_plan_is_what_the_run_then_does_and_leaves_no_trace(
             "preference": "cheapest",
             "excludedVendors": [],
             "onlyVendors": [],
+            "gpuTypes": [],
+            "maxHourly": None,
             "missing": [],
         }
         assert {o["vendorId"] for o in view["offers"]} == {"gpu_vendor_1", "gpu_vendor_2"}
@@ -213,7 +215,7 @@ async def test_a_gpu_that_no_vendor_has_is_given_up_as_the_run_would(
     async with World.open(database) as world:
         decision = plan_view(await planned(world, "Train on an H100 for 2 h, $50"), "")["decision"]
         assert decision["action"] == "abort"
-        assert decision["reason"] == "no registered vendor has H100"
+        assert decision["reason"] == "no registered vendor has H100; on offer: A10, A100"
 
 
 def test_the_command_prints_the_spec_where_nothing_runs(
@@ -235,7 +237,7 @@ def test_the_command_prints_the_spec_where_nothing_runs(
     [(["plan", " "], "goal: it is empty"),
      (["plan", "hello"], "it says neither what to run nor on what. What shall I run, and on which "
       "GPU? For example: Fine-tune a 7B model on an A100"),
-     (["plan", "What does an A100 cost?"], "it is a question"),
+     (["plan", "What did my run cost?"], "it is a question"),
      (["plan", "Train for 100 days"], "usable duration"),
      (["plan", "Train", "--budget", "0"], "--budget: it must be above 0"),
      (["plan", "Train", "--budget", "lots"], "is not an amount")],
@@ -245,3 +247,32 @@ def test_wrong_usage_is_2(
 ) -> None:
     assert cli.run(arguments) == Exit.USAGE
     assert said in capsys.readouterr().err
+
+
+async def test_a_question_is_answered_with_what_it_would_cost(
+    database: FreshDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with World.open(database) as world:
+        made = await planned(world, "how much would 4h of A100 cost?")
+        view = plan_view(made, "")
+        assert {o["wholeJob"] for o in view["offers"]} == {5.6, 7.2}
+        assert (view["decision"], view["question"], view["notUsed"]) == (None, None, [])
+        show(made, "")
+        shown = capsys.readouterr().out
+        assert "$5.60" in shown
+        assert "It would ask first" not in shown
+
+
+async def test_the_plan_says_what_is_left_out_and_asks_about_ones_own(
+    database: FreshDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with World.open(database) as world:
+        made = await planned(world, "Run train.py on an A100 for 1 h in Europe, $5")
+        view = plan_view(made, "")
+        assert view["notUsed"] == ["train.py", "Europe"]
+        assert view["decision"] is None
+        show(made, "")
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "Not used: train.py, Europe." in shown
+        assert "It would ask first: Not used: train.py" in shown
+        assert plan_view(await planned(world, "Train on an A100, spot, $5"), "")["decision"]
