@@ -45,7 +45,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing
 def exit_for(error: errors.RenterError) -> Exit:
     """The exit status that an error stands for."""
     match error:
-        case errors.InvalidInput() | errors.ConfigError():
+        case errors.InvalidInput() | errors.ConfigError() | errors.NotAllUsed():
             return Exit.USAGE
         case errors.NotFound():
             return Exit.NOT_FOUND

@@ -17,6 +17,7 @@ _EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
 
 _NODE_OF: Final = {
     "job_spec": Phase.INTAKE,
+    "not_used": Phase.INTAKE,
     "quote": Phase.CHOOSE_VENDOR,
     "approval_asked": Phase.APPROVE,
     "payment_authorized": Phase.PAY,
@@ -33,6 +34,7 @@ _LOOKS: Final = {
     "payment_settled": "good", "run_completed": "good", "artifact": "good",
     "payment_refunded": "good", "approval_used": "good",
     "recovery": "warn", "approval_asked": "warn", "approval_expired": "warn",
+    "not_used": "warn",
     "payment_not_made": "warn", "launch_unanswered": "warn", "poll_failed": "warn",
     "run_failed": "bad", "run_cancelled": "bad", "tick_failed": "bad", "artifact_failed": "bad",
     "payment_refused": "bad", "payment_expired": "bad", "cancel_failed": "bad",
@@ -40,6 +42,7 @@ _LOOKS: Final = {
 }  # fmt: skip
 _TITLES: Final = {
     "job_spec": "Goal understood",
+    "not_used": "Left out of the goal",
     "agent_reasoning": "Decision",
     "no_quote": "No quote",
     "artifact": "Result downloaded",

@@ -259,5 +259,7 @@ def _head(run: Run, names: Names, now: datetime) -> None:
             f"{spec.job_type} on {spec.gpu_count} × {spec.gpu} for {spec.hours:g} h",
             "lead",
         )
+    if run.not_used:
+        text("p", f"Not used: {', '.join(run.not_used)}.", "lead words")
     if run.reason:
         text("p", named(run.reason, names), "lead words")

@@ -185,6 +185,27 @@ async def test_what_the_goal_leaves_out_is_asked_in_the_page(
         await expect(page.get_by_role("link", name="Open the run")).to_be_visible()
 
 
+async def test_what_a_run_would_leave_out_is_read_before_anything_starts(
+    served: Served, browser: Browser
+) -> None:
+    async with visiting(browser, served.url) as visitor:
+        page = visitor.page
+        await page.goto("/")
+        before = served.call("GET", "/api/runs").json()["runs"]
+        await say(
+            page,
+            "Run my train.py from github.com/me/proj in docker image pytorch/pytorch on an A100 "
+            "for 2 hours, under $5",
+        )
+        await expect(page.locator(".said.question")).to_contain_text(
+            "Not used: train.py, github.com/me/proj, docker image pytorch/pytorch."
+        )
+        assert served.call("GET", "/api/runs").json()["runs"] == before
+        await say(page, "yes, start it")
+        await page.get_by_role("link", name="Open the run").click()
+        await expect(page.get_by_text("Not used: train.py").first).to_be_visible()
+
+
 async def test_what_is_said_before_the_answer_came_is_answered_after_it(
     served: Served, browser: Browser
 ) -> None:

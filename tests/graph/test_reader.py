@@ -16,6 +16,7 @@ from domain.jobs import Preference
 from domain.money import Usd
 from graph.fireworks import open_fireworks
 from graph.reader import ModelReader, read_said
+from graph.wishes import AskAnyway, understand
 from ledger.drafts import Utterance
 from tests.support.fireworks_stand_in import (
     Answer,
@@ -133,3 +134,15 @@ async def test_what_a_reading_used_is_told_also_where_it_was_of_no_use() -> None
     assert useful.tokens > 0
     assert useless.tokens > 0
     assert (refused.calls, refused.tokens) == (1, 0)
+
+
+async def test_a_model_takes_nothing_off_what_is_left_out() -> None:
+    goal = said("Run my train.py on an A100 tomorrow at 9am for 2 hours, under $5")
+    with reader(*[reads(jobType="training", deadline="2026-11-19T09:00:00+00:00")] * 2) as made:
+        model, _ = made
+        heard = await model.read(goal)
+        asked = await understand(model, goal)
+        await model.aclose()
+    assert heard.reading.deadline is None, "it is when to start"
+    assert isinstance(asked, AskAnyway)
+    assert asked.own == ("train.py", "tomorrow at 9am")

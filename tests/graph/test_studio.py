@@ -80,8 +80,10 @@ async def test_what_is_ones_own_to_run_is_asked_about_and_a_yes_is_to_the_questi
     assert isinstance(asked, AskAnyway)
     assert asked.startswith("Not used: train.py.")
     yes = HumanMessage("yes, start it")
-    for unasked in ([goal, yes], [goal, AIMessage("How are you?"), yes]):
-        assert not isinstance(await _wish(RuleReader(), AgentState(messages=unasked), NOON), Wish)
+    at_once = AgentState(messages=[goal, yes])
+    of_something_else = AgentState(messages=[goal, AIMessage("How are you?"), yes])
+    for unasked in (at_once, of_something_else):
+        assert not isinstance(await _wish(RuleReader(), unasked, NOON), Wish)
     answered = AgentState(messages=[goal, AIMessage(str(asked)), yes])
     wish = await _wish(RuleReader(), answered, NOON)
     assert isinstance(wish, Wish)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -432,3 +434,68 @@ def test_losses_begin_anew_with_each_training() -> None:
     first, second = ["Epoch 1/3 loss=9.0"], ["Epoch 1/3 loss=3.5", "x", "Epoch 2/3 loss=2"]
 
     assert losses([*first, *second]) == "3.5 → 2"
+
+
+LEFT_OUT = ["train.py", "docker image pytorch/pytorch"]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """A server that starts the goal only with a yes: for each start, whether there was one."""
+    asked: list[bool] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        yes = json.loads(request.content).get("acceptNotUsed", False)
+        asked.append(yes)
+        if yes:
+            return httpx.Response(200, json={"_id": "run_1", "notUsed": LEFT_OUT})
+        problem = {"error": "no", "code": "goal_not_all_used", "notUsed": LEFT_OUT}
+        return httpx.Response(409, json=problem)
+
+    server = partial(ServerClient, transport=httpx.MockTransport(answer))
+    monkeypatch.setattr("server.commands.client.ServerClient", server)
+    return asked
+
+
+GOAL = "Run my train.py in docker image pytorch/pytorch on an A100 for 2 hours, under $5"
+
+
+def test_a_goal_with_a_program_is_refused_where_nobody_can_be_asked(
+    started: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert cli.run(["start", GOAL]) == Exit.USAGE
+    problem = capsys.readouterr().err
+    assert "train.py, docker image pytorch/pytorch" in problem
+    assert "--yes" in problem
+    assert started == [False]
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "asked"),
+    [("y\n", Exit.OK, [False, True]), ("n\n", Exit.FAILED, [False]), ("\n", Exit.FAILED, [False])],
+)
+def test_at_a_terminal_it_is_asked_and_starts_with_a_yes_alone(
+    started: list[bool],
+    typed: str,
+    status: int,
+    asked: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal = io.StringIO(typed)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert cli.run(["start", GOAL]) == status
+    told = capsys.readouterr()
+    assert "Not used: train.py, docker image pytorch/pytorch." in told.err
+    assert started == asked
+    assert ("Started run run_1" in told.out) is asked[-1]
+
+
+def test_a_yes_on_the_command_line_starts_it_and_says_what_is_left_out(
+    started: list[bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["start", GOAL, "--yes"]) == Exit.OK
+    assert "Not used: train.py, docker image pytorch/pytorch." in capsys.readouterr().out
+    assert started == [True]
