@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from domain.errors import InvalidInput
@@ -65,6 +65,8 @@ _UNWANTED: Final = re.compile(
     r"\b(?:not|no|never|without|avoid|except|anything but|other than|instead of|rather than|"
     r"(?:don't|do not)\s+\w+)\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$", _I,
 )  # fmt: skip
+_FAR: Final = 80
+"""Characters: words further away refuse no GPU."""
 _HOW_MANY: Final = (
     rf"(?P<n>{NUMBER})(?![0-9.])|(?P<two>a\s+pair\s+of|a\s+couple\s+of|dual)|(?P<four>quad)|"
     r"(?P<one>an?|single|one)"
@@ -137,11 +139,16 @@ class Gpus:
 
 
 def read_gpus(text: str) -> Gpus:
-    refused = set()
+    refused, unwanted = set(), []
     named = list(_GPU.finditer(text))
+    for found in named:
+        near = max(0, found.start() - _FAR)
+        if lead := _UNWANTED.search(text[near : found.start()]):
+            unwanted.append((near + lead.start(), found.end()))
     for place, found in enumerate(named):
         if not _UNWANTED.search(text[: found.start()]):
-            return _named(text, found, named[place + 1 :])
+            gpus = _named(text, found, named[place + 1 :])
+            return replace(gpus, spans=(*gpus.spans, *unwanted))
         refused.add(canonical(found[0]))
     for found in _UNKNOWN.finditer(text):
         if not refused and _WANTED.search(text[: found.start()]):
@@ -158,8 +165,8 @@ def read_gpus(text: str) -> Gpus:
         )
     if not refused and (found_any := _ANY.search(text)):
         return Gpus(ANY_GPU, _loose_count(text), spans=(found_any.span(),))
-    spans = tuple(found.span() for found in _COUNTED.finditer(text))
-    return Gpus(None, _loose_count(text), refused=frozenset(refused), spans=spans)
+    spans = [*(found.span() for found in _COUNTED.finditer(text)), *unwanted]
+    return Gpus(None, _loose_count(text), refused=frozenset(refused), spans=tuple(spans))
 
 
 def _named(text: str, found: re.Match[str], later: Sequence[re.Match[str]]) -> Gpus:

@@ -127,6 +127,8 @@ RECURS: Final = re.compile(
 """Again and again, or later than now."""
 AT_ONCE: Final = re.compile(
     r"\b(?:start|begin|launch|run|go)\w*(?:\s+(?:it|this|off))?\s+(?:right\s+)?"
-    r"(?:now|today|immediately|at once|asap|straight away|right away)\b|\bright now\b",
+    r"(?:now|today|immediately|at once|asap|straight away|right away)\b|\bright now\b|"
+    r"\bgood (?:morning|afternoon|evening|day|night)\b",
     _I,
 )
+"""No other moment than now; and what only sounds like one."""

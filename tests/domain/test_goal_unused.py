@@ -80,6 +80,7 @@ def test_the_rest_is_named_and_nothing_waits_for_it(goal: str, words: tuple[str,
         "Start now: batch inference on any GPU, asap, $2",
         "I need a 24GB card to serve Mistral 7B for half an hour, two bucks at most",
         "$5 A100 2h",
+        "Good morning! Train on an A100 but not on an H100, $5",
         "hello there",
     ],
 )
