@@ -137,10 +137,22 @@ def unused(goal: str, now: datetime) -> Unused:
 
 
 def _own_spans(text: str, now: datetime) -> Iterator[Span]:
-    """Where programs, images, repositories, datasets and start times are named."""
+    """Where programs, images, repositories, datasets and start times are named.
+
+    What looks like one and is a vendor to rent from, or a list of GPUs, is none: "vast.ai".
+    """
+    others = _masked(text, [*only(text).spans, *excluded(text).spans, *_gpu_spans(text)])
     for pattern in OWNED:
-        yield from (found.span() for found in pattern.finditer(text))
+        for found in pattern.finditer(text):
+            if re.search(r"\w", others[found.start() : found.end()]):
+                yield found.span()
     yield from _start_spans(text, now)
+
+
+def _gpu_spans(text: str) -> tuple[Span, ...]:
+    with suppress(InvalidInput):  # the reading says so itself
+        return read_gpus(text).spans
+    return ()
 
 
 def starts_later(goal: str, now: datetime) -> bool:
@@ -177,7 +189,7 @@ def _read_spans(text: str, now: datetime) -> Iterator[Span]:
     """Where something is said that a run goes by, or that only describes the task."""
     money = amounts(text)
     yield from ((a.start, a.end) for a in money if _counts(a))
-    yield from read_gpus(text).spans
+    yield from _gpu_spans(text)
     with suppress(InvalidInput):  # the reading says so itself
         yield from read_durations(text, [(a.start, a.end) for a in money]).spans
     if deadline := read_deadline(text, now).span:
