@@ -114,7 +114,8 @@ def _why(e: Mapping[str, Any]) -> Text:
     from server.decisions import how_decided
     from tools.wire.untrusted import clean_text
 
-    text = Text(clean_text(e["what"], 2_000))
+    said = [clean_text(line, 2_000) for line in e["what"].splitlines()]
+    text = Text("\n".join(said))
     for line in how_decided(e["type"], e["data"]):
         text.append(f"\n{clean_text(line, 500)}", style="dim")
     return text
