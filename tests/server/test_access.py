@@ -238,7 +238,7 @@ async def test_what_is_about_everybodys_money_takes_a_key_for_everybody(
     assert asked.keys() == EVERYBODYS
     async with exposed(services) as server:
         for path, (method, scopes) in asked.items():
-            body: dict[str, object] | None = {} if method == "POST" else None
+            body: dict[str, str] | None = {} if method == "POST" else None
             one = server.with_key(await server.key("u1", *scopes))
             refused = await one.http.request(method, path, json=body)
             all_ = server.with_key(await server.key(None, *scopes))
