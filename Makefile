@@ -61,7 +61,7 @@ $(STAMP): requirements.lock pyproject.toml
 UPGRADE ?= --upgrade
 lock: $(STAMP)  ## pin every dependency anew, to the newest that fits
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
-		--no-header --annotation-style line --no-emit-package agentic-gpu-renter \
+		--no-header --annotation-style line --no-strip-extras --no-emit-package agentic-gpu-renter \
 		--extra dev --extra local --extra studio --output-file requirements.lock pyproject.toml
 
 # The bill of materials needs no network; the look-up of what is known to be vulnerable does.
