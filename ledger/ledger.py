@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ledger.allowances import Allowances
 from ledger.approvals import Approvals
 from ledger.budget import Budget
+from ledger.compared import Comparisons
 from ledger.idempotency import Idempotency
 from ledger.jobs import Jobs
 from ledger.keys import Keys
@@ -30,6 +31,7 @@ class Ledger:
     allowances: Allowances
     keys: Keys
     idempotency: Idempotency
+    comparisons: Comparisons
 
     @classmethod
     def over(cls, store: Store) -> Ledger:
@@ -46,6 +48,7 @@ class Ledger:
             allowances=Allowances(store),
             keys=Keys(store),
             idempotency=Idempotency(store),
+            comparisons=Comparisons(store),
         )
 
     async def ensure_indexes(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,6 +21,8 @@ from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
 LONGEST_RUN_ID: Final = 64
+PAGE: Final = 500
+"""Runs that are read at once where all of them are."""
 
 
 class Runs:
@@ -33,6 +35,7 @@ class Runs:
             [
                 IndexModel([("userId", ASCENDING), ("createdAt", ASCENDING)]),
                 IndexModel([("createdAt", ASCENDING)]),
+                IndexModel([("updatedAt", ASCENDING)]),
             ]
         )
         await self.schedule.ensure_indexes()
@@ -100,13 +103,48 @@ class Runs:
         found = await self.documents.find(query, sort=[("createdAt", -1)], limit=limit)
         return [run_of(document) for document in found]
 
-    async def with_open_money(self) -> list[Run]:
-        """Runs that hold a reservation, whatever their status."""
-        return [run_of(d) for d in await self.documents.find({"reservations": {"$ne": {}}})]
+    async def with_open_money(self, since: datetime | None = None) -> list[str]:
+        """The ids of runs that hold a reservation, whatever their status.
 
-    async def all(self) -> list[Run]:
-        """Every run. For reconciling, not for serving."""
-        return [run_of(document) for document in await self.documents.find({})]
+        since: only of those that have changed since then.
+        """
+        query: Document = {"reservations": {"$ne": {}}}
+        if since is not None:
+            query["updatedAt"] = {"$gte": since}
+        return [d["_id"] for d in await self.documents.find(query, fields={"_id": 1})]
+
+    async def of_ids(self, run_ids: Sequence[str]) -> list[Run]:
+        """Those of these runs that there are."""
+        query = {"_id": {"$in": list(run_ids)}}
+        return [run_of(document) for document in await self.documents.find(query)]
+
+    async def pages(
+        self, since: datetime | None = None, *, size: int = PAGE
+    ) -> AsyncIterator[list[Run]]:
+        """Every run, or those that have changed `since`, a page at a time. For reconciling."""
+        changed: Document = {} if since is None else {"updatedAt": {"$gte": since}}
+        last = ""
+        while True:
+            query = {"_id": {"$gt": last}, **changed}
+            found = await self.documents.find(query, sort=[("_id", 1)], limit=size)
+            if found:
+                yield [run_of(document) for document in found]
+            if len(found) < size:
+                return
+            last = found[-1]["_id"]
+
+    async def slots(self, *, size: int = PAGE) -> AsyncIterator[list[tuple[str, int]]]:
+        """The id of every run, and the number of its next slot, a page at a time."""
+        last = ""
+        while True:
+            found = await self.documents.find(
+                {"_id": {"$gt": last}}, sort=[("_id", 1)], limit=size, fields={"nextSlot": 1}
+            )
+            if found:
+                yield [(d["_id"], d["nextSlot"]) for d in found]
+            if len(found) < size:
+                return
+            last = found[-1]["_id"]
 
     async def request_cancel(self, run_id: str, why: str, now: datetime) -> bool:
         """Ask for a run's end; the next tick carries it out. False when it has ended already."""

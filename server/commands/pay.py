@@ -260,12 +260,12 @@ async def _block(chain: Chain, bought: Bought) -> int | None:
     if payment is None or not payment.tx_id:
         return None
     try:
-        transfer = await chain.transfer_in(
+        transfers = await chain.transfers_in(
             payment.tx_id, sender=payment.payer, recipient=payment.pay_to
         )
     except ChainDown:
         return None
-    return transfer.block_number if transfer else None
+    return transfers[0].block_number if transfers else None
 
 
 def _conclude(order: Order, bought: Bought, confirmable: bool) -> int:

@@ -2,49 +2,137 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from domain.errors import InvalidInput
+from domain.money import ZERO
 from server.commands.output import Exit, JsonOption, print_json, working
 from server.commands.process import run
 
 if TYPE_CHECKING:
+    from domain.errors import PaymentUnclear
     from domain.networks import Network
+    from graph.deps import Deps
     from graph.settings import Settings
-    from tools.payments.chain import Transfer
+    from ledger.compared import Stray
     from tools.payments.reconcile import Report
 
 
-def reconcile(as_json: JsonOption = False) -> None:
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What a person says about a payment or transfer, before all is compared."""
+
+    acknowledge: str | None
+    resolve: str | None
+    paid: str | None
+    unpaid: bool
+    payment: str | None
+    reason: str
+
+    def check(self) -> None:
+        """Raise InvalidInput for what makes no sense together."""
+        if self.acknowledge and self.resolve:
+            raise InvalidInput("--acknowledge", "it goes without --resolve", "Do one at a time")
+        if not self.resolve:
+            if self.paid or self.unpaid or self.payment:
+                raise InvalidInput("--resolve", "it is missing", "Give the id of the run")
+            return
+        if bool(self.paid) == self.unpaid:
+            raise InvalidInput(
+                "--resolve", "it needs --paid TX or --unpaid", "Say what became of the payment"
+            )
+        if not self.reason.strip():
+            raise InvalidInput("--reason", "it is missing", "Say why, for the run's journal")
+
+
+def reconcile(
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Compare everything, not only what came since the last time."),
+    ] = False,
+    acknowledge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TX", help="Say that you know of a transfer out of the wallet: your own, say."
+        ),
+    ] = None,
+    resolve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Close a payment of this run that the ledger cannot explain."
+        ),
+    ] = None,
+    paid: Annotated[
+        str | None,
+        typer.Option(metavar="TX", help="With --resolve: the transaction that paid."),
+    ] = None,
+    unpaid: Annotated[
+        bool, typer.Option("--unpaid", help="With --resolve: nothing was paid, and nothing can be.")
+    ] = False,
+    payment: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="With --unpaid: which payment, if the run has several."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why you say so; it is kept.")] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Close every payment that the chain decides, and compare the ledger with the chain.
 
     Safe at any time, also beside a running server, and as often as you like. Exit status 1 when
     the two do not agree to the micro-dollar.
 
     [dim]$[/] gpu-renter reconcile
+    [dim]$[/] gpu-renter reconcile --acknowledge 0x… --reason "moved to savings"
+    [dim]$[/] gpu-renter reconcile --resolve 514d02d5b059 --paid 0x… --reason "seen on the explorer"
     """
     from server.commands.money import money_settings
 
+    word = _Word(acknowledge, resolve, paid, unpaid, payment, reason)
+    word.check()
     settings = money_settings()
     with working("Asking the chain about every payment"):
-        report = run(_reconcile(settings))
+        said, report = run(_reconcile(settings, word, full))
     if as_json:
-        print_json(_as_json(report))
+        print_json(_as_json(report) | ({"done": said} if said else {}))
     else:
+        for sentence in said:
+            typer.echo(sentence)
         _print(report, settings.network)
     if not report.ok:
         raise typer.Exit(Exit.FAILED)
 
 
-async def _reconcile(settings: Settings) -> Report:
+async def _reconcile(settings: Settings, word: _Word, full: bool) -> tuple[list[str], Report]:
     from graph.wiring import open_deps
     from server.commands.money import asking_chain, open_money
 
     async with open_money(settings) as opened:
         deps = await open_deps(opened.settings, opened.ledger, opened.http)
         with asking_chain(opened.settings):
-            return await deps.reconciler.reconcile()
+            said = await _say(deps, opened.settings.network, word)
+            return said, await deps.reconciler.reconcile(full=full)
+
+
+async def _say(deps: Deps, network: Network, word: _Word) -> list[str]:
+    """Do what the person asked for; sentences that say what was done."""
+    from tools.payments.resolve import Resolver
+
+    resolver = Resolver(
+        deps.ledger, deps.cashier.judge, deps.chain, network, deps.wallet.address, deps.now
+    )
+    if word.acknowledge:
+        strays = await resolver.acknowledge(word.acknowledge, word.reason)
+        return [f"Acknowledged: {_line(stray)}" for stray in strays]
+    if word.resolve and word.paid:
+        payments = await resolver.paid(word.resolve, word.paid, word.reason)
+        return [f"Booked as paid: {p.amount} to {p.vendor_id}, slot {p.slot}" for p in payments]
+    if word.resolve:
+        closed = await resolver.unpaid(word.resolve, word.reason, word.payment)
+        return [f"Closed as not paid: {closed.amount} to {closed.vendor_id}, slot {closed.slot}"]
+    return []
 
 
 def _print(report: Report, network: Network) -> None:
@@ -58,22 +146,36 @@ def _print(report: Report, network: Network) -> None:
     table.add_row("Network", network.name)
     table.add_row("Paid by the ledger", str(report.ledger_total))
     table.add_row("Paid by the chain", str(report.chain_total))
+    if report.acknowledged:
+        table.add_row("Left without the ledger, and acknowledged", str(report.acknowledged))
     table.add_row("Runs that held money or awaited a refund", str(report.runs))
     table.add_row("Left to the ticks at work on them", _listed(report.busy))
     table.add_row("Outcome still unknown", _listed(report.still_open))
+    table.add_row("Cannot be explained", _listed([str(error) for error in report.unclear]))
     table.add_row("Settled in the ledger, not on the chain", _listed(report.missing))
     table.add_row("Budget is not the sum of its parts", _listed(report.unbalanced))
     table.add_row("Could not be closed", _listed(report.problems))
-    unknown = [f"{t.amount} to {t.recipient} in {t.tx_hash}" for t in report.unknown_transfers]
+    unknown = [_line(t) for t in report.unknown_transfers]
     table.add_row("On the chain, not in the ledger", _listed(unknown))
-    unclaimed = [f"{t.amount} from {t.sender} in {t.tx_hash}" for t in report.unclaimed]
+    unclaimed = [f"{t.amount} from {t.other} in {t.tx_hash}" for t in report.unclaimed]
     table.add_row("Came back, and more than one run or none may expect it", _listed(unclaimed))
     console = Console(highlight=False)
     console.print(table)
-    if report.ok:
-        console.print("The ledger and the chain agree to the micro-dollar", style="green")
-    else:
+    if not report.ok:
         console.print("The ledger and the chain do NOT agree: see above", style="bold red")
+        if report.unknown_transfers:
+            console.print("Was it you? gpu-renter reconcile --acknowledge TX")
+    elif report.acknowledged != ZERO:
+        console.print(
+            "The ledger and the chain agree to the micro-dollar, but for what was acknowledged",
+            style="green",
+        )
+    else:
+        console.print("The ledger and the chain agree to the micro-dollar", style="green")
+
+
+def _line(stray: Stray) -> str:
+    return f"{stray.amount} to {stray.other} in {stray.tx_hash}"
 
 
 def _listed(things: tuple[str, ...] | list[str]) -> str:
@@ -91,7 +193,9 @@ def _as_json(report: Report) -> dict[str, Any]:
         "ledgerTotalMicros": report.ledger_total.micros,
         "chainTotal": report.chain_total.dollars(),
         "chainTotalMicros": report.chain_total.micros,
+        "acknowledgedMicros": report.acknowledged.micros,
         "unknownTransfers": [_transfer(t) for t in report.unknown_transfers],
+        "unclear": [_unclear(error) for error in report.unclear],
         "unclaimed": [_transfer(t) for t in report.unclaimed],
         "missing": list(report.missing),
         "unbalanced": list(report.unbalanced),
@@ -99,11 +203,22 @@ def _as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _transfer(transfer: Transfer) -> dict[str, Any]:
+def _unclear(error: PaymentUnclear) -> dict[str, Any]:
     return {
-        "txHash": transfer.tx_hash,
-        "block": transfer.block_number,
-        "from": transfer.sender,
-        "to": transfer.recipient,
-        "amountMicros": transfer.amount.micros,
+        "runId": error.run_id,
+        "slot": error.slot,
+        "paymentId": error.payment_id,
+        "nonce": error.nonce,
+        "txHash": error.tx_hash,
+        "problem": error.problem,
+        "remedy": error.remedy,
+    }
+
+
+def _transfer(stray: Stray) -> dict[str, Any]:
+    return {
+        "txHash": stray.tx_hash,
+        "block": stray.block,
+        "to" if stray.outgoing else "from": stray.other,
+        "amountMicros": stray.amount.micros,
     }

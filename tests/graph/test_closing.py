@@ -71,12 +71,16 @@ class Node:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def authorization(self, payer: str, nonce: str, *, from_block: int) -> AuthorizationFate:
+    async def authorization(
+        self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
+    ) -> AuthorizationFate:
         if self._nodes.are == "away":
             raise ChainDown("The node is away", "Try again")
         if self._nodes.are == "behind":
             return Unused(Block(from_block, 0))
-        return await self._inner.authorization(payer, nonce, from_block=from_block)
+        return await self._inner.authorization(
+            payer, nonce, from_block=from_block, valid_before_s=valid_before_s
+        )
 
 
 class Nodes:

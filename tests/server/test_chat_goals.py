@@ -32,7 +32,7 @@ async def test_half_a_goal_is_forgotten_after_a_while(database: FreshDatabase) -
         assert (await me.told("by tonight")) == ASK_FOR_BUDGET, "it is kept that long"
         world.clock.advance(KEPT_FOR.total_seconds() + 1)
         assert await me.told("$5") == ASK_FOR_JOB, "it answers no old question"
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
 
 
 async def test_old_drafts_of_others_do_not_pile_up(database: FreshDatabase) -> None:
@@ -108,7 +108,7 @@ async def test_a_huge_budget_is_asked_for_once_more(database: FreshDatabase, ans
             'it, say "you may spend $1,000,000.00 in all"; else say how much I may spend.'
         )
         assert "If you mean it" in await me.told("yes"), "that is not it"
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         run = await world.ledger.runs.get(run_of(await me.hears(answer)))
         assert (run.goal, run.budget_total) == (f"{GOAL}, $1,000,000", Usd.parse(1_000_000))
 
@@ -155,7 +155,7 @@ async def test_a_vendor_that_is_not_registered_is_asked_about(database: FreshDat
             "No vendor is registered here as MegaGPU. I can rent from FastGPU, ReliableGPU. Say "
             '"only from" one of them, or "any vendor".'
         )
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         run = await world.ledger.runs.get(run_of(await me.hears("only from ReliableGPU")))
         assert run.spec is not None
         assert run.spec.only_vendors == ("gpu_vendor_2",)

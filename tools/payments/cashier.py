@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from domain.errors import PolicyRefused, SlotClosed, VendorError
+from domain.errors import PaymentUnclear, PolicyRefused, SlotClosed, VendorError
 from domain.journal import Note
 from domain.money import ZERO
-from domain.payments import PaymentState, PaymentTerms, payment_id, slot_nonce
+from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
 from ledger.allowances import Charge, allowance_id
@@ -27,7 +27,7 @@ from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
 from tools.payments.admission import admit, billed_by, check_clock, check_funds
 from tools.payments.authorization import sign_payment
-from tools.payments.chain import Chain
+from tools.payments.chain import Cancelled, Chain, Settled, Unclear
 from tools.payments.challenge import Challenge
 from tools.payments.fetch import Fetched, Fetcher
 from tools.payments.judge import Judge, Observe, facts
@@ -38,6 +38,12 @@ from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
 from tools.wire.observer import note
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
+SLOTS_AHEAD: Final = 3
+"""Slots after the one to be paid, whose nonces must be unused too: a history that a restored backup
+has lost may have given up some slots, and paid a later one.
+"""
+CLOCKS: Final = timedelta(hours=1)
+"""By how much a run's time of creation and the chain's clock may differ."""
 FREE: Final = "no payment was asked"
 """Why the payment for a URL was released that gave its goods for nothing."""
 
@@ -73,7 +79,8 @@ class Cashier:
 
         Raises, with the money free again: PolicyRefused, VendorError. Raises WalletEmpty,
         BudgetExceeded, SlotClosed, LeaseLost with nothing taken. ChainDown, WalletDown and
-        StoreDown leave the reservation as it is, to be taken up again.
+        StoreDown leave the reservation as it is, to be taken up again; so does PaymentUnclear,
+        where the chain shows that the run has paid for something which the ledger does not know.
         """
         on_chain = purchase.vendor.pay_to is not None or purchase.any_payee
         if on_chain and run.reservation(purchase.slot) is None:
@@ -103,6 +110,7 @@ class Cashier:
             # What was reserved may be more than this buyer wants to pay by now.
             most = min(payment.amount, purchase.quoted)
             terms = admit(self.policy, answer.challenge, purchase, most)
+            await self._check_unspent(run, payment)
             payment = await self._sign(payment, answer.challenge, terms)
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
@@ -125,6 +133,8 @@ class Cashier:
         Idempotent: the vendor answers the same payment with the same job. Sends nothing once the
         payment or its slot is closed: its bytes may be valid still. Raises LeaseLost with nothing
         sent, and ChainDown when the chain could not be asked; nothing is lost, call it again.
+        Raises PaymentUnclear where the chain does not explain the payment and the vendor gave
+        nothing for it; what it gave is taken, and the payment stays open.
         """
         note(payment=payment.id)
         if not (payment.state.open or payment.state is PaymentState.SETTLED):
@@ -134,7 +144,13 @@ class Cashier:
         except SlotClosed as closed:
             return Delivery(await self.judge.close_unsent(payment, observe), None, str(closed))
         sent = await self.send(payment, vendor)
-        judged = await self.judge.judge(run, payment, observe, sent.problem)
+        try:
+            judged = await self.judge.judge(run, payment, observe, sent.problem)
+        except PaymentUnclear as unclear:
+            if sent.goods is None:
+                raise
+            observe(unclear_note(unclear))
+            return sent
         return replace(sent, payment=judged)
 
     async def arm(self, lease: Lease, payment: Payment) -> Run:
@@ -232,6 +248,49 @@ class Cashier:
             for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot)
         )
 
+    async def _check_unspent(self, run: Run, payment: Payment) -> None:
+        """Raise PaymentUnclear where the chain knows a payment of this run and the ledger does not.
+
+        That is how a database restored from before a payment, or a second one that was given the
+        same id, shows. Asked are the nonces of this slot, the next few, and earlier ones that are
+        closed by no word of the chain's.
+        """
+        stored = await self._ledger.payments.of_run(run.id)
+        known = {
+            p.slot for p in stored if p.state.paid or p.resolved or (p.nonce and p.id != payment.id)
+        }
+        ahead = 0 if payment.kind is PurchaseKind.FETCH else SLOTS_AHEAD
+        slots = {
+            slot_nonce(run.id, slot): slot
+            for slot in range(payment.slot + 1 + ahead)
+            if slot not in known
+        }
+        payer = self._wallet.address
+        used = await self._chain.used(payer, list(slots))
+        if not used:
+            return
+        since_s = int((run.created_at - CLOCKS).timestamp())
+        from_block = await self._chain.block_at(since_s)
+        for nonce in sorted(used, key=slots.__getitem__):
+            fate = await self._chain.authorization(payer, nonce, from_block=from_block)
+            slot, tx_hash = slots[nonce], None
+            match fate:
+                case Cancelled() if slot != payment.slot:
+                    continue
+                case Cancelled(tx_hash):
+                    problem = f"its nonce was cancelled in {tx_hash}"
+                case Settled(tx_hash):
+                    problem = (
+                        f"its nonce paid {fate.amount} to {fate.pay_to} in {tx_hash}, of which the "
+                        "ledger knows nothing"
+                    )
+                case Unclear(problem, tx_hash):
+                    pass
+                case _:
+                    problem = "its nonce was used a moment ago, and not by this ledger"
+            ours = payment.id if slot == payment.slot else None
+            raise PaymentUnclear(run.id, slot, nonce, problem, payment_id=ours, tx_hash=tx_hash)
+
     async def _sign(self, payment: Payment, challenge: Challenge, terms: PaymentTerms) -> Payment:
         head = await self._chain.head()
         check_clock(self._now(), head, self.policy.network)
@@ -290,6 +349,18 @@ class Cashier:
         """Give up a payment that was not signed, and its money unless a rival still needs it."""
         if await self.judge.release(payment, why, observe):
             await self.judge.free(payment.run_id, held)
+
+
+def unclear_note(unclear: PaymentUnclear) -> Note:
+    """What the journal keeps of it, once for each payment."""
+    data = {
+        "slot": unclear.slot,
+        "nonce": unclear.nonce,
+        "paymentId": unclear.payment_id,
+        "x402TxId": unclear.tx_hash,
+    }
+    key = f"{unclear.slot}:{unclear.nonce}:unclear"
+    return Note("payment_unclear", str(unclear), data, key=key)
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:
