@@ -27,7 +27,14 @@ from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
 from tools.payments.admission import admit, billed_by, check_clock, check_funds
 from tools.payments.authorization import sign_payment
-from tools.payments.chain import Cancelled, Chain, Settled, Unclear
+from tools.payments.chain import (
+    AuthorizationFate,
+    Cancelled,
+    Chain,
+    Settled,
+    Unclear,
+    Unused,
+)
 from tools.payments.challenge import Challenge
 from tools.payments.fetch import Fetched, Fetcher
 from tools.payments.judge import Judge, Observe, facts
@@ -273,21 +280,10 @@ class Cashier:
         from_block = await self._chain.block_at(since_s)
         for nonce in sorted(used, key=slots.__getitem__):
             fate = await self._chain.authorization(payer, nonce, from_block=from_block)
-            slot, tx_hash = slots[nonce], None
-            match fate:
-                case Cancelled() if slot != payment.slot:
-                    continue
-                case Cancelled(tx_hash):
-                    problem = f"its nonce was cancelled in {tx_hash}"
-                case Settled(tx_hash):
-                    problem = (
-                        f"its nonce paid {fate.amount} to {fate.pay_to} in {tx_hash}, of which the "
-                        "ledger knows nothing"
-                    )
-                case Unclear(problem, tx_hash):
-                    pass
-                case _:
-                    problem = "its nonce was used a moment ago, and not by this ledger"
+            slot = slots[nonce]
+            if isinstance(fate, Cancelled) and slot != payment.slot:
+                continue
+            problem, tx_hash = _of_another_history(fate)
             ours = payment.id if slot == payment.slot else None
             raise PaymentUnclear(run.id, slot, nonce, problem, payment_id=ours, tx_hash=tx_hash)
 
@@ -349,6 +345,20 @@ class Cashier:
         """Give up a payment that was not signed, and its money unless a rival still needs it."""
         if await self.judge.release(payment, why, observe):
             await self.judge.free(payment.run_id, held)
+
+
+def _of_another_history(fate: AuthorizationFate) -> tuple[str, str | None]:
+    """What a nonce was used for that this ledger did not use, and in which transaction."""
+    match fate:
+        case Cancelled():
+            return f"its nonce was cancelled in {fate.tx_hash}", fate.tx_hash
+        case Settled():
+            paid = f"{fate.amount} to {fate.pay_to} in {fate.tx_hash}"
+            return f"its nonce paid {paid}, of which the ledger knows nothing", fate.tx_hash
+        case Unclear():
+            return fate.problem, fate.tx_hash
+        case Unused():
+            return "its nonce was used a moment ago, and not by this ledger", None
 
 
 def unclear_note(unclear: PaymentUnclear) -> Note:

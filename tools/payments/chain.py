@@ -281,7 +281,7 @@ class ChainReader:
             None if recipient is None else "0x" + _word(recipient),
         ]
         moved = [self._transfer(log) async for log in self._logs(topics, from_block, last)]
-        return [transfer for transfer in moved if transfer.amount.micros]
+        return [transfer for transfer in moved if moves_money(transfer)]
 
     async def transfers_in(
         self, tx_hash: str, *, sender: str, recipient: str | None
@@ -295,7 +295,7 @@ class ChainReader:
         to = None if recipient is None else "0x" + _word(recipient)
         wanted: Topics = [TRANSFER, "0x" + _word(sender), to]
         moved = [self._transfer(log) for log in logs if _fits(log, wanted)]
-        return [transfer for transfer in moved if transfer.amount.micros]
+        return [transfer for transfer in moved if moves_money(transfer)]
 
     async def nonce_of(self, transfer: Transfer) -> str | None:
         before = transfer.log_index - 1
@@ -384,6 +384,11 @@ class ChainReader:
             f"Reading {self._network.name} from {self._rpc.host}: {problem}",
             "Ask again later, or from another RPC",
         )
+
+
+def moves_money(transfer: Transfer) -> bool:
+    """Whether it is a transfer: anybody may call `transferFrom` for nothing, and have its event."""
+    return transfer.amount.micros > 0
 
 
 def _fits(log: Log, wanted: Topics) -> bool:

@@ -22,7 +22,6 @@ from domain.payments import PaymentState, slot_nonce
 from ledger.compared import Compared, Stray, Sums
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from tools.payments.cashier import SLOTS_AHEAD
 from tools.payments.chain import Chain, Transfer
 
 BLOCKS_A_PAGE: Final = 50_000
@@ -32,6 +31,8 @@ MOST_BACK: Final = 500
 """Transfers into the wallet that are kept one by one where nothing explains them."""
 LONGEST_WINDOW: Final = 1_900_000
 """How far back a first comparison begins on a public chain: 44 days of Base."""
+SLOTS_TRACED: Final = 32
+"""Slots after a run's last one that are known by their nonce: a restored backup lost them."""
 LONGEST_RACE: Final = 16
 
 Key = tuple[str, str, int]
@@ -254,11 +255,11 @@ class Comparison:
             if _id(transfer) in known:
                 tally.add(chain=transfer.amount.micros, acknowledged=transfer.amount.micros)
             elif transfer.sender.lower() == self._payer.lower():
-                if payment := self._goes_out(tally, transfer, paid):
-                    matched.add(payment.id)
-                    unplaced.pop(payment.id, None)
-                    if payment.settled_block is None:
-                        await self._ledger.payments.place(payment, transfer.block_number)
+                if found := self._goes_out(tally, transfer, paid):
+                    matched.add(found.id)
+                    unplaced.pop(found.id, None)
+                    if found.settled_block is None:
+                        await self._ledger.payments.place(found, transfer.block_number)
             elif transfer.sender.lower() in tally.payees:
                 await self._comes_back(tally, transfer, start)
         for payment in await self._ledger.payments.settled_between(first, last):
@@ -343,16 +344,16 @@ class Comparison:
         if wanted:
             async for page in self._ledger.runs.slots():
                 for run_id, next_slot in page:
-                    for slot in range(next_slot + 1 + SLOTS_AHEAD):
+                    for slot in range(next_slot + SLOTS_TRACED):
                         if (nonce := slot_nonce(run_id, slot)) in wanted:
                             slots[nonce] = (run_id, slot)
                 if len(slots) == len(wanted):
                     break
         traced = {}
         for stray in strays:
-            nonce = nonces.get(stray.id)
-            run_id, slot = slots.get(nonce or "", (None, 0))
-            traced[stray.id] = replace(stray, traced=True, nonce=nonce, run_id=run_id, slot=slot)
+            made = nonces.get(stray.id)
+            run_id, slot = slots.get(made or "", (None, 0))
+            traced[stray.id] = replace(stray, traced=True, nonce=made, run_id=run_id, slot=slot)
         return traced
 
     def _racing(self) -> Conflict:
