@@ -276,6 +276,8 @@ def _conclude(order: Order, bought: Bought, confirmable: bool) -> int:
     match bought.outcome:
         case Outcome.UNKNOWN:
             why = bought.problem or "the chain has not decided yet"
+            if bought.had_goods and not order.settings.network.is_local:
+                why += "; it is final once its block is safe, some minutes after it was paid"
             if not confirmable:
                 why = "there is no RPC to confirm it on"
             sent = "The payment was sent, and its outcome is unknown"

@@ -15,6 +15,7 @@ from tests.support.backups import back_up, restore
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps
+from tools.payments.cashier import Cashier
 from tools.payments.reconcile import Report
 from tools.payments.resolve import Resolver
 
@@ -93,6 +94,19 @@ async def test_a_slot_that_the_lost_history_had_given_up_hides_no_payment_in_the
         assert (after.spent, after.next_slot) == (Usd(world.transfers()[0].value), 2)
         assert (await reconcile(world)).ok
         check_books(await world.run(run))
+
+
+async def test_without_the_look_at_its_nonces_a_restored_run_would_pay_again(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unchecked(*_: object) -> None:
+        """The defence, taken away."""
+
+    monkeypatch.setattr(Cashier, "_check_unspent", unchecked)
+    with pytest.raises(AssertionError):
+        await test_a_slot_that_the_lost_history_had_given_up_hides_no_payment_in_the_next(database)
+    paid = await database.db["payments"].count_documents({"state": "settled"})
+    assert paid == 1, "and a second one, which the restored ledger does not know"
 
 
 async def test_a_nonce_that_paid_somebody_else_blocks_its_run_alone(

@@ -29,7 +29,7 @@ from server.access import Principal
 from tests.chaos.planted import believe_a_refund, follow_redirects
 from tests.redteam.attack import LLM, STUB
 from tools import fence as fence_module
-from tools.payments import cashier
+from tools.payments import cashier, chain
 from tools.payments.authorization import sign_payment
 from tools.vendors import artifacts
 from tools.vendors.fields import Fields
@@ -177,6 +177,11 @@ def runs_are_everybodys(stack: ExitStack) -> None:
     stack.enter_context(patch.object(Principal, "check_sees", check_sees))
 
 
+def nothing_is_a_transfer(stack: ExitStack) -> None:
+    """A transfer of nothing counts as one."""
+    stack.enter_context(patch.object(chain, "moves_money", lambda _: True))
+
+
 def no_end_of_model_calls(stack: ExitStack) -> None:
     """A model may look things up as often as it likes."""
     stack.enter_context(patch.object(planner, "MOST_MODEL_CALLS", 9))
@@ -200,6 +205,7 @@ PLANTS: Final[Mapping[str, Plant]] = {
         approvals_of_any_run,
         one_approval_for_all,
         runs_are_everybodys,
+        nothing_is_a_transfer,
         no_end_of_model_calls,
     )
 }
@@ -220,6 +226,7 @@ FOUND_BY: Final[Mapping[str, tuple[str, str, str]]] = {
     "approvals_of_any_run": ("an approval of another run's", STUB, "moved"),
     "one_approval_for_all": ("an approval replayed", STUB, "moved"),
     "runs_are_everybodys": ("another user's payment, approved", STUB, "moved"),
+    "nothing_is_a_transfer": ("a refund of nothing", STUB, "look"),
     "no_end_of_model_calls": ("a loop of look-ups", LLM, "burned"),
 }
 """For each weakness: the attack that finds it, its mode, and the kind of what it breaks."""
