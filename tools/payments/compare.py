@@ -352,8 +352,11 @@ class Comparison:
         traced = {}
         for stray in strays:
             made = nonces.get(stray.id)
-            run_id, slot = slots.get(made or "", (None, 0))
-            traced[stray.id] = replace(stray, traced=True, nonce=made, run_id=run_id, slot=slot)
+            marked = replace(stray, traced=True, nonce=made)
+            if made in slots:
+                run_id, slot = slots[made]
+                marked = replace(marked, run_id=run_id, slot=slot)
+            traced[stray.id] = marked
         return traced
 
     def _racing(self) -> Conflict:
