@@ -113,6 +113,13 @@ class Runs:
             query["updatedAt"] = {"$gte": since}
         return [d["_id"] for d in await self.documents.find(query, fields={"_id": 1})]
 
+    async def first_created(self) -> datetime | None:
+        """When the oldest run was made; None if there is none."""
+        found = await self.documents.find(
+            {}, sort=[("createdAt", 1)], limit=1, fields={"createdAt": 1}
+        )
+        return found[0]["createdAt"] if found else None
+
     async def of_ids(self, run_ids: Sequence[str]) -> list[Run]:
         """Those of these runs that there are."""
         query = {"_id": {"$in": list(run_ids)}}

@@ -43,6 +43,9 @@ async def test_a_payment_that_a_restored_backup_does_not_know_waits_for_a_person
         await restore(database, backup)
 
         assert (await world.tick(run)).startswith("Waiting: Payment")
+        due = (await world.run(run)).due_at
+        assert due is not None
+        assert due > world.clock.now(), "it is not ticked on and on"
         assert await world.tick(other) == "Job started", "every other run goes on"
         report = await reconcile(world)
 

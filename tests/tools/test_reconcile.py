@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict, replace
 
 import pytest
 from pymongo.monitoring import (
@@ -16,8 +17,10 @@ from domain.errors import InvalidInput
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState
+from ledger.compared import Sums
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World
+from tools.payments.compare import Comparison
 from tools.payments.reconcile import Report
 from tools.payments.resolve import Resolver
 
@@ -145,7 +148,8 @@ async def test_history_that_was_compared_is_not_read_again(database: FreshDataba
         tx = world.chain.batch(moves)
         block = {"x402TxId": tx, "settledBlock": world.chain.head().number, "amount": 1}
         spent = {"spent": 1, "budgetRemaining": old["budgetTotal"] - 1}
-        await runs.insert_all([{**old, "_id": f"old_{n}", **spent} for n in range(history)])
+        old |= {"offers": [], "jobSpec": None, **spent}
+        await runs.insert_all([{**old, "_id": f"old_{n}"} for n in range(history)])
         await payments.insert_all(
             [{**paid, "_id": f"pay_old_{n}", "runId": f"old_{n}", **block} for n in range(history)]
         )
@@ -161,13 +165,43 @@ async def test_history_that_was_compared_is_not_read_again(database: FreshDataba
 
         assert (second.ok, second.ledger_total) == (True, Usd.parse(2.8) + Usd(history))
         assert counted.documents < 30
-        full = await world.process.deps.reconciler.reconcile(full=True)
-        assert full == second
 
-        # A sum that went wrong is found by what it leaves, and all is compared anew.
-        state = world.ledger.comparisons.documents
-        await state.change_all({}, {"$inc": {"sums.ledger": 7}})
-        assert await reconcile(world) == full
+
+async def test_a_sum_that_went_wrong_is_found_and_all_is_compared_anew(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        await world.ticks(await world.start())
+        before = await reconcile(world)
+        await world.ledger.comparisons.documents.change_all({}, {"$inc": {"sums.ledger": 7}})
+        assert await reconcile(world) == before
+        assert await world.process.deps.reconciler.reconcile(full=True) == before
+
+
+async def test_a_local_chain_that_was_begun_anew_is_compared_anew(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        await world.ticks(await world.start())
+        before = await reconcile(world)
+        longer = {"$set": {"block": 10_000, "sums": asdict(Sums(ledger=7, chain=7))}}
+        await world.ledger.comparisons.documents.change_all({}, longer)
+        assert await reconcile(world) == before
+
+
+async def test_a_first_comparison_on_a_public_chain_begins_with_the_first_run(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        for _ in range(5):
+            world.clock.advance(minutes=60)
+            world.chain.mine()
+        first = world.chain.head().number
+        await world.ticks(await world.start())
+        deps, public = world.process.deps, replace(LOCAL, is_local=False)
+        await world.ledger.payments.documents.delete_all({})
+        state = await Comparison(deps.ledger, deps.chain, public, AGENT).state()
+        assert first - 2 <= state.start <= first, "an hour before it, as clocks differ"
 
 
 async def test_a_reconciliation_that_another_overtakes_counts_nothing_twice(

@@ -22,6 +22,7 @@ from domain.payments import PaymentState, slot_nonce
 from ledger.compared import Compared, Stray, Sums
 from ledger.ledger import Ledger
 from ledger.payments import Payment
+from tools.payments.cashier import CLOCKS
 from tools.payments.chain import Chain, Transfer
 
 BLOCKS_A_PAGE: Final = 50_000
@@ -85,16 +86,20 @@ class Comparison:
         self._payer = payer
 
     async def state(self) -> Compared:
-        """As it is stored; where nothing is, from where the wallet's first payment was signed."""
+        """As it is stored; where nothing is, from where the wallet's first run began."""
         id_ = f"{self._network.caip2}:{self._payer}"
         if found := await self._ledger.comparisons.find(id_):
             return found
         start = 0
         if not self._network.is_local:
-            final = (await self._chain.final()).number
-            first = await self._ledger.payments.first_block(self._payer, self._network.caip2)
-            start = max(0, final - LONGEST_WINDOW, final if first is None else first)
-            start = min(start, final)
+            start = final = (await self._chain.final()).number
+            signed = await self._ledger.payments.first_block(self._payer, self._network.caip2)
+            if signed is not None:
+                start = min(start, signed)
+            if (began := await self._ledger.runs.first_created()) is not None:
+                began_s = int((began - CLOCKS).timestamp())
+                start = min(start, await self._chain.block_at(began_s))
+            start = max(0, start, final - LONGEST_WINDOW)
         return await self._ledger.comparisons.begin(Compared(id_, start, start - 1))
 
     async def catch_up(self) -> Compared:
@@ -105,6 +110,8 @@ class Comparison:
         final = (await self._chain.final()).number
         for _ in range(LONGEST_RACE):
             state: Compared | None = await self.state()
+            if self._network.is_local and state is not None and final < state.block:
+                return await self.all_of_it()  # another chain, begun anew
             while state is not None and state.block < final:
                 last = min(state.block + BLOCKS_A_PAGE, final)
                 tally = _Tally.of(state)

@@ -49,6 +49,8 @@ class Closed:
     still_open: tuple[str, ...]
     problems: tuple[str, ...] = ()
     unclear: tuple[PaymentUnclear, ...] = ()
+    complete: bool = False
+    """Whether it came to its end, and every run had its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class Reconciler:
             tuple(sorted(still)),
             tuple(problems),
             tuple(unclear),
+            complete=not busy,
         )
 
     async def _close_each(
@@ -272,7 +275,7 @@ class Reconciler:
 
         async def looked_at(state: Compared) -> Compared:
             wrong = await self._unbalanced(state)
-            since = state.since if closed.busy else began - OVERLAP
+            since = began - OVERLAP if closed.complete else state.since
             return replace(state, unbalanced=wrong, since=since)
 
         return await self._comparison.change(looked_at)
