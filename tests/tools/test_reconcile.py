@@ -135,7 +135,7 @@ class Counted(CommandListener):
 
 
 async def test_history_that_was_compared_is_not_read_again(database: FreshDatabase) -> None:
-    counted, history = Counted(), 2_000
+    counted, history = Counted(), 300
     async with World.open(database, listeners=[counted]) as world:
         run = await world.start()
         await world.ticks(run)

@@ -117,7 +117,7 @@ class Cashier:
             # What was reserved may be more than this buyer wants to pay by now.
             most = min(payment.amount, purchase.quoted)
             terms = admit(self.policy, answer.challenge, purchase, most)
-            await self._check_unspent(run, payment)
+            await self._check_unspent(run, payment, held)
             payment = await self._sign(payment, answer.challenge, terms)
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
@@ -257,14 +257,15 @@ class Cashier:
             for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot)
         )
 
-    async def _check_unspent(self, run: Run, payment: Payment) -> None:
+    async def _check_unspent(self, run: Run, payment: Payment, held: Reservation) -> None:
         """Raise PaymentUnclear where the chain knows a payment of this run and the ledger does not.
 
         That is how a database restored from before a payment, or a second one that was given the
         same id, shows. Asked are the nonces of this slot, the next few, and earlier ones that are
         closed by no word of the chain's.
         """
-        stored = await self._ledger.payments.of_run(run.id)
+        alone = payment.slot == 0 and not held.shared
+        stored = [] if alone else await self._ledger.payments.of_run(run.id)
         known = {
             p.slot for p in stored if p.state.paid or p.resolved or (p.nonce and p.id != payment.id)
         }
