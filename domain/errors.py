@@ -26,6 +26,7 @@
         ├── BudgetExceeded      the run's budget cannot hold this amount
         ├── SlotClosed          the slot was used up before: the decision for it is stale
         ├── WalletEmpty         the wallet holds less than this payment
+        ├── PaymentUnclear      its nonce is used, and the ledger cannot say by what
         └── IllegalTransition   a payment cannot go from that state to this one
 
 Each message says what was being done and to what; `remedy` says what to do about it. None of
@@ -219,3 +220,38 @@ class SlotClosed(PaymentError):
 
 class WalletEmpty(PaymentError):
     pass
+
+
+class PaymentUnclear(PaymentError):
+    """One slot's nonce is used on the chain, and no payment in the ledger explains it.
+
+    It is about this slot of this run alone. Nothing is signed, paid or released for it until the
+    chain explains it or a person says what it was.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        slot: int,
+        nonce: str,
+        problem: str,
+        *,
+        payment_id: str | None = None,
+        tx_hash: str | None = None,
+    ) -> None:
+        """payment_id: the payment of the slot, where there is one. tx_hash: what used the nonce,
+        where that is known.
+        """
+        what = f"Payment {payment_id}" if payment_id else "A payment"
+        how = f"--paid {tx_hash}" if tx_hash else "--paid TX (or --unpaid)"
+        command = f'gpu-renter reconcile --resolve {run_id} {how} --reason "…"'
+        super().__init__(
+            f"{what} for slot {slot} of run {run_id} cannot be explained: {problem}",
+            f"Once you know what it was: {command}",
+        )
+        self.run_id = run_id
+        self.slot = slot
+        self.nonce = nonce
+        self.problem = problem
+        self.payment_id = payment_id
+        self.tx_hash = tx_hash

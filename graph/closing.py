@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from domain.errors import VendorError, VendorRefused
+from domain.errors import PaymentUnclear, VendorError, VendorRefused
 from domain.jobs import JobStatus, RunStatus
 from domain.payments import PaymentState
 from graph.artifacts import fetch_later
@@ -17,6 +17,8 @@ from graph.ending import last_note
 from graph.routing import Phase
 from graph.work import chain_permitting, close_slots, stop_job, without_job
 from ledger.jobs import Job
+from ledger.payments import Payment
+from tools.payments.cashier import unclear_note
 from tools.vendors.base import Accepted
 
 PATIENCE: Final = timedelta(days=1)
@@ -38,10 +40,16 @@ async def close_books(desk: Desk) -> bool:
         await _tell_the_end(desk)
     jobs = await desk.ledger.jobs.of_run(desk.run)
     stopped = await _stop(desk, [job for job in jobs if job.unstopped or not job.status.ended])
+    unclear: list[Payment] = []
     if desk.run.reservations:
-        await close_slots(desk)
+        try:
+            await close_slots(desk)
+        except PaymentUnclear as error:
+            desk.observe(unclear_note(error))
+            unclear = await _unclear(desk, jobs)
         await desk.reread()
-    stopped = await _stop(desk, await _unseen(desk, jobs)) and stopped
+    unseen = [await open_job(desk, payment, "", current=False) for payment in unclear]
+    stopped = await _stop(desk, unseen + await _unseen(desk, jobs)) and stopped
     refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe) or _long_over(desk)
     await desk.flush()  # a download may take long, and be cut off
     current = next((job for job in jobs if job.id == desk.run.job_id), None)
@@ -87,6 +95,21 @@ async def _unseen(desk: Desk, jobs: Sequence[Job]) -> list[Job]:
     payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
     paid = [p for p in payments if p.state is PaymentState.SETTLED]
     return [await open_job(desk, payment, "", current=False) for payment in paid]
+
+
+async def _unclear(desk: Desk, jobs: Sequence[Job]) -> list[Payment]:
+    """Signed payments that gave no job, and that nobody can explain: what they may have started is
+    stopped. To send them again is safe, for their nonce is used.
+    """
+    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    found = []
+    for payment in payments:
+        if payment.state is PaymentState.AUTHORIZED:
+            try:
+                await desk.deps.cashier.judge.judge(desk.run, payment, desk.observe)
+            except PaymentUnclear:
+                found.append(payment)
+    return found
 
 
 async def _stop(desk: Desk, jobs: Sequence[Job]) -> bool:
@@ -144,7 +167,12 @@ async def _named(desk: Desk, job: Job) -> Job:
     """
     if job.vendor_job_id:
         return job
-    delivery = await deliver(desk, await desk.ledger.payments.get(job.payment_id))
+    try:
+        delivery = await deliver(desk, await desk.ledger.payments.get(job.payment_id))
+    except PaymentUnclear as unclear:
+        raise VendorError(
+            job.vendor_id, "submit-job", unclear.problem, "It is tried again"
+        ) from None
     if not isinstance(delivery.goods, Accepted):
         raise VendorError(job.vendor_id, "submit-job", delivery.problem, "It is tried again")
     await desk.ledger.jobs.name(job.id, delivery.goods.vendor_job_id)

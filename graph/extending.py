@@ -9,7 +9,7 @@ from typing import Any, Final
 from langgraph.types import Command
 
 from domain.due import until_renewal_s
-from domain.errors import ChainDown
+from domain.errors import ChainDown, PaymentUnclear
 from domain.money import Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import trust
@@ -21,6 +21,7 @@ from graph.routing import Phase, go, rest
 from graph.work import most_ahead
 from ledger.jobs import Job
 from ledger.payments import Payment
+from tools.payments.cashier import unclear_note
 from tools.vendors.base import JobReport
 
 LEAST_MINUTES: Final = 10
@@ -45,6 +46,9 @@ async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
         delivery = await deliver(desk, payment)
     except ChainDown as away:  # the job is followed all the same
         desk.note("chain_unreachable", str(away))
+        return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
+    except PaymentUnclear as unclear:
+        desk.observe(unclear_note(unclear))
         return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
     open_still = delivery.payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED)
     if open_still and delivery.goods is not None:

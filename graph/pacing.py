@@ -17,9 +17,10 @@ TROUBLE: Final = frozenset(
         "launch_unanswered",
         "extension_unanswered",
         "payment_not_made",
+        "payment_unclear",
     }
 )
-"""Notes of something that only time mends."""
+"""Notes of something that only time, or a person, mends."""
 NEWS: Final = frozenset(
     {
         "job_spec",
@@ -46,6 +47,8 @@ def came(before: str, state: Mapping[str, Any], noted: Set[str]) -> Came:
     match Phase(state["phase"]):
         case Phase.ENDED:
             return Came.CLOSING
+        case _ if "payment_unclear" in noted:
+            return Came.WAITING
         case Phase.MONITOR:
             return Came.WAITING if noted & TROUBLE else Came.WATCHING
         case Phase.ASSESS_BUDGET:

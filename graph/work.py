@@ -6,18 +6,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
-from domain.errors import ChainDown, Conflict, VendorError
+from langgraph.types import Command
+
+from domain.errors import ChainDown, Conflict, PaymentUnclear, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PurchaseKind
 from domain.quotes import Vendor
 from domain.reliability import Trouble, trust
 from graph.deps import Desk
+from graph.routing import Phase, rest
 from ledger.jobs import Job, job_id
 from ledger.payments import Payment
 from ledger.run import Run
 from ledger.vendors import End
+from tools.payments.cashier import unclear_note
 from tools.vendors.base import JobReport
 
 
@@ -53,24 +58,40 @@ async def failures(desk: Desk) -> Counter[str]:
 
 
 def without_job(payments: Iterable[Payment], jobs: Iterable[Job]) -> list[Payment]:
-    """The launches among a run's payments that have given no job, as far as it knows its jobs."""
+    """The launches among a run's payments that have given no job, as far as it knows its jobs.
+
+    Not those that a person closed and whose signed bytes are lost: no vendor can be asked for them.
+    """
     known = {job.id for job in jobs}
-    launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
+    askable = (p for p in payments if p.header or not p.resolved)
+    launches = (p for p in askable if p.kind is PurchaseKind.LAUNCH)
     return [p for p in launches if job_id(p.id) not in known]
 
 
 @contextmanager
 def chain_permitting(desk: Desk) -> Iterator[None]:
-    """Closing of books that can wait: a chain that does not answer is noted, and asked later."""
+    """Closing of books that can wait: a chain that does not answer, or does not explain a payment,
+    is noted, and asked later.
+    """
     try:
         yield
     except ChainDown as error:
         desk.note("chain_unreachable", str(error))
+    except PaymentUnclear as unclear:
+        desk.observe(unclear_note(unclear))
+
+
+def wait_for_person(
+    desk: Desk, phase: Phase, unclear: PaymentUnclear, **update: Any
+) -> Command[str]:
+    """Go no further with a run that has a payment nobody can explain, until a person has."""
+    desk.observe(unclear_note(unclear))
+    return rest(phase, f"Waiting: {unclear}", **update)
 
 
 async def close_slots(desk: Desk) -> None:
-    """Release what was never signed, and book what the chain shows of the rest. Raises ChainDown,
-    with the first part done.
+    """Release what was never signed, and book what the chain shows of the rest. Raises ChainDown
+    and PaymentUnclear, with the first part done.
     """
     judge = desk.deps.cashier.judge
     for held in desk.run.reservations:

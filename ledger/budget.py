@@ -23,6 +23,7 @@ from typing import Final
 from domain.errors import BudgetExceeded, Conflict, LeaseLost, SlotClosed
 from domain.jobs import RunStatus
 from domain.money import LARGEST, ZERO, Usd
+from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
 from ledger.runs import FETCH, Runs
 
@@ -155,6 +156,40 @@ class Budget:
                 "$unset": {f"reservations.{held.slot}": ""},
             },
         )
+
+    async def post_by_hand(self, run: Run, held: Reservation | None, payment: Payment) -> bool:
+        """Book a payment that a person has told what it was, once. False as for `post`.
+
+        held: the reservation of its slot, if it has one. run: as it was read with that. What the
+        payment is larger by than what was held and is left raises the run's budget: it is spent.
+        """
+        ours = held.amount if held else ZERO
+        short = max(payment.amount.micros - ours.micros - run.budget_remaining.micros, 0)
+        field = f"reservations.{payment.slot}"
+        guard = {f"{field}.version": held.version} if held else {field: None}
+        return await self._documents.change(
+            run.id,
+            {
+                **guard,
+                "budgetRemaining": run.budget_remaining.micros,
+                "resolved": {"$ne": payment.id},
+            },
+            {
+                "$inc": {
+                    "budgetTotal": short,
+                    "budgetRemaining": short + ours.micros - payment.amount.micros,
+                    "spent": payment.amount.micros,
+                },
+                "$unset": {field: ""},
+                "$max": {"nextSlot": payment.slot + 1},
+                "$push": {"resolved": payment.id},
+            },
+        )
+
+    async def booked_by_hand(self, run_id: str, payment_id: str) -> bool:
+        """Whether `post_by_hand` has booked this payment."""
+        query = {"_id": run_id, "resolved": payment_id}
+        return bool(await self._documents.find(query, fields={"_id": 1}))
 
     async def release(self, run_id: str, held: Reservation) -> bool:
         """Close a slot that can never settle: all of it is free again. False as for `post`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.allowances import Allowances
 from ledger.approvals import Approvals
 from ledger.budget import Budget
+from ledger.compared import Comparisons
 from ledger.idempotency import Idempotency
 from ledger.jobs import Jobs
 from ledger.keys import Keys
@@ -36,6 +38,7 @@ class Ledger:
     keys: Keys
     idempotency: Idempotency
     pruned: Pruned
+    comparisons: Comparisons
 
     @classmethod
     def over(cls, store: Store) -> Ledger:
@@ -55,6 +58,7 @@ class Ledger:
             keys=Keys(store),
             idempotency=Idempotency(store),
             pruned=Pruned(store),
+            comparisons=Comparisons(store),
         )
 
     async def ensure_indexes(self) -> None:
@@ -67,12 +71,32 @@ class Ledger:
         await self.idempotency.ensure_indexes()
         await self.pruned.ensure_indexes()
 
-    async def paid_by(self, payer: str, network: str) -> list[Payment]:
-        """All payments that settled on `network` from the account `payer`, of removed runs too.
+    # What the wallet has paid, of removed runs too. Live payments are read first: a run's are kept
+    # in `pruned` before they are deleted, so that none is missed in between.
 
-        In this order: a payment that is deleted meanwhile was kept before.
-        """
-        live = await self.payments.paid_by(payer, network)
-        ids = {payment.id for payment in live}
-        kept = await self.pruned.paid_by(payer, network)
-        return [*live, *(payment for payment in kept if payment.id not in ids)]
+    async def paid_to(self, pay_to: str, payer: str, network: str) -> list[Payment]:
+        """The payments from one account to another that settled."""
+        live = await self.payments.paid_to(pay_to, payer, network)
+        kept = await self.pruned.payments({"payTo": pay_to, "payer": payer, "network": network})
+        return _each_once(live, kept)
+
+    async def settled_in(self, tx_hashes: Sequence[str]) -> list[Payment]:
+        """The payments that were settled in these transactions."""
+        live = await self.payments.settled_in(tx_hashes)
+        return _each_once(live, await self.pruned.payments({"x402TxId": {"$in": list(tx_hashes)}}))
+
+    async def settled_between(self, first: int, last: int) -> list[Payment]:
+        """The payments that settled in blocks `first` to `last`, of every wallet and network."""
+        live = await self.payments.settled_between(first, last)
+        kept = await self.pruned.payments({"settledBlock": {"$gte": first, "$lte": last}})
+        return _each_once(live, kept)
+
+    async def refunded_in(self, tx_hash: str) -> list[Payment]:
+        """The payments that this transaction pays back, or is said to."""
+        live = await self.payments.refunded_in(tx_hash)
+        return _each_once(live, await self.pruned.payments({"refundTx": tx_hash}))
+
+
+def _each_once(live: Sequence[Payment], kept: Sequence[Payment]) -> list[Payment]:
+    ids = {payment.id for payment in live}
+    return [*live, *(payment for payment in kept if payment.id not in ids)]

@@ -7,7 +7,7 @@ both start from `reserved`, so one of them wins and the other sees that it lost.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -56,14 +56,22 @@ class Payment:
     tx_id: str | None = None
     """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
     reason: str = ""
+    settled_block: int | None = None
+    """The block that it settled in; None before that, off-chain, and in older documents."""
     refund_tx: str | None = None
     """The transaction that the vendor says pays back; believed once the chain shows it."""
+    refund_claim: Usd = ZERO
+    """What the vendor says it paid back, which only tells two refunds of one transaction apart."""
+    refund_log: int | None = None
+    """The index of the Transfer event in `refund_tx` that pays this one back, once it is found."""
     refunded: Usd = ZERO
     """What the chain shows as paid back."""
     unfunded: bool = False
     """Whether the wallet was seen to hold too little for it while it was to settle: no fault of the
     vendor's.
     """
+    resolved: str = ""
+    """Why a person closed it, where the chain alone could not say what it was."""
 
     @property
     def on_chain(self) -> bool:
@@ -71,10 +79,16 @@ class Payment:
 
     @property
     def refund(self) -> str:
-        """What its run's budget knows its refund by: who sent it, in which transaction."""
-        return f"{self.refund_tx}:{self.pay_to.lower()}"
+        """What its run's budget knows its refund by: the transaction, and its event there."""
+        return f"{self.refund_tx}:{self.refund_log}"
+
+    @property
+    def old_refunds(self) -> frozenset[str]:
+        """What earlier versions knew it by, when a transaction was one refund of one payee."""
+        return frozenset({f"{self.refund_tx}:{self.pay_to.lower()}", str(self.refund_tx)})
 
 
+_ONE_REFUND: Final = "one_refund_an_event"
 _OPEN: Final = {"$in": [state.value for state in PaymentState if state.open]}
 _PAID: Final = {"$in": [state.value for state in PaymentState if state.paid]}
 
@@ -84,20 +98,29 @@ class Payments:
         self.documents = store.documents(COLLECTION)
 
     async def ensure_indexes(self) -> None:
-        await self.documents.drop_index("refundTx_1")  # an earlier version's
         await self.documents.ensure_indexes(
             [
                 IndexModel([("runId", ASCENDING), ("slot", ASCENDING)]),
-                IndexModel([("state", ASCENDING)]),
-                # One refund transaction pays back one payment of a payee. Another payee, who can
-                # see it on the chain, may claim it too, and keeps nobody from his own.
+                IndexModel([("state", ASCENDING), ("refundTx", ASCENDING)]),
+                # One Transfer event pays back one payment. A transaction may hold many.
                 IndexModel(
-                    [("refundTx", ASCENDING), ("payTo", ASCENDING)],
+                    [("refundTx", ASCENDING), ("refundLog", ASCENDING)],
+                    name=_ONE_REFUND,
                     unique=True,
-                    partialFilterExpression={"refundTx": {"$type": "string"}},
+                    partialFilterExpression={"refundLog": {"$type": "int"}},
+                ),
+                IndexModel(
+                    [("x402TxId", ASCENDING)],
+                    partialFilterExpression={"x402TxId": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("settledBlock", ASCENDING)],
+                    partialFilterExpression={"settledBlock": {"$type": "int"}},
                 ),
             ]
         )
+        for earlier in ("refundTx_1", "refundTx_1_payTo_1", "state_1"):
+            await self.documents.drop_index(earlier)
 
     async def find(self, payment_id: str) -> Payment | None:
         document = await self.documents.get(payment_id)
@@ -125,14 +148,34 @@ class Payments:
         found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])
         return [payment_of(document) for document in found]
 
-    async def paid_by(self, payer: str, network: str) -> list[Payment]:
-        """All payments that settled on `network` from the account `payer`."""
-        query = {"state": _PAID, "payer": payer, "network": network}
+    async def paid_of_runs(self, run_ids: Sequence[str]) -> list[Payment]:
+        """All payments of these runs that are spent, on every rail and network."""
+        query = {"runId": {"$in": list(run_ids)}, "state": _PAID}
+        return [payment_of(d) for d in await self.documents.find(query)]
+
+    async def paid_to(self, pay_to: str, payer: str, network: str) -> list[Payment]:
+        """The payments from one account to another that settled."""
+        query = {"state": _PAID, "payTo": pay_to, "payer": payer, "network": network}
         return [payment_of(document) for document in await self.documents.find(query)]
 
-    async def paid(self) -> list[Payment]:
-        """All payments that are spent, on every rail and network."""
-        return [payment_of(d) for d in await self.documents.find({"state": _PAID})]
+    async def unplaced(self, payer: str, network: str) -> list[Payment]:
+        """Payments that settled, by an older version which did not note the block."""
+        query = {"state": _PAID, "payer": payer, "network": network, "settledBlock": None}
+        return [payment_of(document) for document in await self.documents.find(query)]
+
+    async def place(self, payment: Payment, block: int) -> None:
+        """Note the block that an older version's payment settled in."""
+        await self.documents.change(
+            payment.id, {"settledBlock": None}, {"$set": {"settledBlock": block}}
+        )
+
+    async def first_block(self, payer: str, network: str) -> int | None:
+        """Where the chain stood when the account signed first; None if it never did."""
+        query = {"payer": payer, "network": network}
+        found = await self.documents.find(
+            query, sort=[("fromBlock", 1)], limit=1, fields={"fromBlock": 1}
+        )
+        return int(found[0]["fromBlock"]) if found else None
 
     async def open_ones(self) -> list[Payment]:
         """All payments that are reserved or authorized, of all runs."""
@@ -140,7 +183,7 @@ class Payments:
 
     async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
         """Settled payments whose vendor claims a refund that the chain has not shown yet."""
-        query: dict[str, Any] = {"state": "settled", "refundTx": {"$type": "string"}}
+        query: dict[str, Any] = {"state": "settled", "refundTx": {"$gt": ""}}
         found = await self.documents.find(query | ({"runId": run_id} if run_id else {}))
         return [payment_of(document) for document in found]
 
@@ -167,23 +210,48 @@ class Payments:
         guard = {"state": payment.state.value, "header": payment.header}
         return await self.documents.change(payment.id, guard, {"$set": changed})
 
-    async def claim_refund(self, payment: Payment, tx_hash: str) -> bool:
-        """Note a claimed refund; False when one is confirmed, or another payment to the same payee
-        has this one.
-        """
+    async def refunded_in(self, tx_hash: str) -> list[Payment]:
+        """The payments that this transaction pays back, or is said to."""
+        found: list[Document] = []
+        for state in ("settled", "refunded"):
+            found += await self.documents.find({"state": state, "refundTx": tx_hash})
+        return [payment_of(document) for document in found]
+
+    async def settled_in(self, tx_hashes: Sequence[str]) -> list[Payment]:
+        """The payments that were settled in these transactions."""
+        query = {"x402TxId": {"$in": list(tx_hashes)}}
+        return [payment_of(document) for document in await self.documents.find(query)]
+
+    async def settled_between(self, first: int, last: int) -> list[Payment]:
+        """The payments that settled in blocks `first` to `last`, of every wallet and network."""
+        query = {"settledBlock": {"$gte": first, "$lte": last}}
+        return [payment_of(document) for document in await self.documents.find(query)]
+
+    async def claim_refund(self, payment: Payment, tx_hash: str, amount: Usd) -> bool:
+        """Note a claimed refund; False when one is found already."""
+        return await self.documents.change(
+            payment.id,
+            {"state": {"$in": ["authorized", "settled"]}, "refundLog": None},
+            {"$set": {"refundTx": tx_hash, "refundClaim": amount.micros}},
+        )
+
+    async def take_refund(self, payment: Payment, log_index: int) -> bool:
+        """Give a settled payment the event that pays it back; False when another has that one."""
         try:
             return await self.documents.change(
                 payment.id,
-                {"state": {"$in": ["authorized", "settled"]}},
-                {"$set": {"refundTx": tx_hash}},
+                {"state": "settled", "refundTx": payment.refund_tx, "refundLog": None},
+                {"$set": {"refundLog": log_index}},
             )
         except DuplicateKey:
             return False
 
     async def unclaim_refund(self, payment: Payment) -> None:
-        """Take back what was noted of a refund for a payment that came to nothing."""
+        """Take back what was noted of a refund that is none of this payment's."""
         await self.documents.change(
-            payment.id, {"refundTx": payment.refund_tx}, {"$set": {"refundTx": None}}
+            payment.id,
+            {"refundTx": payment.refund_tx, "refundLog": None},
+            {"$set": {"refundTx": None, "refundClaim": 0}},
         )
 
     async def set_unfunded(self, payment: Payment) -> None:
@@ -258,9 +326,13 @@ _FIELDS: Final = {
     "header_sha256": "headerSha256",
     "tx_id": "x402TxId",
     "reason": "reason",
+    "settled_block": "settledBlock",
     "refund_tx": "refundTx",
+    "refund_claim": "refundClaim",
+    "refund_log": "refundLog",
     "refunded": "refunded",
     "unfunded": "unfunded",
+    "resolved": "resolved",
 }
 """Names here → names in the document."""
 
@@ -274,6 +346,7 @@ def document_of(payment: Payment) -> Document:
         "currency": "USD",
         "rail": payment.rail.value,
         "order": dict(payment.order),
+        "refundClaim": payment.refund_claim.micros,
         "refunded": payment.refunded.micros,
         "state": payment.state.value,
         "status": payment.state.status,
@@ -281,15 +354,15 @@ def document_of(payment: Payment) -> Document:
 
 
 def payment_of(document: Document) -> Payment:
-    """As it was stored."""
-    document = {"headerSha256": "", **document}  # an older version's has none
-    values = {name: document[stored] for name, stored in _FIELDS.items() if name != "unfunded"}
+    """As it was stored; an older version's lacks fields."""
+    values = {name: document[s] for name, s in _FIELDS.items() if s in document}
     return Payment(
         **values
         | {
             "kind": PurchaseKind(document["kind"]),
             "amount": Usd(document["amount"]),
             "rail": Rail(document["rail"]),
+            "refund_claim": Usd(document.get("refundClaim", 0)),
             "refunded": Usd(document["refunded"]),
             "unfunded": document.get("unfunded", False),
             "state": PaymentState(document["state"]),

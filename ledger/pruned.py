@@ -19,7 +19,7 @@ from domain.money import Usd
 from ledger.observations import Head
 from ledger.payments import Payment, document_of, payment_of
 from ledger.run import Lease, Run
-from ledger.store import Document, Store
+from ledger.store import Document, Query, Store
 
 COLLECTION: Final = "pruned"
 
@@ -49,7 +49,13 @@ class Pruned:
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
-            [IndexModel([("payments.payer", ASCENDING)]), IndexModel([("done", ASCENDING)])]
+            [
+                IndexModel([("payments.x402TxId", ASCENDING)]),
+                IndexModel([("payments.refundTx", ASCENDING)]),
+                IndexModel([("payments.settledBlock", ASCENDING)]),
+                IndexModel([("payments.payTo", ASCENDING)]),
+                IndexModel([("done", ASCENDING)]),
+            ]
         )
 
     async def find(self, run_id: str) -> PrunedRun | None:
@@ -90,11 +96,17 @@ class Pruned:
         found = await self.documents.find({"done": False}, limit=limit, fields={"_id": 1})
         return [document["_id"] for document in found]
 
-    async def paid_by(self, payer: str, network: str) -> list[Payment]:
-        """What removed runs have paid on `network` from the account `payer`."""
-        found = await self.documents.find({"payments.payer": payer}, fields={"payments": 1})
-        payments = [payment_of(kept) for run in found for kept in run["payments"]]
-        return [p for p in payments if (p.payer, p.network) == (payer, network)]
+    async def payments(self, query: Query) -> list[Payment]:
+        """The payments of removed runs of which all of `query` holds, by the fields of a payment's
+        document.
+        """
+        pipeline: list[Query] = [
+            {"$match": {"payments": {"$elemMatch": dict(query)}}},
+            {"$unwind": "$payments"},
+            {"$match": {f"payments.{name}": value for name, value in query.items()}},
+        ]
+        found = await self.documents.aggregate(pipeline)
+        return [payment_of(document["payments"]) for document in found]
 
 
 def _pruned_of(document: Document) -> PrunedRun:

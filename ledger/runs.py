@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -43,6 +43,8 @@ _AFTER_EVERY_ID: Final = "{"
 """Comes after every letter and digit that an id is made of."""
 LONGEST_RACE: Final = 64
 """Rounds of looking for a free place, each lost to another start."""
+PAGE: Final = 500
+"""Runs that are read at once where all of them are."""
 
 
 class Runs:
@@ -60,6 +62,7 @@ class Runs:
                 IndexModel([("createdAt", ASCENDING)]),
                 IndexModel([("endedAt", ASCENDING)]),
                 *place_indexes(),
+                IndexModel([("updatedAt", ASCENDING)]),
             ]
         )
         await self.schedule.ensure_indexes()
@@ -170,9 +173,15 @@ class Runs:
         found = await self.documents.find(query, sort=[("_id", 1)], limit=limit)
         return [run_of(document) for document in found]
 
-    async def with_open_money(self) -> list[Run]:
-        """Runs that hold a reservation, whatever their status."""
-        return [run_of(d) for d in await self.documents.find({"reservations": {"$ne": {}}})]
+    async def with_open_money(self, since: datetime | None = None) -> list[str]:
+        """The ids of runs that hold a reservation, whatever their status.
+
+        since: only of those that have changed since then.
+        """
+        query: Document = {"reservations": {"$ne": {}}}
+        if since is not None:
+            query["updatedAt"] = {"$gte": since}
+        return [d["_id"] for d in await self.documents.find(query, fields={"_id": 1})]
 
     async def ended(
         self, before: datetime, limit: int, *, after: datetime | None = None
@@ -191,9 +200,40 @@ class Runs:
         await self.documents.delete_all({"_id": lease.run_id, "fence": lease.fence, **over})
         return await self.find(lease.run_id) is None
 
-    async def all(self) -> list[Run]:
-        """Every run. For reconciling, not for serving."""
-        return [run_of(document) for document in await self.documents.find({})]
+    async def first_created(self) -> datetime | None:
+        """When the oldest run was made; None if there is none."""
+        found = await self.documents.find(
+            {}, sort=[("createdAt", 1)], limit=1, fields={"createdAt": 1}
+        )
+        return found[0]["createdAt"] if found else None
+
+    async def pages(
+        self, since: datetime | None = None, *, size: int = PAGE
+    ) -> AsyncIterator[list[Run]]:
+        """Every run, or those that have changed `since`, a page at a time. For reconciling."""
+        changed: Document = {} if since is None else {"updatedAt": {"$gte": since}}
+        last = ""
+        while True:
+            query = {"_id": {"$gt": last}, **changed}
+            found = await self.documents.find(query, sort=[("_id", 1)], limit=size)
+            if found:
+                yield [run_of(document) for document in found]
+            if len(found) < size:
+                return
+            last = found[-1]["_id"]
+
+    async def slots(self, *, size: int = PAGE) -> AsyncIterator[list[tuple[str, int]]]:
+        """The id of every run, and the number of its next slot, a page at a time."""
+        last = ""
+        while True:
+            found = await self.documents.find(
+                {"_id": {"$gt": last}}, sort=[("_id", 1)], limit=size, fields={"nextSlot": 1}
+            )
+            if found:
+                yield [(d["_id"], d["nextSlot"]) for d in found]
+            if len(found) < size:
+                return
+            last = found[-1]["_id"]
 
     async def request_cancel(self, run_id: str, why: str, now: datetime) -> bool:
         """Ask for a run's end; the next tick carries it out. False when it has ended already."""

@@ -6,7 +6,7 @@ receipts. A test suite runs the same checks on this and on the EVM.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
@@ -103,6 +103,20 @@ class MemoryChain:
             if key is not None and keyed_hash(key) in self._places:
                 return "0x" + keyed_hash(key).hex()
             return self._move(sender, to, value, tx_hash=keyed_hash(key) if key else None)
+
+    def batch(self, moves: Sequence[tuple[str, str, int]]) -> str:
+        """Move tokens several times, (sender, recipient, value) each, in one transaction, as a
+        contract could. Returns its hash.
+        """
+        with self._mutex:
+            logs: list[Log] = []
+            for sender, to, value in moves:
+                logs += self._shift(sender, to, value)
+            mined = self._mine_transaction(address_bytes(moves[0][0]), tuple(logs))
+            head = self._blocks[-1]
+            for sender, to, value in moves:
+                self._record(mined, head, sender, to, value, None)
+            return mined
 
     def cancel(self, payer: str, nonce: str) -> str:
         """Cancel an unused nonce, as its owner could. Raises Reverted when it is closed."""
@@ -234,27 +248,27 @@ class MemoryChain:
         tx_hash: bytes | None = None,
     ) -> str:
         with self._mutex:
-            source, target = address_bytes(sender), address_bytes(to)
-            if sender != _ZERO_ADDRESS:
-                if self.balance_of(sender) < value:
-                    raise Reverted("ERC20: transfer amount exceeds balance")
-                self._balances[source] -= value
-            self._balances[target] = self.balance_of(to) + value
-            log = Log(_TOKEN, (topic(TRANSFER_EVENT), word(source), word(target)), word(value))
-            mined = self._mine_transaction(source, (*before, log), tx_hash)
-            head = self._blocks[-1]
-            self.transfers.append(
-                Transfer(
-                    mined,
-                    head.number,
-                    head.timestamp,
-                    str(to_checksum_address(sender)),
-                    str(to_checksum_address(to)),
-                    value,
-                    nonce,
-                )
-            )
+            logs = self._shift(sender, to, value)
+            mined = self._mine_transaction(address_bytes(sender), (*before, *logs), tx_hash)
+            self._record(mined, self._blocks[-1], sender, to, value, nonce)
             return mined
+
+    def _shift(self, sender: str, to: str, value: int) -> tuple[Log, ...]:
+        """Change the balances; the event of it."""
+        source, target = address_bytes(sender), address_bytes(to)
+        if sender != _ZERO_ADDRESS:
+            if self.balance_of(sender) < value:
+                raise Reverted("ERC20: transfer amount exceeds balance")
+            if value:
+                self._balances[source] -= value
+        self._balances[target] = self.balance_of(to) + value
+        return (Log(_TOKEN, (topic(TRANSFER_EVENT), word(source), word(target)), word(value)),)
+
+    def _record(
+        self, tx_hash: str, block: Block, sender: str, to: str, value: int, nonce: str | None
+    ) -> None:
+        ends = str(to_checksum_address(sender)), str(to_checksum_address(to))
+        self.transfers.append(Transfer(tx_hash, block.number, block.timestamp, *ends, value, nonce))
 
     def _mine_transaction(
         self, sender: bytes, logs: tuple[Log, ...], tx_hash: bytes | None = None

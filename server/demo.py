@@ -162,7 +162,9 @@ async def _look(
         balance_after=await chain.balance(payer),
         transfers=await chain.transfers(sender=payer, recipient=None, from_block=first_block),
         known={
-            p.tx_id: await chain.transfer_in(p.tx_id, sender=payer, recipient=p.pay_to)
+            p.tx_id: next(
+                iter(await chain.transfers_in(p.tx_id, sender=payer, recipient=p.pay_to)), None
+            )
             for p in payments
             if p.tx_id
         },

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal
 
-from domain.errors import ConfigError, InvalidInput, RenterError, VendorError
+from domain.errors import ChainDown, ConfigError, InvalidInput, RenterError, VendorError
 from domain.jobs import JobSpec
 from domain.money import ZERO, Usd
 from domain.quotes import Offer, Quote, Vendor
@@ -30,6 +30,7 @@ State = Literal["ok", "skipped", "wrong"]
 
 PACKAGES: Final = ("agentic-gpu-renter", "langgraph", "pymongo", "x402", "fastapi")
 LOCAL_PACKAGES: Final = ("eth", "trie", "web3")
+LOG_PROBE_BLOCKS: Final = 100
 MONGO_PROBE: Final = "doctor"
 """The collection that the write check writes to, and cleans up."""
 
@@ -96,7 +97,7 @@ async def examine_services(settings: Settings, deps: Deps) -> AsyncIterator[Chec
 async def _needed(settings: Settings, deps: Deps) -> AsyncIterator[Check]:
     """Of what each tick rests on."""
     yield await _check("MongoDB", lambda: _mongodb(deps.ledger.store))
-    yield await _check("chain", lambda: _chain(settings))
+    yield await _check("chain", lambda: _chain(settings, deps.wallet.address))
     yield await _check("clock", lambda: around.clock(deps, local=settings.network.is_local))
     yield await _check("wallet", lambda: _wallet(deps, settings))
     yield await _check("exposure", lambda: around.exposure(deps, settings))
@@ -187,16 +188,31 @@ async def _mongodb(store: Store) -> str:
     return f"answers; a majority-acknowledged, journaled write took {took_ms:.1f} ms"
 
 
-async def _chain(settings: Settings) -> str:
+async def _chain(settings: Settings, address: str) -> str:
+    """Whether the RPC is of this network, has its USDC, and finds the wallet's transfers."""
     from tools.payments.chain import ChainReader
     from tools.wire.clients import open_client
 
     async with open_client() as http:
         chain = ChainReader(settings.network, settings.chain_url, http)
         await chain.check()
-        head = await chain.head()
+        head, final = await chain.head(), await chain.final()
+        try:
+            # What every reconciliation needs, and some RPCs do not offer.
+            await chain.transfers(
+                sender=address, recipient=None, from_block=max(0, final.number - LOG_PROBE_BLOCKS)
+            )
+        except ChainDown as error:
+            raise ChainDown(
+                f"it answers, but not eth_getLogs, by which payments are found: {error.message}",
+                "Set RPC_URL to an RPC that serves logs",
+            ) from None
     network = settings.network
-    return f"{network.name} ({network.caip2}) at block {head.number:,}, USDC at {network.usdc}"
+    behind = f", final up to {final.number:,}" if final.number != head.number else ""
+    return (
+        f"{network.name} ({network.caip2}) at block {head.number:,}{behind}, USDC at "
+        f"{network.usdc}, serves logs"
+    )
 
 
 async def _wallet(deps: Deps, settings: Settings) -> str:

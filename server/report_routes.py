@@ -26,7 +26,7 @@ from server.report_schemas import (
     WalletAnswer,
 )
 from server.reports import reconcile_answer, vendor_view, wallet_answer
-from server.requests import HELP, NothingMore, PlanRequest, RunId
+from server.requests import HELP, NothingMore, PlanRequest, ReconcileRequest, RunId
 
 NO_VENDOR: Final = "No vendor is registered. See: gpu-renter vendors add --help"
 
@@ -84,11 +84,11 @@ def report_routes(keeper: Keeper) -> APIRouter:
         return wallet_answer(settings, address, balance, policies)
 
     @router.post("/reconcile", responses=of_post())
-    async def reconcile(request: NothingMore, who: WhoAsks) -> ReconcileAnswer:  # noqa: ARG001
+    async def reconcile(request: ReconcileRequest, who: WhoAsks) -> ReconcileAnswer:  # noqa: ARG001
         """Close every payment that the chain decides, and compare the ledger with the chain."""
         services = await keeper.services()
-        report = await services.deps.reconciler.reconcile()
-        return reconcile_answer(report, services.settings.network)
+        report = await services.deps.reconciler.reconcile(full=request.full)
+        return reconcile_answer(report, services.settings.network, services.deps.wallet.address)
 
     @router.post("/doctor", responses=of_post())
     async def doctor(request: NothingMore, who: WhoAsks) -> DoctorAnswer:  # noqa: ARG001

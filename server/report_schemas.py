@@ -89,6 +89,18 @@ class TransferView(Answered):
     amount_micros: int
 
 
+class UnclearView(Answered):
+    """A slot whose nonce is used on the chain, while no payment in the ledger explains it."""
+
+    run_id: str
+    slot: int
+    payment_id: str | None
+    nonce: str
+    tx_hash: str | None
+    problem: str
+    remedy: str
+
+
 class ReconcileAnswer(Answered):
     """Ids are of runs, but where it says otherwise. Amounts in dollars and micro-dollars."""
 
@@ -101,6 +113,8 @@ class ReconcileAnswer(Answered):
     ledger_total_micros: int
     chain_total: float
     chain_total_micros: int
+    acknowledged_micros: int = Field(description="Left the wallet, and said to be known.")
+    unclear: list[UnclearView] = Field(description="Payments that a person has to explain.")
     unknown_transfers: list[TransferView] = Field(description="On the chain, not in the ledger.")
     unclaimed: list[TransferView] = Field(
         description="Came back, and more than one run or none may expect it."

@@ -13,8 +13,14 @@ from domain.networks import Network
 from domain.quotes import Vendor
 from domain.reliability import TYPICAL_HOURS, block_at, chances, weight
 from graph.settings import Settings
-from server.report_schemas import ReconcileAnswer, TransferView, VendorView, WalletAnswer
-from tools.payments.chain import Transfer
+from ledger.compared import Stray
+from server.report_schemas import (
+    ReconcileAnswer,
+    TransferView,
+    UnclearView,
+    VendorView,
+    WalletAnswer,
+)
 from tools.payments.reconcile import Report
 
 
@@ -77,7 +83,8 @@ def wallet_answer(
     )
 
 
-def reconcile_answer(report: Report, network: Network) -> ReconcileAnswer:
+def reconcile_answer(report: Report, network: Network, payer: str) -> ReconcileAnswer:
+    """payer: the wallet's address."""
     return ReconcileAnswer(
         network_name=network.name,
         ok=report.ok,
@@ -88,19 +95,33 @@ def reconcile_answer(report: Report, network: Network) -> ReconcileAnswer:
         ledger_total_micros=report.ledger_total.micros,
         chain_total=report.chain_total.dollars(),
         chain_total_micros=report.chain_total.micros,
-        unknown_transfers=[_transfer(t) for t in report.unknown_transfers],
-        unclaimed=[_transfer(t) for t in report.unclaimed],
+        acknowledged_micros=report.acknowledged.micros,
+        unclear=[
+            UnclearView(
+                run_id=error.run_id,
+                slot=error.slot,
+                payment_id=error.payment_id,
+                nonce=error.nonce,
+                tx_hash=error.tx_hash,
+                problem=error.problem,
+                remedy=error.remedy,
+            )
+            for error in report.unclear
+        ],
+        unknown_transfers=[_transfer(t, payer) for t in report.unknown_transfers],
+        unclaimed=[_transfer(t, payer) for t in report.unclaimed],
         missing=list(report.missing),
         unbalanced=list(report.unbalanced),
         problems=list(report.problems),
     )
 
 
-def _transfer(transfer: Transfer) -> TransferView:
+def _transfer(stray: Stray, payer: str) -> TransferView:
+    sender, recipient = (payer, stray.other) if stray.outgoing else (stray.other, payer)
     return TransferView(
-        tx_hash=transfer.tx_hash,
-        block=transfer.block_number,
-        sender=transfer.sender,
-        recipient=transfer.recipient,
-        amount_micros=transfer.amount.micros,
+        tx_hash=stray.tx_hash,
+        block=stray.block,
+        sender=sender,
+        recipient=recipient,
+        amount_micros=stray.amount.micros,
     )

@@ -172,6 +172,14 @@ class NothingMore(Taken):
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
+class ReconcileRequest(Taken):
+    """It is asked for, empty or not: no page of elsewhere can send one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"full": True}]})
+
+    full: Annotated[bool, Field(description="Compare everything, not only what is new.")] = False
+
+
 class TickRequest(Taken):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -38,9 +38,24 @@ class UnknownChain:
         """Enough: the token itself refuses what is not covered."""
         return Usd(LARGEST)
 
+    async def final(self) -> Block:
+        return Block(0, 0)
+
+    async def block_at(self, time_s: int) -> int:  # noqa: ARG002
+        return 0
+
+    async def used(self, payer: str, nonces: Sequence[str]) -> frozenset[str]:  # noqa: ARG002
+        """None, as far as anybody here knows: the token settles each once, whoever asks."""
+        return frozenset()
+
     async def authorization(
-        self, payer: str, nonce: str, *, from_block: int  # noqa: ARG002
-    ) -> AuthorizationFate:  # fmt: skip
+        self,
+        payer: str,  # noqa: ARG002
+        nonce: str,  # noqa: ARG002
+        *,
+        from_block: int,  # noqa: ARG002
+        valid_before_s: int | None = None,  # noqa: ARG002
+    ) -> AuthorizationFate:
         return Unused(Block(0, 0))
 
     async def transfers(
@@ -54,8 +69,13 @@ class UnknownChain:
         del from_block, to_block
         raise self._unknown(f"Transfers from {sender} to {recipient}")
 
-    async def transfer_in(self, tx_hash: str, *, sender: str, recipient: str) -> Transfer | None:
-        raise self._unknown(f"A transfer from {sender} to {recipient} in {tx_hash}")
+    async def transfers_in(
+        self, tx_hash: str, *, sender: str, recipient: str | None
+    ) -> list[Transfer]:
+        raise self._unknown(f"Transfers from {sender} to {recipient} in {tx_hash}")
+
+    async def nonce_of(self, transfer: Transfer) -> str | None:
+        raise self._unknown(f"The nonce of a transfer in {transfer.tx_hash}")
 
     def _unknown(self, asked: str) -> ChainDown:
         return ChainDown(

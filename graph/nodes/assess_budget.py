@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
+from domain.errors import PaymentUnclear
 from domain.jobs import MINUTES_PER_HOUR, JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
@@ -14,7 +15,7 @@ from graph.ending import give_up
 from graph.findings import note_changes
 from graph.routing import Phase, go
 from graph.state import AgentState
-from graph.work import failures, left_for, spec_of, without_job
+from graph.work import failures, left_for, spec_of, wait_for_person, without_job
 from ledger.payments import Payment
 
 
@@ -25,7 +26,11 @@ async def assess_budget(state: AgentState, desk: Desk) -> Command[str]:
     slot = state.get("open_slot")
     if slot is not None and desk.run.reservation(slot) is None:
         return go(Phase.ASSESS_BUDGET, open_slot=None)
-    if unfinished := await _unfinished(desk, slot):
+    try:
+        unfinished = await _unfinished(desk, slot)
+    except PaymentUnclear as unclear:
+        return wait_for_person(desk, Phase.ASSESS_BUDGET, unclear)
+    if unfinished:
         return go(Phase.LAUNCH, payment_id=unfinished.id, accepted=None, sends=0, open_slot=None)
     run, spec = desk.run, spec_of(desk.run)
     attempts = (await failures(desk)).total()

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from langgraph.types import Command
 
+from domain.errors import PaymentUnclear
 from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
 from graph.delivery import deliver, open_job
@@ -13,6 +14,7 @@ from graph.deps import Desk
 from graph.extending import deliver_extension
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
+from graph.work import wait_for_person
 from ledger.payments import Payment
 from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted
@@ -25,7 +27,13 @@ async def launch(state: AgentState, desk: Desk) -> Command[str]:
     payment = await desk.ledger.payments.get(state.get("payment_id") or "")
     if payment.kind is PurchaseKind.EXTEND:
         return await deliver_extension(desk, payment)
-    delivery = await _deliver(state, desk, payment)
+    try:
+        delivery = await _deliver(state, desk, payment)
+    except PaymentUnclear as unclear:
+        return wait_for_person(desk, Phase.LAUNCH, unclear)
+    if delivery.payment.resolved and not delivery.payment.header:
+        # A person has closed it, and its bytes are lost: the vendor can't be asked for the job.
+        return go(Phase.ASSESS_BUDGET, payment_id=None, decision=None, open_slot=None, sends=0)
     payment, sends = delivery.payment, (state.get("sends") or 0) + 1
     if payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED):
         if isinstance(delivery.goods, Accepted):

@@ -17,6 +17,7 @@ from domain.errors import (
     ConfigError,
     IllegalTransition,
     NotFound,
+    PaymentUnclear,
     PolicyRefused,
     SlotClosed,
     VendorError,
@@ -32,6 +33,8 @@ from graph.findings import note_changes
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
+from graph.work import wait_for_person
+from tools.payments.cashier import unclear_note
 from tools.payments.purchase import Purchase
 from tools.vendors.base import Accepted
 
@@ -64,13 +67,16 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         return _without_launch(state, desk, decision, refusal)
     except NotFound as gone:
         return _without_launch(state, desk, decision, gone)
+    except PaymentUnclear as unclear:
+        if not extending:
+            return wait_for_person(desk, Phase.PAY, unclear)
+        desk.observe(unclear_note(unclear))
+        return await _extend_later(desk)
     except (ChainDown, WalletDown, ConfigError) as away:
         if not extending:
             raise
         desk.note("chain_unreachable", str(away))
-        if job := await desk.ledger.jobs.current(desk.run):
-            look_before_it_lapses(desk, job)
-        return rest(Phase.MONITOR, "Job still running")  # the decision stays, and is tried again
+        return await _extend_later(desk)
     if extending:
         await desk.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)
     accepted = isinstance(delivery.goods, Accepted) and {
@@ -91,6 +97,13 @@ async def _ask_first(
     if is_extension(decision):
         return _without_extension(desk, refusal)
     return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
+
+
+async def _extend_later(desk: Desk) -> Command[str]:
+    """Follow the job meanwhile. The decision stays, and is tried again."""
+    if job := await desk.ledger.jobs.current(desk.run):
+        look_before_it_lapses(desk, job)
+    return rest(Phase.MONITOR, "Job still running")
 
 
 def _stale(desk: Desk, purchase: Purchase) -> bool:
@@ -138,6 +151,6 @@ def _without_extension(desk: Desk, refusal: Exception) -> Command[str]:
 async def _resume(desk: Desk, slot: int) -> Command[str]:
     """A decision for a slot that is used up: take what it was paid for, or choose again."""
     for payment in await desk.ledger.payments.of_slot(desk.run.id, slot):
-        if payment.state is PaymentState.SETTLED:
+        if payment.state is PaymentState.SETTLED and (payment.header or not payment.resolved):
             return go(Phase.LAUNCH, payment_id=payment.id, decision=None, accepted=None, sends=0)
     return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)

@@ -271,12 +271,12 @@ async def _block(chain: Chain, bought: Bought) -> int | None:
     if payment is None or not payment.tx_id:
         return None
     try:
-        transfer = await chain.transfer_in(
+        transfers = await chain.transfers_in(
             payment.tx_id, sender=payment.payer, recipient=payment.pay_to
         )
     except ChainDown:
         return None
-    return transfer.block_number if transfer else None
+    return transfers[0].block_number if transfers else None
 
 
 def _conclude(order: Order, bought: Bought, confirmable: bool) -> int:
@@ -287,6 +287,8 @@ def _conclude(order: Order, bought: Bought, confirmable: bool) -> int:
     match bought.outcome:
         case Outcome.UNKNOWN:
             why = bought.problem or "the chain has not decided yet"
+            if bought.had_goods and not order.settings.network.is_local:
+                why += "; it is final once its block is safe, some minutes after it was paid"
             if not confirmable:
                 why = "there is no RPC to confirm it on"
             sent = "The payment was sent, and its outcome is unknown"

@@ -82,7 +82,7 @@ class Evidence:
 async def check_now(evidence: Evidence) -> list[str]:
     """What must hold at any moment, also in the middle of a crashed tick."""
     broken: list[str] = []
-    runs = await evidence.ledger.runs.all()
+    runs = await evidence.ledger.runs.recent(limit=0)
     payments = [p for run in runs for p in await evidence.ledger.payments.of_run(run.id)]
     for run in runs:
         broken += _sound(run)
@@ -97,7 +97,7 @@ async def check_now(evidence: Evidence) -> list[str]:
 async def check_end(evidence: Evidence) -> list[str]:
     """What must hold when everything is decided. Includes `check_now`."""
     broken = await check_now(evidence)
-    runs = await evidence.ledger.runs.all()
+    runs = await evidence.ledger.runs.recent(limit=0)
     for run in runs:
         payments = await evidence.ledger.payments.of_run(run.id)
         broken += _closed(run, payments)

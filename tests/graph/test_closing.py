@@ -20,7 +20,7 @@ from tests.graph.test_cancel import at_the_vendor, away, closed
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
-from tools.payments.chain import AuthorizationFate, Block, Chain, Unused
+from tools.payments.chain import AuthorizationFate, Block, Chain, Unclear, Unused
 
 FAST = "gpu_vendor_1"
 Answer = Callable[[httpx.Request], httpx.Response | None]
@@ -71,16 +71,22 @@ class Node:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    async def authorization(self, payer: str, nonce: str, *, from_block: int) -> AuthorizationFate:
+    async def authorization(
+        self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
+    ) -> AuthorizationFate:
         if self._nodes.are == "away":
             raise ChainDown("The node is away", "Try again")
+        if self._nodes.are == "unclear":
+            return Unclear("its nonce is used, and nobody knows how")
         if self._nodes.are == "behind":
             return Unused(Block(from_block, 0))
-        return await self._inner.authorization(payer, nonce, from_block=from_block)
+        return await self._inner.authorization(
+            payer, nonce, from_block=from_block, valid_before_s=valid_before_s
+        )
 
 
 class Nodes:
-    """Wraps a world's chain in Node. are: "behind" or "away"; else they answer."""
+    """Wraps a world's chain in Node. are: "behind", "unclear" or "away"; else they answer."""
 
     def __init__(self) -> None:
         self.are = ""

@@ -127,10 +127,14 @@ class Lagging:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chain, name)
 
-    async def authorization(self, payer: str, nonce: str, *, from_block: int) -> AuthorizationFate:
+    async def authorization(
+        self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
+    ) -> AuthorizationFate:
         if not self.caught_up:
             return Unused(Block(1, 1))
-        return await self._chain.authorization(payer, nonce, from_block=from_block)
+        return await self._chain.authorization(
+            payer, nonce, from_block=from_block, valid_before_s=valid_before_s
+        )
 
 
 async def test_a_refund_that_comes_before_its_payment_is_seen_is_not_lost(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from pymongo import IndexModel
 
+from domain.journal import Note
 from domain.money import Usd
 from domain.payments import PaymentState
 from domain.slices import SliceRule
@@ -19,6 +20,7 @@ from tests.support.builders import check_books
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps
+from tools.vendors.base import ClaimedRefund
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
 Answers = Callable[[httpx.Request, dict[str, Any]], dict[str, Any] | None]
@@ -138,6 +140,70 @@ async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_
         await books_agree(world, run)
 
 
+async def test_two_refunds_of_one_transaction_are_booked_each_for_its_payment(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing=FAST) as world:
+        runs = [await world.start(), await world.start()]
+        for run in runs:
+            await world.tick_until(run, "Job started")
+        for run in runs:
+            await world.tick_until(run, "Job failed")
+        jobs = [(await world.ledger.jobs.of_run(await world.run(run)))[0] for run in runs]
+        payee = (await world.payments(runs[0]))[0].pay_to
+        tx = world.chain.batch([(payee, AGENT, 300_000), (payee, AGENT, 500_000)])
+        world.chain.transfer("0x" + "77" * 20, AGENT, 0)
+        refunds = world.process.deps.refunds
+        # The second event is the first run's, and its vendor says so only by the amount.
+        for job, micros in zip(jobs, (500_000, 300_000), strict=True):
+            await refunds.claim(job, ClaimedRefund(Usd(micros), tx.upper().replace("X", "x")), note)
+        for run in (*runs, *runs):
+            assert await refunds.confirm(run.id, note)
+        booked = [(await world.payments(run))[0].refunded for run in runs]
+        assert booked == [Usd(500_000), Usd(300_000)]
+        await books_agree(world, *runs)
+
+
+async def test_one_event_pays_back_one_payment_whoever_else_claims_it(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing=FAST) as world:
+        runs = [await world.start(), await world.start()]
+        for run in runs:
+            await world.tick_until(run, "Job started")
+        for run in runs:
+            await world.tick_until(run, "Job failed")
+        jobs = [(await world.ledger.jobs.of_run(await world.run(run)))[0] for run in runs]
+        tx = world.chain.transfer((await world.payments(runs[0]))[0].pay_to, AGENT, 300_000)
+        refunds = world.process.deps.refunds
+        for job in jobs:
+            await refunds.claim(job, ClaimedRefund(Usd(300_000), tx), note)
+        for run in (*runs, *runs):
+            assert await refunds.confirm(run.id, note), "nothing is left to wait for"
+        booked = [(await world.payments(run))[0].refunded for run in runs]
+        assert booked == [Usd(300_000), Usd(0)]
+        await books_agree(world, *runs)
+
+
+async def test_a_strangers_transfer_of_nothing_is_no_refund(database: FreshDatabase) -> None:
+    """Anybody may emit one from a vendor's address to ours. The true refund is booked after it."""
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start()
+        await world.tick_until(run, "Job started")
+        await world.tick_until(run, "Job failed")
+        payee = (await world.payments(run))[0].pay_to
+        nothing = world.chain.transfer(payee, AGENT, 0)
+        job = (await world.ledger.jobs.of_run(await world.run(run)))[0]
+        await world.process.deps.refunds.claim(job, ClaimedRefund(Usd(1), nothing), note)
+        await books_agree(world, run)
+        assert (await world.payments(run))[0].state is PaymentState.SETTLED
+        world.chain.transfer(payee, AGENT, 300_000)
+        job_claim = ClaimedRefund(Usd(300_000), world.chain.transfers[-1].tx_hash)
+        await world.process.deps.refunds.claim(job, job_claim, note)
+        await books_agree(world, run)
+        assert (await world.payments(run))[0].refunded == Usd(300_000)
+
+
 async def test_a_refund_that_an_earlier_version_was_booking_is_booked_once(
     database: FreshDatabase,
 ) -> None:
@@ -153,22 +219,27 @@ async def test_a_refund_that_an_earlier_version_was_booking_is_booked_once(
             run.id, {}, {"$set": {"refunds": [payment.refund_tx]}}
         )
         await world.ledger.payments.documents.change(
-            payment.id, {}, {"$set": {"state": "settled", "refunded": 0}}
+            payment.id, {}, {"$set": {"state": "settled", "refunded": 0, "refundLog": None}}
         )
         await world.tick(run)
         assert (await world.run(run)).spent == booked
         await books_agree(world, run)
 
 
-async def test_an_earlier_versions_index_is_dropped(database: FreshDatabase) -> None:
+async def test_earlier_versions_indexes_are_dropped(database: FreshDatabase) -> None:
+    earlier = [[("refundTx", 1)], [("refundTx", 1), ("payTo", 1)], [("state", 1)]]
     async with World.open(database) as world:
         documents = world.ledger.payments.documents
-        await documents.ensure_indexes([IndexModel([("refundTx", 1)], unique=True)])
+        await documents.ensure_indexes([IndexModel(keys) for keys in earlier])
         for _ in range(2):
             await world.ledger.payments.ensure_indexes()
         names = await database.db["payments"].index_information()
-        assert "refundTx_1" not in names
-        assert "refundTx_1_payTo_1" in names
+        assert not {"refundTx_1", "refundTx_1_payTo_1", "state_1"} & names.keys()
+        assert names["one_refund_an_event"]["unique"]
+
+
+def note(_: Note) -> None:
+    """What the journal would be told."""
 
 
 async def books_agree(world: World, *runs: Run) -> None:

@@ -129,9 +129,13 @@ class Away:
         self._answering()
         return await self._chain.balance(account)
 
-    async def authorization(self, payer: str, nonce: str, *, from_block: int) -> AuthorizationFate:
+    async def authorization(
+        self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
+    ) -> AuthorizationFate:
         self._answering()
-        return await self._chain.authorization(payer, nonce, from_block=from_block)
+        return await self._chain.authorization(
+            payer, nonce, from_block=from_block, valid_before_s=valid_before_s
+        )
 
     def _answering(self) -> None:
         if self.away:

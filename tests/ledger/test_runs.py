@@ -195,6 +195,8 @@ async def test_runs_with_money_in_the_air_are_found(ledger: Ledger) -> None:
     run, lease = await leased(ledger)
     await leased(ledger, run_id="run_2")
     held = await ledger.budget.reserve(lease, run, 0, Usd.parse(1))
-    assert [found.id for found in await ledger.runs.with_open_money()] == [run.id]
+    assert await ledger.runs.with_open_money() == [run.id]
+    assert await ledger.runs.with_open_money(run.updated_at) == [run.id]
+    assert await ledger.runs.with_open_money(run.updated_at + timedelta(seconds=1)) == []
     await ledger.budget.release(run.id, held)
     assert await ledger.runs.with_open_money() == []

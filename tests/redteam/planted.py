@@ -32,7 +32,7 @@ from tests.chaos.planted import believe_a_refund, follow_redirects, pay_unapprov
 from tests.redteam.attack import LLM, STUB
 from tests.redteam.leaks import VENDOR_SECRET
 from tools import fence as fence_module
-from tools.payments import approving, cashier
+from tools.payments import approving, cashier, chain
 from tools.payments.approving import ApprovalGate
 from tools.payments.authorization import sign_payment
 from tools.payments.purchase import Purchase
@@ -197,6 +197,11 @@ def checkpoints_build_anything(stack: ExitStack) -> None:
     stack.enter_context(patch.object(StrictSerializer, "loads_typed", weak))
 
 
+def nothing_is_a_transfer(stack: ExitStack) -> None:
+    """A transfer of nothing counts as one."""
+    stack.enter_context(patch.object(chain, "moves_money", lambda _: True))
+
+
 def no_end_of_model_calls(stack: ExitStack) -> None:
     """A model may look things up as often as it likes."""
     stack.enter_context(patch.object(planner, "MOST_MODEL_CALLS", 9))
@@ -236,6 +241,7 @@ PLANTS: Final[Mapping[str, Plant]] = {
         one_approval_for_all,
         pay_unapproved,
         runs_are_everybodys,
+        nothing_is_a_transfer,
         no_end_of_model_calls,
         checkpoints_build_anything,
         one_secret_for_all,
@@ -262,6 +268,7 @@ FOUND_BY: Final[Mapping[str, tuple[str, str, str]]] = {
     "runs_are_everybodys": ("another user's payment, approved", STUB, "moved"),
     "one_secret_for_all": ("its secret turned against another vendor", STUB, "look"),
     "any_variable_is_sent": ("a registry entry that names our private key", STUB, "leaked"),
+    "nothing_is_a_transfer": ("a refund of nothing", STUB, "look"),
     "no_end_of_model_calls": ("a loop of look-ups", LLM, "burned"),
     "checkpoints_build_anything": ("code in a checkpoint", STUB, "look"),
 }

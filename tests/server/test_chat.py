@@ -103,7 +103,7 @@ async def test_what_is_not_to_be_started_is_not(database: FreshDatabase, message
     async with World.open(database) as world:
         me = person(world)
         await me.told(message)
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         assert await me.told("don't spend more than $5: train on an A100") != NOT_STARTED
 
 
@@ -133,7 +133,7 @@ async def test_a_question_about_a_run_is_no_goal_for_the_words_it_names(
             "how much did the A100 cost?",
         ):
             assert run_of(await me.hears(message)) == run.id, message
-        assert len(await world.ledger.runs.all()) == 1
+        assert len(await world.ledger.runs.recent(limit=0)) == 1
 
 
 async def test_nearly_stop_is_asked_about_and_a_budget_is_not_lowered(
@@ -251,7 +251,7 @@ async def test_a_run_that_a_crash_left_half_started_is_not_started_twice(
         await world.ledger.runs.create(draft["runId"], "user_1", "Train", budget, now)
         run = run_of(await me.hears("Fine-tune on an A100, $4"))
         assert run != draft["runId"]
-        assert len(await world.ledger.runs.all()) == 2
+        assert len(await world.ledger.runs.recent(limit=0)) == 2
 
 
 async def test_what_cannot_be_used_is_said_and_forgotten(database: FreshDatabase) -> None:

@@ -37,7 +37,7 @@ async def test_half_a_goal_is_forgotten_after_a_while(database: FreshDatabase) -
         assert (await me.told("by tonight")) == ASK_FOR_BUDGET, "it is kept that long"
         world.clock.advance(KEPT_FOR.total_seconds() + 1)
         assert await me.told("$5") == ASK_FOR_JOB, "it answers no old question"
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
 
 
 async def test_old_drafts_of_others_do_not_pile_up(database: FreshDatabase) -> None:
@@ -113,7 +113,7 @@ async def test_a_huge_budget_is_asked_for_once_more(database: FreshDatabase, ans
             'it, say "you may spend $1,000,000.00 in all"; else say how much I may spend.'
         )
         assert "If you mean it" in await me.told("yes"), "that is not it"
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         run = await world.ledger.runs.get(run_of(await me.hears(answer)))
         assert (run.goal, run.budget_total) == (f"{GOAL}, $1,000,000", Usd.parse(1_000_000))
 
@@ -160,7 +160,7 @@ async def test_a_vendor_that_is_not_registered_is_asked_about(database: FreshDat
             "No vendor is registered here as MegaGPU. I can rent from FastGPU, ReliableGPU. Say "
             '"only from" one of them, or "any vendor".'
         )
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         run = await world.ledger.runs.get(run_of(await me.hears("only from ReliableGPU")))
         assert run.spec is not None
         assert run.spec.only_vendors == ("gpu_vendor_2",)
@@ -195,7 +195,7 @@ async def test_what_is_ones_own_to_run_starts_with_a_yes_alone(
         asked = await me.told(TRAIN_PY)
         assert asked.startswith(LEFT_OUT)
         assert "Shall I start it all the same?" in asked
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         said = await me.hears(yes)
         run = await world.ledger.runs.get(run_of(said))
         assert run.goal == TRAIN_PY
@@ -209,7 +209,7 @@ async def test_a_no_starts_nothing(database: FreshDatabase) -> None:
         await me.told(TRAIN_PY)
         assert "Forgotten" in await me.told("no")
         assert await me.told("yes") != "", "it answers nothing any more"
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
 
 
 async def test_a_yes_is_to_what_was_shown_and_to_nothing_said_since(
@@ -222,7 +222,7 @@ async def test_a_yes_is_to_what_was_shown_and_to_nothing_said_since(
         assert "Not used: my data." in await me.told("$5")
         again = await me.told("and start tomorrow at 9am")
         assert "start tomorrow at 9am" in again
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
         assert run_of(await me.hears("yes, start it"))
 
 
@@ -230,7 +230,7 @@ async def test_a_yes_of_another_conversation_starts_nothing(database: FreshDatab
     async with World.open(database) as world:
         await person(world, "dashboard", "page_1").told(TRAIN_PY)
         await person(world, "dashboard", "page_2").told("yes, start it")
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []
 
 
 async def test_a_yes_counts_beside_a_run_that_has_ended(database: FreshDatabase) -> None:
@@ -257,4 +257,4 @@ async def test_a_question_is_answered_for_the_time_it_names(database: FreshDatab
         me = person(world)
         said = await me.told("how much would 4h of A100 cost?")
         assert said.startswith("4 hours of A100 cost $5.60 at FastGPU, $7.20 at ReliableGPU.")
-        assert await world.ledger.runs.all() == []
+        assert await world.ledger.runs.recent(limit=0) == []

@@ -163,7 +163,7 @@ async def test_a_new_goal_in_a_run_is_sent_to_a_chat_of_its_own(
         me, run = person(world), await world.start()
         said = await me.told(message, run.id)
         assert said.startswith("That is a new goal")
-        assert len(await world.ledger.runs.all()) == 1
+        assert len(await world.ledger.runs.recent(limit=0)) == 1
         after = await world.run(run)
         assert (after.budget_total, after.cancel_requested) == (Usd.parse(5), "")
 
@@ -173,7 +173,7 @@ async def test_a_new_goal_after_a_runs_end_begins_another_one(database: FreshDat
         me, run = person(world), await world.start("Train on a T4")
         await world.ticks(run)
         assert "has begun" in await me.told("Train on an A100 for 2 hours, under $5", run.id)
-        assert len(await world.ledger.runs.all()) == 2
+        assert len(await world.ledger.runs.recent(limit=0)) == 2
         assert "has begun" not in await me.told("why did it fail?", run.id)
 
 
@@ -186,7 +186,7 @@ async def test_half_a_goal_after_a_runs_end_is_asked_about_until_it_begins(
         assert "How much" in await me.told("Now I want an A100 for 2 hours", run.id)
         assert "Your run is failed" in await me.told("how is it going?", run.id)
         assert "has begun" in await me.told("$5", run.id)
-        assert len(await world.ledger.runs.all()) == 2
+        assert len(await world.ledger.runs.recent(limit=0)) == 2
         assert await me.told("$5", run.id) == HELP
 
 

@@ -85,6 +85,58 @@ def test_money_that_left_without_the_ledger_is_a_mismatch(
     assert [t["amountMicros"] for t in cli("reconcile", "--json").json()["unknownTransfers"]] == [7]
 
 
+def test_an_owners_withdrawal_is_acknowledged_once_and_then_explained(
+    cli: MoneyCli, place: ServedShop, shop: PaidShop
+) -> None:
+    cli("pay", place.thing)
+    tx_hash = shop.chain.transfer(AGENT, dev_address("savings"), 7)
+    assert cli("reconcile").status == 1
+    ran = cli("reconcile", "--acknowledge", tx_hash, "--reason", "to savings")
+    assert (ran.status, "Acknowledged: $0.000007" in ran.out) == (0, True)
+    assert "but for what was acknowledged" in cli("reconcile").out
+    report = cli("reconcile", "--full", "--json").json()
+    assert (report["ok"], report["acknowledgedMicros"]) == (True, 7)
+    assert report["chainTotalMicros"] == report["ledgerTotalMicros"] + 7
+    assert cli.db["acknowledged"].find_one({}, {"reason": 1, "_id": 0}) == {"reason": "to savings"}
+    assert cli("reconcile", "--acknowledge", shop.transfers()[0].tx_hash).status == 2
+
+
+def test_the_same_id_from_a_second_database_pays_nothing_and_is_resolved(
+    cli: MoneyCli, place: ServedShop, shop: PaidShop
+) -> None:
+    assert cli("pay", place.thing, "--id", "one").status == 0
+    [paid] = shop.transfers()
+    for name in cli.db.list_collection_names():
+        cli.db[name].delete_many({})
+    again = cli("pay", place.thing, "--id", "one")
+    assert again.status == 1
+    assert f"--resolve {run_id_of('one')} --paid {paid.tx_hash}" in again.err
+    report = cli("reconcile", "--json")
+    [line] = report.json()["unclear"]
+    assert (report.status, line["runId"], line["txHash"]) == (1, run_id_of("one"), paid.tx_hash)
+    said = ("reconcile", "--resolve", run_id_of("one"), "--paid", paid.tx_hash)
+    assert cli(*said).status == 2, "a reason is missing"
+    ran = cli(*said, "--reason", "bought from the laptop")
+    assert (ran.status, "Booked as paid: $0.25" in ran.out) == (0, True)
+    assert len(shop.transfers()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--paid", "0x12"), "--resolve"),
+        (("--resolve", "r", "--reason", "x"), "--paid TX or --unpaid"),
+        (("--resolve", "r", "--reason", "x", "--unpaid", "--paid", "0x12"), "--paid TX or"),
+        (("--resolve", "r", "--unpaid", "--acknowledge", "0x12"), "--acknowledge"),
+    ],
+)
+def test_half_a_word_is_refused_before_anything_is_asked(
+    cli: MoneyCli, words: tuple[str, ...], named: str
+) -> None:
+    ran = cli("reconcile", *words)
+    assert (ran.status, named in ran.err) == (2, True)
+
+
 @pytest.mark.usefixtures("shop")
 def test_a_payment_that_only_the_ledger_knows_is_a_mismatch(
     cli: MoneyCli, place: ServedShop

@@ -16,16 +16,20 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from domain.errors import ConfigError, DependencyDown
+from domain.errors import ChainDown, ConfigError, DependencyDown
 from domain.quotes import Vendor
 from graph.deps import Deps
 from graph.settings import Settings
 from graph.wiring import open_vendors
+from mock_vendor.memory_chain import MemoryChain
 from server import doctor
 from server import surroundings as around
 from tests.support.builders import a_vendor
 from tests.support.served import free_ports
+from tests.support.world import AGENT
+from tests.tools.test_chain import Restricted
 from tools.payments.chain import Block
+from tools.wire import clients
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -258,3 +262,29 @@ async def test_vendors_without_a_secret_of_their_own_are_named_and_no_other_is()
     assert "no vendor's secret" in told["thief"]
     assert all(found[f"vendor {name}"].remedy for name in told)
     assert sorted(asked) == ["gpu_vendor_1", "open"]
+
+
+@pytest.mark.parametrize(("most", "wrong"), [(10_000, ""), (0, "eth_getLogs")])
+async def test_an_rpc_without_logs_or_of_another_chain_is_told(
+    monkeypatch: pytest.MonkeyPatch, most: int, wrong: str
+) -> None:
+    chain = MemoryChain(lambda: NOW.timestamp())
+    chain.mint(AGENT, 1)
+
+    @asynccontextmanager
+    async def client() -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(
+            transport=httpx.MockTransport(Restricted(chain, most))
+        ) as http:
+            yield http
+
+    monkeypatch.setattr(clients, "open_client", client)
+    settings = Settings(rpc_url=SecretStr("http://rpc.test"))
+    if not wrong:
+        assert "serves logs" in await doctor._chain(settings, AGENT)
+        chain.chain_id = 5
+        with pytest.raises(ConfigError, match="serves chain 5"):
+            await doctor._chain(settings, AGENT)
+        return
+    with pytest.raises(ChainDown, match=wrong):
+        await doctor._chain(settings, AGENT)

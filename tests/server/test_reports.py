@@ -41,7 +41,8 @@ async def test_what_a_server_knows_is_asked_of_it_and_no_store_is_opened(
     assert [e["seq"] for e in audited["entries"]] == list(range(1, len(audited["entries"]) + 1))
     assert audited["entries"][-1]["type"] == "run_completed"
 
-    report = await reconcile._reconcile(None)
+    nothing = reconcile._Word(None, None, None, False, None, "")
+    _, report = await reconcile._reconcile(None, nothing, full=True)
     assert (report["networkName"], report["stillOpen"]) == ("local chain", [])
     assert report["ledgerTotalMicros"] == round(paid * 1_000_000)
 

@@ -141,7 +141,7 @@ async def test_a_run_is_that_of_the_owner_whose_key_asks_and_of_nobody_whom_the_
         graph = studio_graph(world.process.services)
         asked = {"goal": "Fine-tune on an A100", "budget": "5", "user_id": "rich", "run_id": "his"}
         await graph.ainvoke(asked, thread_of("t1", "eve"))
-        [run] = await world.ledger.runs.all()
+        [run] = await world.ledger.runs.recent(limit=0)
         assert (run.id, run.user_id) == ("t1", "eve")
         with pytest.raises(NotFound):
             await graph.ainvoke(chat("cancel it"), thread_of("t1", "mallory"))

@@ -397,7 +397,7 @@ async def test_a_page_of_another_origin_gets_nothing_and_the_owner_approves_thro
                 with pytest.raises(httpx.HTTPStatusError):
                     await client.threads.update_state(thread, {"phase": "pay"}, as_node="desk")
 
-                [run] = await ledger.runs.all()
+                [run] = await ledger.runs.recent(limit=0)
                 assert (run.id, run.status.ended, run.spent) == (thread, False, Usd(0))
                 [approval] = await ledger.approvals.of_run(thread)
                 assert approval.state.value == "pending"

@@ -99,4 +99,6 @@ async def test_a_signed_payment_settles_once_and_reads_back_as_settled(evm: Evm)
     assert before - await evm.reader.balance(AGENT) == Usd(2_100_000)
     moved = await evm.reader.transfers(sender=AGENT, recipient=PAYEE, from_block=0)
     assert [(transfer.tx_hash, transfer.amount) for transfer in moved] == [(tx, payment.amount)]
-    assert await evm.reader.transfer_in(tx, sender=AGENT, recipient=PAYEE) == moved[0]
+    assert await evm.reader.transfers_in(tx, sender=AGENT, recipient=PAYEE) == moved
+    assert await evm.reader.nonce_of(moved[0]) == nonce
+    assert await evm.reader.used(AGENT, [nonce, slot_nonce("run_evm", 2)]) == {nonce}

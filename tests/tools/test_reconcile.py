@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from dataclasses import asdict, replace
 
+import pytest
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
+from domain.errors import InvalidInput
 from domain.money import ZERO, Usd
+from domain.networks import LOCAL
 from domain.payments import PaymentState
+from ledger.compared import Sums
 from ledger.payments import Payment
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World
+from tools.payments.compare import Comparison
 from tools.payments.reconcile import Report
+from tools.payments.resolve import Resolver
 
 
 async def reconcile(world: World) -> Report:
@@ -34,6 +48,174 @@ async def test_a_transfer_that_no_payment_explains_is_reported(database: FreshDa
         report = await reconcile(world)
         assert not report.ok
         assert [t.amount for t in report.unknown_transfers] == [Usd(5)]
+
+
+async def test_a_withdrawal_that_its_owner_acknowledges_is_explained(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        await world.ticks(await world.start())
+        savings = "0x" + "77" * 20
+        tx = world.chain.batch([(AGENT, savings, 5), (AGENT, savings, 5), (AGENT, AGENT, 9)])
+        assert [t.amount for t in (await reconcile(world)).unknown_transfers] == [Usd(5)] * 2
+        deps = world.process.deps
+        resolver = Resolver(deps.ledger, deps.cashier.judge, deps.chain, LOCAL, AGENT, deps.now)
+        for _ in range(2):
+            assert len(await resolver.acknowledge(tx, "to savings")) == 2
+        world.chain.transfer(savings, AGENT, 3)
+        report = await reconcile(world)
+        assert (report.ok, report.acknowledged, report.unclaimed) == (True, Usd(10), ())
+        assert report.chain_total == report.ledger_total + Usd(10)
+        assert await deps.reconciler.reconcile(full=True) == await reconcile(world) == report
+        for strange in (world.transfers()[0].tx_hash, "0x" + "12" * 32, "none"):
+            with pytest.raises(InvalidInput, match="--acknowledge"):
+                await resolver.acknowledge(strange, "not mine")
+
+
+async def test_transfers_of_nothing_leave_reconcile_as_it_is(database: FreshDatabase) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        run = await world.start()
+        await world.ticks(run)
+        before = await reconcile(world)
+        payee = (await world.payments(run))[0].pay_to
+        world.chain.transfer(payee, AGENT, 0)
+        world.chain.transfer(AGENT, "0x" + "77" * 20, 0)
+        assert await reconcile(world) == before
+        states = [state for _, state in await world.payment_states(run)]
+        assert states == [PaymentState.SETTLED] * 2
+
+
+async def test_two_payments_of_one_transaction_are_each_one_transfer(
+    database: FreshDatabase,
+) -> None:
+    """Same payee, same amount, and the ledger knows of one: the other is a stranger's."""
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.ticks(run)
+        [payment] = await world.payments(run)
+        tx = world.chain.batch([(AGENT, payment.pay_to, 1_400_000)] * 2)
+        moved = {"$set": {"x402TxId": tx, "settledBlock": world.chain.head().number}}
+        await world.ledger.payments.documents.change(payment.id, {}, moved)
+        report = await reconcile(world)
+        assert [(t.tx_hash, t.amount) for t in report.unknown_transfers] == [(tx, Usd.parse(1.4))]
+        assert [error.run_id for error in report.unclear] == [run.id], "what its nonce paid really"
+        assert report.missing == ()
+
+
+async def test_what_an_older_version_booked_is_compared_by_its_transaction(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing="gpu_vendor_1", refund_on_failure=True) as world:
+        run = await world.start()
+        await world.ticks(run)
+        new = ("settledBlock", "refundLog", "refundClaim", "resolved")
+        await world.ledger.payments.documents.change_all({}, {"$unset": dict.fromkeys(new, "")})
+        before = await world.payments(run)
+        assert before[0].state is PaymentState.REFUNDED
+        report = await reconcile(world)
+        assert (report.ok, report.unclaimed) == (True, ())
+        assert all(p.settled_block for p in await world.payments(run))
+        assert await world.process.deps.reconciler.reconcile(full=True) == report
+
+
+class Counted(CommandListener):
+    """Documents that MongoDB gave."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+
+    def started(self, event: CommandStartedEvent) -> None:
+        pass
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        cursor = event.reply.get("cursor", {})
+        self.documents += len(cursor.get("firstBatch", [])) + len(cursor.get("nextBatch", []))
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+async def test_history_that_was_compared_is_not_read_again(database: FreshDatabase) -> None:
+    counted, history = Counted(), 300
+    async with World.open(database, listeners=[counted]) as world:
+        run = await world.start()
+        await world.ticks(run)
+        runs, payments = world.ledger.runs.documents, world.ledger.payments.documents
+        [payment], old = await world.payments(run), await runs.get(run.id)
+        paid = await payments.get(payment.id)
+        assert old
+        assert paid
+        moves = [(AGENT, payment.pay_to, 1)] * history
+        tx = world.chain.batch(moves)
+        block = {"x402TxId": tx, "settledBlock": world.chain.head().number, "amount": 1}
+        spent = {"spent": 1, "budgetRemaining": old["budgetTotal"] - 1}
+        old |= {"offers": [], "jobSpec": None, **spent}
+        await runs.insert_all([{**old, "_id": f"old_{n}"} for n in range(history)])
+        await payments.insert_all(
+            [{**paid, "_id": f"pay_old_{n}", "runId": f"old_{n}", **block} for n in range(history)]
+        )
+        world.clock.advance(minutes=120)
+        first = await reconcile(world)
+        assert (first.ok, first.ledger_total) == (True, Usd.parse(1.4) + Usd(history))
+        assert counted.documents > 2 * history
+
+        another = await world.start()
+        await world.ticks(another)
+        counted.documents = 0
+        second = await reconcile(world)
+
+        assert (second.ok, second.ledger_total) == (True, Usd.parse(2.8) + Usd(history))
+        assert counted.documents < 30
+
+
+async def test_a_sum_that_went_wrong_is_found_and_all_is_compared_anew(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        await world.ticks(await world.start())
+        before = await reconcile(world)
+        await world.ledger.comparisons.documents.change_all({}, {"$inc": {"sums.ledger": 7}})
+        assert await reconcile(world) == before
+        assert await world.process.deps.reconciler.reconcile(full=True) == before
+
+
+async def test_a_local_chain_that_was_begun_anew_is_compared_anew(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        await world.ticks(await world.start())
+        before = await reconcile(world)
+        longer = {"$set": {"block": 10_000, "sums": asdict(Sums(ledger=7, chain=7))}}
+        await world.ledger.comparisons.documents.change_all({}, longer)
+        assert await reconcile(world) == before
+
+
+async def test_a_first_comparison_on_a_public_chain_begins_with_the_first_run(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        for _ in range(5):
+            world.clock.advance(minutes=60)
+            world.chain.mine()
+        first = world.chain.head().number
+        await world.ticks(await world.start())
+        deps, public = world.process.deps, replace(LOCAL, is_local=False)
+        await world.ledger.payments.documents.delete_all({})
+        state = await Comparison(deps.ledger, deps.chain, public, AGENT).state()
+        assert first - 2 <= state.start <= first, "an hour before it, as clocks differ"
+
+
+async def test_a_reconciliation_that_another_overtakes_counts_nothing_twice(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database) as world:
+        await world.ticks(await world.start())
+        reconciler = world.process.deps.reconciler
+        async with world.another_process() as other:
+            both = await asyncio.gather(
+                *(r.reconcile() for r in (reconciler, other.deps.reconciler) * 3)
+            )
+        assert [(r.ok, r.ledger_total) for r in both] == [(True, Usd.parse(1.4))] * 6
 
 
 async def test_an_unknown_payment_stays_unknown_until_the_chain_decides(

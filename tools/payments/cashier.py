@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from domain.errors import (
+    PaymentUnclear,
     PolicyRefused,
     SlotClosed,
     VendorError,
@@ -25,7 +26,7 @@ from domain.errors import (
 )
 from domain.journal import Note
 from domain.money import ZERO
-from domain.payments import PaymentState, PaymentTerms, payment_id, slot_nonce
+from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
 from ledger.allowances import Charge, allowance_id
@@ -35,7 +36,14 @@ from ledger.run import Lease, Reservation, Run
 from tools.payments.admission import admit, billed_by, check_clock
 from tools.payments.approving import ApprovalGate, Permit
 from tools.payments.authorization import sign_payment
-from tools.payments.chain import Chain
+from tools.payments.chain import (
+    AuthorizationFate,
+    Cancelled,
+    Chain,
+    Settled,
+    Unclear,
+    Unused,
+)
 from tools.payments.challenge import Challenge
 from tools.payments.exposure import Exposure
 from tools.payments.fetch import Fetched, Fetcher
@@ -48,6 +56,12 @@ from tools.vendors.base import PaymentHeader, PaymentRequired402, VendorClient
 from tools.wire.observer import note
 
 LOCAL_TX_PREFIX: Final = "local_tx_"
+SLOTS_AHEAD: Final = 3
+"""Slots after the one to be paid, whose nonces must be unused too: a history that a restored backup
+has lost may have given up some slots, and paid a later one.
+"""
+CLOCKS: Final = timedelta(hours=1)
+"""By how much a run's time of creation and the chain's clock may differ."""
 FREE: Final = "no payment was asked"
 """Why the payment for a URL was released that gave its goods for nothing."""
 
@@ -87,7 +101,8 @@ class Cashier:
         Raises, with the money free again: PolicyRefused, WalletEmpty, VendorError. Raises
         BudgetExceeded, SlotClosed, LeaseLost, and ApprovalRequired where a person has to be asked
         first, with nothing taken. ChainDown, WalletDown and StoreDown leave the reservation as it
-        is, to be taken up again.
+        is, to be taken up again; so does PaymentUnclear, where the chain shows that the run has
+        paid for something which the ledger does not know.
         """
         await self.approvals.check(run, purchase)
         held = await self._hold(lease, run, purchase, observe)
@@ -120,6 +135,7 @@ class Cashier:
             # What was reserved may be more than this buyer wants to pay by now.
             most = min(payment.amount, purchase.quoted)
             terms = admit(self.policy, answer.challenge, purchase, most)
+            await self._check_unspent(run, payment, held)
             payment = await self._sign(payment, answer.challenge, terms, permit)
         except (PolicyRefused, VendorError) as error:
             await self._abandon(payment, held, str(error), observe)
@@ -135,6 +151,8 @@ class Cashier:
         Idempotent: the vendor answers the same payment with the same job. Sends nothing once the
         payment or its slot is closed: its bytes may be valid still. Raises LeaseLost with nothing
         sent, and ChainDown when the chain could not be asked; nothing is lost, call it again.
+        Raises PaymentUnclear where the chain does not explain the payment and the vendor gave
+        nothing for it; what it gave is taken, and the payment stays open.
         """
         note(payment=payment.id)
         if not (payment.state.open or payment.state is PaymentState.SETTLED):
@@ -144,7 +162,13 @@ class Cashier:
         except SlotClosed as closed:
             return Delivery(await self.judge.close_unsent(payment, observe), None, str(closed))
         sent = await self.send(payment, vendor)
-        judged = await self.judge.judge(run, payment, observe, sent.problem)
+        try:
+            judged = await self.judge.judge(run, payment, observe, sent.problem)
+        except PaymentUnclear as unclear:
+            if sent.goods is None:
+                raise
+            observe(unclear_note(unclear))
+            return sent
         if sent.problem and not judged.state.paid:
             judged = await self._look_for_its_money(judged, observe)
         return replace(sent, payment=judged)
@@ -176,6 +200,8 @@ class Cashier:
 
     async def send(self, payment: Payment, vendor: Vendor) -> Delivery:
         """Send an armed payment's bytes once, and ask no chain: `payment` is as it was."""
+        if payment.on_chain and not payment.header:
+            return Delivery(payment, None, "its signed bytes are not kept any more")
         seller = self._seller(payment, vendor)
         goods, problem, answered = None, "", False
         try:
@@ -289,6 +315,39 @@ class Cashier:
             for other in await self._ledger.payments.of_slot(payment.run_id, payment.slot)
         )
 
+    async def _check_unspent(self, run: Run, payment: Payment, held: Reservation) -> None:
+        """Raise PaymentUnclear where the chain knows a payment of this run and the ledger does not.
+
+        That is how a database restored from before a payment, or a second one that was given the
+        same id, shows. Asked are the nonces of this slot, the next few, and earlier ones that are
+        closed by no word of the chain's.
+        """
+        alone = payment.slot == 0 and not held.shared
+        stored = [] if alone else await self._ledger.payments.of_run(run.id)
+        known = {
+            p.slot for p in stored if p.state.paid or p.resolved or (p.nonce and p.id != payment.id)
+        }
+        ahead = 0 if payment.kind is PurchaseKind.FETCH else SLOTS_AHEAD
+        slots = {
+            slot_nonce(run.id, slot): slot
+            for slot in range(payment.slot + 1 + ahead)
+            if slot not in known
+        }
+        payer = self._wallet.address
+        used = await self._chain.used(payer, list(slots))
+        if not used:
+            return
+        since_s = int((run.created_at - CLOCKS).timestamp())
+        from_block = await self._chain.block_at(since_s)
+        for nonce in sorted(used, key=slots.__getitem__):
+            fate = await self._chain.authorization(payer, nonce, from_block=from_block)
+            slot = slots[nonce]
+            if isinstance(fate, Cancelled) and slot != payment.slot:
+                continue
+            problem, tx_hash = _of_another_history(fate)
+            ours = payment.id if slot == payment.slot else None
+            raise PaymentUnclear(run.id, slot, nonce, problem, payment_id=ours, tx_hash=tx_hash)
+
     async def _sign(
         self, payment: Payment, challenge: Challenge, terms: PaymentTerms, permit: Permit
     ) -> Payment:
@@ -364,6 +423,32 @@ def _authorized(payment: Payment, purchase: Purchase, permit: Permit) -> Note:
         {**facts(payment), **permit.facts},
         key=f"{payment.id}:authorized",
     )
+
+
+def _of_another_history(fate: AuthorizationFate) -> tuple[str, str | None]:
+    """What a nonce was used for that this ledger did not use, and in which transaction."""
+    match fate:
+        case Cancelled():
+            return f"its nonce was cancelled in {fate.tx_hash}", fate.tx_hash
+        case Settled():
+            paid = f"{fate.amount} to {fate.pay_to} in {fate.tx_hash}"
+            return f"its nonce paid {paid}, of which the ledger knows nothing", fate.tx_hash
+        case Unclear():
+            return fate.problem, fate.tx_hash
+        case Unused():
+            return "its nonce was used a moment ago, and not by this ledger", None
+
+
+def unclear_note(unclear: PaymentUnclear) -> Note:
+    """What the journal keeps of it, once for each payment."""
+    data = {
+        "slot": unclear.slot,
+        "nonce": unclear.nonce,
+        "paymentId": unclear.payment_id,
+        "x402TxId": unclear.tx_hash,
+    }
+    key = f"{unclear.slot}:{unclear.nonce}:unclear"
+    return Note("payment_unclear", str(unclear), data, key=key)
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:

@@ -12,14 +12,17 @@ from typing import Final
 
 import httpx
 from eth_utils.crypto import keccak
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from domain.errors import ChainDown, ConfigError
 from tools.wire.canonical import canonical_json
-from tools.wire.exchange import Limits, NoAnswer, exchange
+from tools.wire.exchange import Limits, NoAnswer, TooLarge, exchange
 from tools.wire.untrusted import Unreadable, clean_text, parse_object
 
 ATTEMPTS: Final = 3
+TOO_MANY_REQUESTS: Final = 429
+UNKNOWN_TAG: Final = frozenset({-32000, -32601, -32602, -39001})
+"""How nodes answer a block tag that they do not know, or have no block for."""
 LARGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 SHORTEST_KEY: Final = 8
 """Parts of the URL from this length on count as a key that an answer must not repeat."""
@@ -53,6 +56,14 @@ class Receipt:
     logs: tuple[Log, ...]
 
 
+class RpcRefused(ChainDown):
+    """The node understood the request and will not answer it: `code` is JSON-RPC's, 0 for none."""
+
+    def __init__(self, message: str, remedy: str, code: int) -> None:
+        super().__init__(message, remedy)
+        self.rpc_code = code
+
+
 class RpcClient:
     """One RPC node. Every method raises ChainDown when it gives no usable answer in three tries."""
 
@@ -83,13 +94,33 @@ class RpcClient:
             raise self._down(method, f"it answered another block than {number:,}")
         return self._quantity(method, block.get("timestamp"))
 
+    async def safe_block(self) -> tuple[int, int] | None:
+        """Number and time of the newest block that the network calls safe; None where this node
+        has no such tag.
+        """
+        method = "eth_getBlockByNumber"
+        try:
+            answer = await self._ask(method, ["safe", False])
+        except RpcRefused as refused:
+            if refused.rpc_code not in UNKNOWN_TAG:
+                raise
+            return None
+        if answer is None:
+            return None
+        block = self._object(method, answer)
+        number = self._quantity(method, block.get("number"))
+        return number, self._quantity(method, block.get("timestamp"))
+
     async def call_uint(self, contract: str, data: str, block: int) -> int:
         """The one 256-bit word that `contract` answers to `data` at the end of `block`."""
         result = await self._ask("eth_call", [{"to": contract, "data": data}, hex(block)])
         return int(self._hex("eth_call", result, _HASH), 16)
 
     async def logs(self, contract: str, topics: Topics, first: int, last: int) -> list[Log]:
-        """The contract's events in blocks `first` to `last` that match `topics`, oldest first."""
+        """The contract's events in blocks `first` to `last` that match `topics`, oldest first.
+
+        Raises RpcRefused at once for a range that the node refuses: ask for a smaller one.
+        """
         method = "eth_getLogs"
         wanted = {
             "address": contract,
@@ -97,7 +128,8 @@ class RpcClient:
             "fromBlock": hex(first),
             "toBlock": hex(last),
         }
-        logs = self._log_list(method, await self._ask(method, [wanted]))
+        answer = await self._ask(method, [wanted], refusal_is_final=last > first)
+        logs = self._log_list(method, answer)
         mine = [
             log
             for log in logs
@@ -122,11 +154,17 @@ class RpcClient:
             logs=tuple(self._log_list(method, receipt.get("logs"))),
         )
 
-    async def _ask(self, method: str, params: list[object]) -> object:
+    async def _ask(
+        self, method: str, params: list[object], *, refusal_is_final: bool = False
+    ) -> object:
+        def again(error: BaseException) -> bool:
+            refused = refusal_is_final and isinstance(error, RpcRefused)
+            return isinstance(error, ChainDown) and not refused
+
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_fixed(self._retry_wait_s),
-            retry=retry_if_exception_type(ChainDown),
+            retry=retry_if_exception(again),
             reraise=True,
         )
         return await retrying(self._ask_once, method, params)
@@ -142,13 +180,20 @@ class RpcClient:
                 headers={"Content-Type": "application/json"},
                 content=canonical_json(request),
             )
-            if not 200 <= answer.status_code < 300:
-                raise self._down(method, f"it answered {answer.status_code}")
+            status = answer.status_code
+            if not 200 <= status < 300 and not (400 <= status < 500 and _holds_error(answer.body)):
+                raise self._down(method, f"it answered {status}")
             reply = parse_object(answer.body)
+        except TooLarge as error:
+            raise self._refused(method, str(error), 0) from None
         except (NoAnswer, Unreadable) as error:
             raise self._down(method, str(error)) from None
-        if reply.get("error") is not None:
-            raise self._down(method, f"it answered an error: {self._said(reply['error'])}")
+        if (problem := reply.get("error")) is not None:
+            said = f"it answered an error: {self._said(problem)}"
+            if status == TOO_MANY_REQUESTS:
+                raise self._down(method, said)
+            code = problem.get("code") if isinstance(problem, dict) else 0
+            raise self._refused(method, said, code if isinstance(code, int) else 0)
         if "result" not in reply or reply.get("id") != 1:
             raise self._down(method, "its answer is not a JSON-RPC response")
         return reply["result"]
@@ -166,6 +211,10 @@ class RpcClient:
             f"Asking the chain's RPC at {self.host} ({method}): {problem}",
             "Try again, or set RPC_URL to another RPC",
         )
+
+    def _refused(self, method: str, problem: str, code: int) -> RpcRefused:
+        down = self._down(method, problem)
+        return RpcRefused(down.message, down.remedy, code)
 
     def _hex(self, method: str, value: object, shape: re.Pattern[str]) -> str:
         if not isinstance(value, str) or not shape.fullmatch(value):
@@ -198,6 +247,14 @@ class RpcClient:
             log_index=self._quantity(method, entry.get("logIndex")),
             block_number=self._quantity(method, entry.get("blockNumber")),
         )
+
+
+def _holds_error(body: bytes) -> bool:
+    """Whether the body of a 4xx answer is JSON-RPC's, which says what was wrong."""
+    try:
+        return parse_object(body).get("error") is not None
+    except Unreadable:
+        return False
 
 
 def topic(signature: str) -> str:

@@ -3,6 +3,7 @@
     paid       AuthorizationUsed(payer, nonce) with the matching Transfer   → settled, posted
     cancelled  AuthorizationCanceled(payer, nonce)                          → refused, released
     unused     in a block after the last authorization's last second        → expired, released
+    used, by nothing that we signed, or by nobody knows what                → PaymentUnclear
     anything else is unknown, and stays as it is
 
 The slot's reservation is closed last, so an open one means that something is left to do; every
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from domain.errors import ChainDown, IllegalTransition
+from domain.errors import IllegalTransition, PaymentUnclear
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
@@ -25,7 +26,7 @@ from domain.payments import PaymentState
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Reservation, Run
-from tools.payments.chain import Cancelled, Chain, Settled, Unused
+from tools.payments.chain import Cancelled, Chain, Settled, Unclear, Unused
 
 LOG: Final = logging.getLogger(__name__)
 Observe = Callable[[Note], None]
@@ -55,7 +56,7 @@ class Judge:
         """Close a payment's slot if the chain decides; give the payment as it is then.
 
         word: what the vendor said, if anything; it decides between refused and expired only.
-        Raises ChainDown.
+        Raises ChainDown; PaymentUnclear, with the money held as it was.
         """
         held = run.reservation(payment.slot)
         if held is None:
@@ -94,12 +95,20 @@ class Judge:
             await self._ledger.allowances.settle(held.allowance, slot, spent, vendor_id)
 
     async def judge_open(self, run: Run, observe: Observe) -> None:
-        """Judge each slot of `run` that holds money. Raises ChainDown."""
+        """Judge each slot of `run` that holds money. Raises ChainDown; PaymentUnclear for the
+        first slot that is unclear, once all others are judged.
+        """
+        unclear = None
         for held in run.reservations:
             slot = await self._ledger.payments.of_slot(run.id, held.slot)
             signed = [p for p in slot if p.state is not PaymentState.RESERVED]
             if signed:
-                await self.judge(run, signed[0], observe)
+                try:
+                    await self.judge(run, signed[0], observe)
+                except PaymentUnclear as error:
+                    unclear = unclear or error
+        if unclear:
+            raise unclear
 
     async def _verdict(self, slot: Sequence[Payment], observe: Observe) -> _Verdict | None:
         """Who of a slot's payments was paid, if that is decided; the winner is closed already."""
@@ -112,8 +121,12 @@ class Judge:
             return _Verdict(None, ZERO, "nothing that was signed can settle any more")
         if {(p.network, p.payer) for p in signed} != {(self._network.caip2, signed[0].payer)}:
             return None
+        last_second = max(p.valid_before_s for p in signed)
         fate = await self._chain.authorization(
-            signed[0].payer, signed[0].nonce, from_block=min(p.from_block for p in signed)
+            signed[0].payer,
+            signed[0].nonce,
+            from_block=min(p.from_block for p in signed),
+            valid_before_s=last_second,
         )
         match fate:
             case Settled():
@@ -123,23 +136,30 @@ class Judge:
             case Cancelled():
                 return _Verdict(None, ZERO, f"the nonce was cancelled in {fate.tx_hash}")
             case Unused():
-                if fate.block.timestamp_s < max(p.valid_before_s for p in signed):
+                if fate.block.timestamp_s < last_second:
                     return None
                 why = f"its nonce is unused in block {fate.block.number}, after its last second"
                 return _Verdict(None, ZERO, why)
+            case Unclear(problem, tx_hash):
+                raise _unclear(signed[0], problem, tx_hash)
 
     async def _settle(self, signed: Sequence[Payment], fate: Settled, observe: Observe) -> Payment:
         """Book what the chain shows as paid, to whichever of the slot's vendors it went."""
         paid = (fate.pay_to.lower(), fate.amount)
         winner = next((p for p in signed if (p.pay_to.lower(), p.amount) == paid), None)
         if winner is None:
-            raise ChainDown(
-                f"A slot settled as {fate.amount.exact()} to {fate.pay_to} in {fate.tx_hash}, "
-                "which no stored authorization asked for",
-                "Check that RPC_URL is honest; the money stays reserved until this is clear",
+            raise _unclear(
+                signed[0],
+                f"its nonce paid {fate.amount.exact()} to {fate.pay_to} in {fate.tx_hash}, which no "
+                "stored authorization asked for",
+                fate.tx_hash,
             )
         settled = await self._ledger.payments.close(
-            winner, PaymentState.SETTLED, now=self._now(), tx_id=fate.tx_hash
+            winner,
+            PaymentState.SETTLED,
+            now=self._now(),
+            tx_id=fate.tx_hash,
+            settled_block=fate.block_number,
         )
         observe(
             Note(
@@ -227,6 +247,17 @@ class Judge:
             )
         )
         return closed
+
+
+def _unclear(payment: Payment, problem: str, tx_hash: str | None) -> PaymentUnclear:
+    return PaymentUnclear(
+        payment.run_id,
+        payment.slot,
+        payment.nonce,
+        problem,
+        payment_id=payment.id,
+        tx_hash=tx_hash,
+    )
 
 
 def facts(payment: Payment) -> Mapping[str, Any]:

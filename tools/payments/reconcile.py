@@ -1,37 +1,42 @@
 """Reconcile: close what the chain decides, and hold the ledger against the chain's transfers.
 
-Idempotent, and safe beside running ticks: a run that a tick works on is left to that tick.
+Idempotent, and safe beside running ticks: a run that a tick works on is left to that tick. What
+has been compared once is not read again (compare.py).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
 
-from domain.errors import DependencyDown, LeaseHeld, LeaseLost, RenterError
+from domain.errors import DependencyDown, LeaseHeld, LeaseLost, PaymentUnclear, RenterError
 from domain.jobs import JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
+from ledger.compared import Compared, Stray
 from ledger.jobs import Job
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from ledger.payments import Payment
 from ledger.run import Run
-from tools.payments.chain import Chain, Transfer
+from tools.payments.cashier import unclear_note
+from tools.payments.chain import Chain
+from tools.payments.compare import Comparison
 from tools.payments.judge import Judge
 from tools.payments.refunds import Refunds
 from tools.vendors.base import ClaimedRefund
 
 LEASE_SECONDS: Final = 60.0
-LONGEST_WINDOW: Final = 1_900_000
-"""Blocks that are searched for transfers on a public chain: 44 days of Base."""
+OVERLAP: Final = timedelta(hours=1)
+"""By how much clocks, and a write and its time, may be apart: runs that changed shortly before the
+last reconciliation are looked at again.
+"""
 
-Returned = list[tuple[Job, Transfer]]
+Returned = list[tuple[Job, Stray]]
 """Jobs that came to nothing, each with a transfer that pays back for it."""
 
 
@@ -43,7 +48,9 @@ class Closed:
     busy: tuple[str, ...]
     still_open: tuple[str, ...]
     problems: tuple[str, ...] = ()
-    unclaimed: tuple[Transfer, ...] = ()
+    unclear: tuple[PaymentUnclear, ...] = ()
+    complete: bool = False
+    """Whether it came to its end, and every run had its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +66,33 @@ class Report:
     ledger_total: Usd
     """Settled payments, less refunds, by the ledger."""
     chain_total: Usd
-    """The same by the chain's transfers."""
-    unknown_transfers: tuple[Transfer, ...]
+    """Transfers out of the wallet, less those from whom it had paid, by the chain alone."""
+    unknown_transfers: tuple[Stray, ...]
     """Transfers out of the wallet that no payment in the ledger explains."""
     missing: tuple[str, ...]
     """Payments that the ledger calls settled and the chain does not show."""
-    unbalanced: tuple[str, ...] = field(default=())
+    unbalanced: tuple[str, ...] = ()
     """Runs whose budget is not the sum of its parts, or not what their payments say."""
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
     """Runs that could not be closed, and why."""
-    unclaimed: tuple[Transfer, ...] = field(default=())
+    unclear: tuple[PaymentUnclear, ...] = ()
+    """Payments that nobody can explain, one for each: a person closes them."""
+    unclaimed: tuple[Stray, ...] = ()
     """Transfers from vendors into the wallet that no run can be said to expect."""
+    acknowledged: Usd = ZERO
+    """What left the wallet without the ledger, and a person has acknowledged."""
+    unexplained: Usd = ZERO
+    """What the two totals differ by beyond all that is listed here."""
 
     @property
     def mismatches(self) -> int:
         """How many transfers, payments and runs are wrong; 1 where only the totals differ."""
-        found = len(self.unknown_transfers) + len(self.missing) + len(self.unbalanced)
-        return found or int(self.ledger_total != self.chain_total)
+        lists = (self.unknown_transfers, self.missing, self.unbalanced, self.unclear)
+        return sum(map(len, lists)) or int(self.unexplained != ZERO)
 
     @property
     def ok(self) -> bool:
-        """True when the ledger and the chain agree to the micro-dollar."""
+        """True when all is explained, to the micro-dollar."""
         return self.mismatches == 0
 
 
@@ -96,15 +109,18 @@ class Reconciler:
         self._ledger = ledger
         self._judge = judge
         self._refunds = Refunds(ledger, chain, network, now)
-        self._chain = chain
+        self._comparison = Comparison(ledger, chain, network, payer)
         self._network = network
         self._payer = payer
         self._now = now
 
-    async def reconcile(self) -> Report:
-        """Close what can be closed, then compare. Raises ChainDown, StoreDown."""
+    async def reconcile(self, *, full: bool = False) -> Report:
+        """Close what can be closed, then compare what has happened since the last time.
+
+        full: compare everything. Raises ChainDown, StoreDown.
+        """
         closed = await self.close_open()
-        return await self.compare(closed)
+        return await self.compare(closed, full=full)
 
     async def close_open(self) -> Closed:
         """Close what the chain decides in every run that holds money or waits for a refund.
@@ -112,77 +128,77 @@ class Reconciler:
         One run's trouble is reported, and keeps no other from being closed. Raises StoreDown, and
         ChainDown when nobody can be asked.
         """
-        wanted = {run.id for run in await self._ledger.runs.with_open_money()}
+        state = await self._comparison.state()
+        wanted = set(await self._ledger.runs.with_open_money(state.since))
         wanted |= {p.run_id for p in await self._ledger.payments.awaiting_refund()}
         wanted |= {p.run_id for p in await self._ledger.payments.open_ones()}
-        busy, problems = await self._close_each({run_id: [] for run_id in sorted(wanted)})
-        returned, unclaimed = await self._returned()
-        more_busy, more_problems = await self._close_each(returned)
-        still = [run.id for run in await self._ledger.runs.with_open_money()]
+        busy: list[str] = []
+        problems: list[str] = []
+        unclear: list[PaymentUnclear] = []
+        tried = {run_id: Returned() for run_id in sorted(wanted)}
+        await self._close_each(tried, busy, problems, unclear)
+        await self._comparison.explain()  # whom the owner paid is no vendor, and owes nothing
+        await self._comparison.catch_up()
+        returned = await self._returned(await self._comparison.explain())
+        await self._close_each(returned, busy, problems, unclear)
+        wanted |= set(returned)
+        still = [run.id for run in await self._ledger.runs.of_ids(sorted(wanted)) if run.reserved]
         return Closed(
-            len(wanted | set(returned)),
-            tuple(dict.fromkeys(busy + more_busy)),
-            tuple(still),
-            tuple(problems + more_problems),
-            tuple(unclaimed),
+            len(wanted),
+            tuple(dict.fromkeys(busy)),
+            tuple(sorted(still)),
+            tuple(problems),
+            tuple(unclear),
+            complete=not busy,
         )
 
-    async def _close_each(self, returned: Mapping[str, Returned]) -> tuple[list[str], list[str]]:
-        """Close these runs; those that are busy, and the problems of others."""
-        busy, problems = [], []
+    async def _close_each(
+        self,
+        returned: Mapping[str, Returned],
+        busy: list[str],
+        problems: list[str],
+        unclear: list[PaymentUnclear],
+    ) -> None:
+        """Close these runs; note those that are busy, and what is wrong with others."""
         for run_id, refunds in returned.items():
             try:
                 if not await self._close(run_id, refunds):
                     busy.append(run_id)
             except DependencyDown:
                 raise
+            except PaymentUnclear as error:
+                unclear.append(error)
             except RenterError as error:
                 problems.append(f"{run_id}: {error}")
-        return busy, problems
 
-    async def _returned(self) -> tuple[dict[str, Returned], list[Transfer]]:
-        """What vendors paid back without our knowing, by run; and what no one run can expect.
+    async def _returned(self, state: Compared) -> dict[str, Returned]:
+        """What vendors paid back without our knowing, by run.
 
         A vendor may pay back for a job and never be heard again, or its answer may be lost after
         the job was given up. The chain says who paid; a job of that payee that came to nothing
         says what for.
         """
-        mine = await self._ledger.paid_by(self._payer, self._network.caip2)
-        if not mine:
-            return {}, []
-        known = {(p.refund_tx, p.pay_to.lower()): p for p in mine}
-        payees = {p.pay_to.lower() for p in mine}
-        start = await self._window(mine)
-        incoming = await self._chain.transfers(sender=None, recipient=self._payer, from_block=start)
         returned: dict[str, Returned] = {}
-        unclaimed = []
-        for transfer in incoming:
-            sender = transfer.sender.lower()
-            if sender not in payees:
+        for stray in state.strays.values():
+            if stray.outgoing or stray.traced:
                 continue
-            if (payment := known.get((transfer.tx_hash.lower(), sender))) is not None:
-                if payment.state is PaymentState.REFUNDED and transfer.amount > payment.refunded:
-                    rest = transfer.amount - payment.refunded
-                    unclaimed.append(replace(transfer, amount=rest))
-                continue
-            job = await self._lost_job(transfer, mine)
-            if job is None:
-                unclaimed.append(transfer)
-            else:
-                returned.setdefault(job.run_id, []).append((job, transfer))
-        return returned, unclaimed
+            job = await self._lost_job(stray)
+            if job is not None:
+                returned.setdefault(job.run_id, []).append((job, stray))
+        return returned
 
-    async def _lost_job(self, transfer: Transfer, mine: Sequence[Payment]) -> Job | None:
+    async def _lost_job(self, transfer: Stray) -> Job | None:
         """The newest job of the sender's that came to nothing, or is still being stopped after its
         run's end, and is not paid back yet; None where there is none, or where more than one run
         has one: nobody's money is given to another.
         """
+        mine = await self._ledger.payments.paid_to(transfer.other, self._payer, self._network.caip2)
+        if any(p.refund_tx == transfer.tx_hash and p.refund_log is None for p in mine):
+            return None  # it is claimed, and being confirmed
         paid = {
             p.id: p.run_id
             for p in mine
-            if p.state is PaymentState.SETTLED
-            and p.pay_to.lower() == transfer.sender.lower()
-            and p.from_block <= transfer.block_number
+            if p.state is PaymentState.SETTLED and p.from_block <= transfer.block
         }
         lost = []
         for run_id in set(paid.values()):
@@ -201,6 +217,8 @@ class Reconciler:
     async def _close(self, run_id: str, returned: Returned) -> bool:
         """Close the slots of one run under its lease, and book what was `returned` to it; False
         when a tick holds it.
+
+        Raises PaymentUnclear, once all else of the run is done.
         """
         try:
             run, lease = await self._ledger.runs.acquire(run_id, self._now, LEASE_SECONDS)
@@ -208,8 +226,13 @@ class Reconciler:
             return False
         notes: list[Note] = []
         head = Head(run.journal_seq, run.journal_hash)
+        unclear = None
         try:
-            await self._judge.judge_open(run, notes.append)
+            try:
+                await self._judge.judge_open(run, notes.append)
+            except PaymentUnclear as error:
+                unclear = error
+                notes.append(unclear_note(error))
             run = await self._ledger.runs.get(run_id)
             if run.fence != lease.fence:
                 return False
@@ -227,54 +250,70 @@ class Reconciler:
             head = await self._ledger.observations.append(run_id, head, notes, self._now())
             journal = {"journal": {"seq": head.seq, "hash": head.hash}}
             await self._ledger.runs.release(lease, self._now(), journal)
+        if unclear:
+            raise unclear
         return True
 
-    async def compare(self, closed: Closed) -> Report:
-        """Hold the ledger against the chain's transfers; changes nothing. Raises as above."""
-        all_mine = await self._ledger.paid_by(self._payer, self._network.caip2)
-        start = await self._window(all_mine)
-        mine = [p for p in all_mine if p.from_block >= start]
-        unbooked = {
-            (p.pay_to.lower(), p.amount)
-            for p in await self._ledger.payments.open_ones()
-            if p.payer == self._payer
-        }
-        out = await self._chain.transfers(sender=self._payer, recipient=None, from_block=start)
-        by_payment = {(p.tx_id, p.pay_to.lower(), p.amount): p for p in mine}
-        seen = {(t.tx_hash, t.recipient.lower(), t.amount) for t in out}
-        extra = [t for t in out if (t.tx_hash, t.recipient.lower(), t.amount) not in by_payment]
-        # One that is about to be booked by the tick, or the next reconcile, is no mystery.
-        unknown = tuple(t for t in extra if (t.recipient.lower(), t.amount) not in unbooked)
-        booked = [t for t in out if t not in extra or t in unknown]
+    async def compare(self, closed: Closed, *, full: bool = False) -> Report:
+        """Hold the ledger against the chain's transfers; changes nothing of either. Raises as
+        `reconcile`.
+
+        Where the sums of what was compared before do not hold, everything is compared anew.
+        """
+        report = await self._report(closed, await self._compared(closed, full=full))
+        if not full and (report.missing or report.unexplained):
+            report = await self._report(closed, await self._compared(closed, full=True))
+        return report
+
+    async def _compared(self, closed: Closed, *, full: bool) -> Compared:
+        began = self._now()
+        if full:
+            await self._comparison.all_of_it()
+        else:
+            await self._comparison.catch_up()
+        await self._comparison.explain()
+
+        async def looked_at(state: Compared) -> Compared:
+            wrong = await self._unbalanced(state)
+            since = began - OVERLAP if closed.complete else state.since
+            return replace(state, unbalanced=wrong, since=since)
+
+        return await self._comparison.change(looked_at)
+
+    async def _report(self, closed: Closed, state: Compared) -> Report:
+        unknown, traced = await self._comparison.unclear(state)
+        unclear = {(e.run_id, e.slot): e for e in (*traced, *closed.unclear)}
+        back = [stray for stray in state.strays.values() if not stray.outgoing]
+        out = sum(s.amount.micros for s in state.strays.values() if s.outgoing)
+        unclaimed = sum(s.amount.micros for s in back) + state.sums.unlisted
+        explained = state.sums.ledger + out + state.sums.acknowledged - unclaimed
         return Report(
             runs=closed.runs,
             busy=closed.busy,
             still_open=closed.still_open,
-            ledger_total=sum((p.amount - p.refunded for p in mine), ZERO),
-            chain_total=sum((t.amount for t in booked), ZERO) - await self._came_back(mine),
-            unknown_transfers=unknown,
-            missing=tuple(p.id for key, p in by_payment.items() if key not in seen),
-            unbalanced=await self._unbalanced(),
+            ledger_total=Usd(state.sums.ledger),
+            chain_total=Usd(state.sums.chain),
+            unknown_transfers=tuple(unknown),
+            missing=state.missing,
+            unbalanced=state.unbalanced,
             problems=closed.problems,
-            unclaimed=closed.unclaimed,
+            unclear=tuple(unclear.values()),
+            unclaimed=tuple(back),
+            acknowledged=Usd(state.sums.acknowledged),
+            unexplained=Usd(state.sums.chain - explained),
         )
 
-    async def _window(self, payments: Sequence[Payment]) -> int:
-        """The first block that is compared: all of a local chain, else what can be searched."""
-        if self._network.is_local:
-            return 0
-        head = await self._chain.head()
-        oldest = max(0, head.number - LONGEST_WINDOW)
-        return max(oldest, min((p.from_block for p in payments), default=head.number))
-
-    async def _unbalanced(self) -> tuple[str, ...]:
+    async def _unbalanced(self, state: Compared) -> tuple[str, ...]:
         """Runs whose books are wrong, looked at twice: a tick may be in the middle of one."""
-        suspects = await self._suspects(await self._ledger.runs.all())
-        return await self._suspects([await self._ledger.runs.get(run_id) for run_id in suspects])
+        suspects = set(state.unbalanced)
+        async for page in self._ledger.runs.pages(state.since):
+            suspects |= set(await self._suspects(page))
+        again = await self._ledger.runs.of_ids(sorted(suspects))
+        return tuple(await self._suspects(again))
 
-    async def _suspects(self, runs: Sequence[Run]) -> tuple[str, ...]:
+    async def _suspects(self, runs: Sequence[Run]) -> list[str]:
         spent: defaultdict[str, list[tuple[int, Usd]]] = defaultdict(list)
-        for p in await self._ledger.payments.paid():
+        for p in await self._ledger.payments.paid_of_runs([run.id for run in runs]):
             spent[p.run_id].append((p.slot, p.amount - p.refunded))
         wrong = []
         for run in runs:
@@ -282,18 +321,7 @@ class Reconciler:
             closed = sum((u for slot, u in spent[run.id] if slot not in held), ZERO)
             if not _sound(run) or run.spent != closed:
                 wrong.append(run.id)
-        return tuple(wrong)
-
-    async def _came_back(self, payments: list[Payment]) -> Usd:
-        """What the chain shows as refunded for these payments."""
-        total = ZERO
-        for payment in payments:
-            if payment.refunded and payment.refund_tx:
-                transfer = await self._chain.transfer_in(
-                    payment.refund_tx, sender=payment.pay_to, recipient=payment.payer
-                )
-                total += min(transfer.amount, payment.refunded) if transfer else ZERO
-        return total
+        return wrong
 
 
 def _outlived(job: Job, run: Run) -> bool:

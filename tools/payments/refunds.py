@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +15,7 @@ from ledger.jobs import Job
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Run
-from tools.payments.chain import Chain
+from tools.payments.chain import Chain, Transfer
 from tools.payments.judge import Observe, facts
 from tools.vendors.base import ClaimedRefund
 
@@ -39,12 +40,15 @@ class Refunds:
         said: False where the vendor said nothing, and the chain shows it all the same.
         A later claim takes the place of an earlier one that the chain has not confirmed.
         """
+        tx_hash = claim.tx_hash.lower()  # in one spelling
         run = await self._ledger.runs.get(job.run_id)
-        for payment in await self._refundable(job):
-            if _booked(payment, run):
+        payments = await self._payments(job)
+        if said and any(p.refund_tx == tx_hash for p in payments):
+            return
+        for payment in _refundable(payments):
+            if payment.refund_log is not None or _booked(payment, run):
                 continue
-            # In one spelling, so that one transaction cannot be claimed twice.
-            if await self._ledger.payments.claim_refund(payment, claim.tx_hash.lower()):
+            if await self._ledger.payments.claim_refund(payment, tx_hash, claim.amount):
                 observe(
                     Note(
                         "refund_claimed",
@@ -58,16 +62,13 @@ class Refunds:
                 )
             return
 
-    async def _refundable(self, job: Job) -> list[Payment]:
-        """The job's payments that may be paid back, the newest first: of those that are known to
-        have settled, and then of the others.
-        """
+    async def _payments(self, job: Job) -> list[Payment]:
+        """The job's payments, the newest first."""
         found = [
             await self._ledger.payments.find(payment_id)
             for payment_id in (*reversed(job.extensions), job.payment_id)
         ]
-        payments = [p for p in found if p and p.on_chain and p.state in _REFUNDABLE]
-        return sorted(payments, key=lambda p: p.state is not PaymentState.SETTLED)
+        return [payment for payment in found if payment]
 
     async def confirm(self, run_id: str, observe: Observe) -> bool:
         """Book the run's claimed refunds that the chain shows by now; True when none is left open.
@@ -104,32 +105,45 @@ class Refunds:
             for heir in payments:
                 settled = heir.on_chain and heir.state is PaymentState.SETTLED
                 if settled and heir.pay_to == lost.pay_to and heir.refund_tx is None:
-                    await self._ledger.payments.claim_refund(heir, lost.refund_tx)
+                    await self._ledger.payments.claim_refund(
+                        heir, lost.refund_tx, lost.refund_claim
+                    )
                     break
         return passed
 
     async def _confirm(self, payment: Payment, observe: Observe) -> None:
         if not payment.on_chain or payment.network != self._network.caip2:
             return
-        transfer = await self._chain.transfer_in(
+        transfers = await self._chain.transfers_in(
             str(payment.refund_tx), sender=payment.pay_to, recipient=payment.payer
         )
-        if transfer is None or transfer.block_number < payment.from_block:
+        transfers = [t for t in transfers if t.block_number >= payment.from_block]
+        if not transfers:
             return
         to_vendor = await self._of_vendor(payment)
         if any(p.state is PaymentState.AUTHORIZED for p in to_vendor):
             return  # it may be for what is not seen to be paid yet, and is booked once
+        run = await self._ledger.runs.get(payment.run_id)
+        if _booked_before(payment, run, to_vendor):
+            transfer: Transfer | None = transfers[0]
+        else:
+            payment, transfer = await self._its_own(payment, transfers)
+        if transfer is None:
+            return
         paid = sum((p.amount - p.refunded for p in to_vendor if p.state.paid), ZERO)
         amount = min(transfer.amount, paid)
         # The budget first: an open claim is what brings everyone back here after a crash.
-        if not _booked(payment, await self._ledger.runs.get(payment.run_id)) and (
+        if not _booked(payment, run) and (
             not await self._ledger.budget.refund(payment.run_id, payment.refund, amount)
         ):
             run = await self._ledger.runs.get(payment.run_id)
             if not _booked(payment, run):
                 return  # the payment's slot is not closed yet
         refunded = await self._ledger.payments.close(
-            payment, PaymentState.REFUNDED, now=self._now(), refunded=amount
+            payment,
+            PaymentState.REFUNDED,
+            now=self._now(),
+            refunded=amount,
         )
         observe(
             Note(
@@ -139,6 +153,38 @@ class Refunds:
                 key=f"{payment.id}:refunded",
             )
         )
+
+    async def _its_own(
+        self, payment: Payment, transfers: Sequence[Transfer]
+    ) -> tuple[Payment, Transfer | None]:
+        """The payment with the one event of its transaction that pays it back, and that event.
+
+        transfers: all of the transaction from the payee to us. Which of them is this payment's is
+        stored before anything is booked, and each is one payment's alone. A claim to what others
+        have already is dropped.
+        """
+        by_log = {t.log_index: t for t in transfers}
+        if payment.refund_log is not None:
+            return payment, by_log.get(payment.refund_log)
+        others = [
+            p
+            for p in await self._ledger.payments.refunded_in(str(payment.refund_tx))
+            if p.id != payment.id and p.pay_to == payment.pay_to
+        ]
+        taken = {p.refund_log for p in others if p.refund_log is not None}
+        old = [p for p in others if p.state is PaymentState.REFUNDED and p.refund_log is None]
+        taken |= {t.log_index for t in transfers[: len(old)]}  # an older version took the first
+        free = [t for t in transfers if t.log_index not in taken]
+        claimed = [p.refund_claim for p in others if p.refund_log is None and p not in old]
+
+        mine = payment.refund_claim
+        likely = [t for t in free if t.amount == mine or t.amount not in claimed]
+        for transfer in sorted(likely, key=lambda t: (t.amount != mine, t.log_index)):
+            if await self._ledger.payments.take_refund(payment, transfer.log_index):
+                return replace(payment, refund_log=transfer.log_index), transfer
+        if not free:
+            await self._ledger.payments.unclaim_refund(payment)
+        return payment, None
 
     async def _of_vendor(self, payment: Payment) -> list[Payment]:
         """The run's payments to the vendor: no refund is larger than the sum of the paid ones."""
@@ -151,6 +197,22 @@ def _claimed(payment: Payment) -> bool:
     return payment.refund_tx is not None and payment.state is PaymentState.SETTLED
 
 
+def _refundable(payments: Sequence[Payment]) -> list[Payment]:
+    """Those that may be paid back: first those that are known to have settled."""
+    found = [p for p in payments if p.on_chain and p.state in _REFUNDABLE]
+    return sorted(found, key=lambda p: p.state is not PaymentState.SETTLED)
+
+
 def _booked(payment: Payment, run: Run) -> bool:
-    """Whether the payment's refund is in the run's budget; earlier versions kept the bare hash."""
-    return payment.refund in run.refunds or payment.refund_tx in run.refunds
+    """Whether the payment's refund is in the run's budget."""
+    known = {payment.refund} if payment.refund_log is not None else payment.old_refunds
+    return not known.isdisjoint(run.refunds)
+
+
+def _booked_before(payment: Payment, run: Run, of_run: Sequence[Payment]) -> bool:
+    """Whether an earlier version put it into the budget, and got no further. It knew one refund of
+    a payee in a transaction, so that may be another payment's.
+    """
+    others = (p for p in of_run if p.id != payment.id and p.refund_tx == payment.refund_tx)
+    done = any(p.state is PaymentState.REFUNDED and p.refund_log is None for p in others)
+    return payment.refund_log is None and not done and _booked(payment, run)

@@ -143,6 +143,35 @@ attack(
 )
 
 
+async def _refund_of_nothing(scene: Scene) -> None:
+    """Anybody may have the token emit a transfer of nothing, from the vendor's address to ours."""
+    chain, profile = scene.world.chain, scene.world.vendor._vendors[ATTACKER]
+    await scene.tick()
+    wallet = scene.world.process.deps.wallet.address
+    tx = chain.transfer(profile.pay_to, wallet, 0)
+    scene.vendor.twists = [fails(refund={"amount": 1.0, "txHash": tx})]
+    await scene.ticks()
+    chain.transfer(profile.pay_to, wallet, 0)
+
+
+async def _still_owed(scene: Scene) -> list[str]:
+    report = await scene.world.process.deps.reconciler.reconcile()
+    states = [p.state.value for p in await scene.world.payments(scene.run)]
+    closed = [f"a payment is {state} by nothing" for state in states if state == "refunded"]
+    return closed + [f"{t.amount} is unclaimed" for t in report.unclaimed]
+
+
+attack(
+    "a refund of nothing",
+    tries="transfers of $0 from its address to ours, which anybody can emit, and one as its refund",
+    holds="a transfer of nothing is none: what is owed stays owed, and the books agree",
+    vendor=[fails()],
+    script=_refund_of_nothing,
+    look=_still_owed,
+    pays=MOVED_ON,
+)
+
+
 async def _refund_inflated(scene: Scene) -> None:
     chain, profile = scene.world.chain, scene.world.vendor._vendors[ATTACKER]
     await scene.tick()

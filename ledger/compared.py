@@ -1,0 +1,173 @@
+"""What of the wallet's history on the chain has been compared with the ledger, and came to what.
+
+One document for each wallet and network: everything up to `block` has been compared to the
+micro-dollar, so the next reconciliation begins after it. Each step of it is one guarded write, with
+the sums and the transfers that are still open together, so a crash or a second reconciliation
+beside it loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from domain.money import Usd
+from ledger.store import Document, Store
+
+COLLECTION: Final = "compared"
+ACKNOWLEDGED: Final = "acknowledged"
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A transfer out of the wallet, or from a payee into it, that no payment explains so far."""
+
+    tx_hash: str
+    log_index: int
+    block: int
+    outgoing: bool
+    other: str
+    """Who received or sent it; checksummed."""
+    amount: Usd
+    run_id: str | None = None
+    """The run whose nonce made it, where that has been found out."""
+    slot: int = 0
+    nonce: str | None = None
+    traced: bool = False
+    """Whether its nonce was looked for."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.tx_hash}:{self.log_index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Micro-dollars, over all blocks up to one."""
+
+    ledger: int = 0
+    """Payments less refunds, as the ledger has them."""
+    chain: int = 0
+    """Transfers out less those that came back from whom the wallet paid, as the chain has them."""
+    acknowledged: int = 0
+    """What a person took out, and said so."""
+    unlisted: int = 0
+    """What came back from payees in transfers that are too many to be kept one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The state of the comparison."""
+
+    id: str
+    start: int
+    """The first block that a comparison of everything begins with."""
+    block: int
+    """The last block that was compared; one before `start` when none was."""
+    version: int = 0
+    sums: Sums = Sums()
+    """Up to `block`."""
+    payees: frozenset[str] = frozenset()
+    """Lower-case addresses that the wallet has paid."""
+    strays: Mapping[str, Stray] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    """Payments that the ledger calls settled and the chain did not show."""
+    unbalanced: tuple[str, ...] = ()
+    """Runs whose books were wrong when they were last looked at."""
+    since: datetime | None = None
+    """Runs that have not changed since need not be looked at again."""
+
+
+class Comparisons:
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(COLLECTION)
+        self._acknowledged = store.documents(ACKNOWLEDGED)
+
+    async def find(self, id_: str) -> Compared | None:
+        document = await self.documents.get(id_)
+        return _compared(document) if document else None
+
+    async def begin(self, compared: Compared) -> Compared:
+        """Store a first state; where there is one already, give that instead."""
+        await self.documents.insert({"_id": compared.id, **_fields(compared)})
+        found = await self.find(compared.id)
+        return found or compared
+
+    async def advance(self, before: Compared, after: Compared) -> Compared | None:
+        """Replace `before` by `after`; None when another reconciliation was faster."""
+        moved = replace(after, version=before.version + 1)
+        guard = {"version": before.version}
+        if await self.documents.change(before.id, guard, {"$set": _fields(moved)}):
+            return moved
+        return None
+
+    async def acknowledge(
+        self, wallet: str, strays: Iterable[Stray], reason: str, now: datetime
+    ) -> int:
+        """Note that a person knows of these transfers; how many were not noted before."""
+        noted = 0
+        for stray in strays:
+            noted += await self._acknowledged.insert(
+                {"_id": stray.id, "wallet": wallet, **_stray(stray), "reason": reason, "at": now}
+            )
+        return noted
+
+    async def acknowledged(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of these transfers that a person has acknowledged."""
+        query = {"_id": {"$in": list(ids)}}
+        return frozenset(d["_id"] for d in await self._acknowledged.find(query, fields={"_id": 1}))
+
+
+def _fields(compared: Compared) -> Document:
+    return {
+        "version": compared.version,
+        "start": compared.start,
+        "block": compared.block,
+        "sums": asdict(compared.sums),
+        "payees": sorted(compared.payees),
+        "strays": [_stray(stray) for stray in compared.strays.values()],
+        "missing": list(compared.missing),
+        "unbalanced": list(compared.unbalanced),
+        "since": compared.since,
+    }
+
+
+def _compared(document: Document) -> Compared:
+    strays = [_of(stray) for stray in document["strays"]]
+    return Compared(
+        id=document["_id"],
+        start=document["start"],
+        block=document["block"],
+        version=document["version"],
+        sums=Sums(**document["sums"]),
+        payees=frozenset(document["payees"]),
+        strays={stray.id: stray for stray in strays},
+        missing=tuple(document["missing"]),
+        unbalanced=tuple(document["unbalanced"]),
+        since=document["since"],
+    )
+
+
+_STRAY: Final = {
+    "tx_hash": "txHash",
+    "log_index": "logIndex",
+    "block": "block",
+    "outgoing": "outgoing",
+    "other": "other",
+    "run_id": "runId",
+    "slot": "slot",
+    "nonce": "nonce",
+    "traced": "traced",
+}
+
+
+def _stray(stray: Stray) -> dict[str, Any]:
+    fields = {stored: getattr(stray, name) for name, stored in _STRAY.items()}
+    return fields | {"amount": stray.amount.micros}
+
+
+def _of(document: Mapping[str, Any]) -> Stray:
+    values = {name: document[stored] for name, stored in _STRAY.items()}
+    return Stray(**values, amount=Usd(document["amount"]))
