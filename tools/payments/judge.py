@@ -150,8 +150,8 @@ class Judge:
         if winner is None:
             raise _unclear(
                 signed[0],
-                f"its nonce paid {fate.amount.exact()} to {fate.pay_to} in {fate.tx_hash}, which no "
-                "stored authorization asked for",
+                f"its nonce paid {fate.amount.exact()} to {fate.pay_to} in {fate.tx_hash}, which "
+                "no stored authorization asked for",
                 fate.tx_hash,
             )
         settled = await self._ledger.payments.close(
