@@ -11,12 +11,17 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from graph.running import services_file
+from ledger.embedded import with_password
 from ledger.ledger import Ledger
 from ledger.store import Store
 from tests.dashboard.browser import chromium, launched
 from tests.support.served import Served
 
-SETTINGS = {"FAIL_VENDOR_ID": "gpu_vendor_1", "APPROVAL_THRESHOLD_USD": "1"}
+SETTINGS = {
+    "FAIL_VENDOR_ID": "gpu_vendor_1",
+    "APPROVAL_THRESHOLD_USD": "1",
+    "MAX_EXPOSURE_USD": "100",
+}
 """FastGPU at $1.40 fails part-way, ReliableGPU at $1.80 does not; each needs a person's yes."""
 
 
@@ -30,7 +35,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ledger(served: Served) -> AsyncIterator[Ledger]:
     """The server's own ledger."""
-    store = Store.open(service(served, "mongodb")["url"], "agentic_gpu_renter")
+    address = with_password(service(served, "mongodb")["url"], served.folder / ".gpu-renter")
+    store = Store.open(address, "agentic_gpu_renter")
     yield Ledger.over(store)
     await store.close()
 

@@ -16,9 +16,6 @@ from taskiq import AsyncBroker, InMemoryBroker
 import server.fleet
 from bench.fleet import Plan, play
 from domain.errors import ConfigError
-from domain.money import Usd
-from domain.slices import SliceRule
-from graph.deps import Limits
 from server.brokers import open_broker
 from server.fleet import Fleet
 from server.worker import working
@@ -26,9 +23,8 @@ from tests.fleet.test_worker import DEADLINE_S, Ticks, ended
 from tests.support.fleet import TickSpan, WorkerProcess, overlaps
 from tests.support.queues import RedisServer
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import SIDE_BY_SIDE, World
 
-SIDE_BY_SIDE = Limits(slices=SliceRule(first_minutes=60, exposure=Usd.parse(100)))
 """No run waits for another's vendor to have earned what it was prepaid."""
 
 

@@ -23,7 +23,7 @@ from ledger.run import Run
 from ledger.schedule import Overdue
 from server.worker import POLL_S, Pool, Worker, working
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import SIDE_BY_SIDE, World
 
 DEADLINE_S = 20
 
@@ -146,7 +146,7 @@ async def ended(world: World, run: Run) -> None:
 
 
 async def test_runs_end_by_themselves_whatever_their_vendors_do(database: FreshDatabase) -> None:
-    async with World.open(database, failing="gpu_vendor_1") as world:
+    async with World.open(database, failing="gpu_vendor_1", limits=SIDE_BY_SIDE) as world:
         async with a_worker(world):
             runs = [await world.start() for _ in range(3)]
             for run in runs:

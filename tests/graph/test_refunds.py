@@ -19,7 +19,7 @@ from tests.graph.test_closing import Nodes
 from tests.support.builders import check_books
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
-from tests.support.world import AGENT, World, Wraps
+from tests.support.world import AGENT, SIDE_BY_SIDE, World, Wraps
 from tools.vendors.base import ClaimedRefund
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
@@ -143,7 +143,7 @@ async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_
 async def test_two_refunds_of_one_transaction_are_booked_each_for_its_payment(
     database: FreshDatabase,
 ) -> None:
-    async with World.open(database, failing=FAST) as world:
+    async with World.open(database, failing=FAST, limits=SIDE_BY_SIDE) as world:
         runs = [await world.start(), await world.start()]
         for run in runs:
             await world.tick_until(run, "Job started")
@@ -167,7 +167,7 @@ async def test_two_refunds_of_one_transaction_are_booked_each_for_its_payment(
 async def test_one_event_pays_back_one_payment_whoever_else_claims_it(
     database: FreshDatabase,
 ) -> None:
-    async with World.open(database, failing=FAST) as world:
+    async with World.open(database, failing=FAST, limits=SIDE_BY_SIDE) as world:
         runs = [await world.start(), await world.start()]
         for run in runs:
             await world.tick_until(run, "Job started")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mock_vendor.settings import vendor_profile
 from tests.support.stack import FreshDatabase
-from tests.support.world import World
+from tests.support.world import SIDE_BY_SIDE, World
 
 VENDORS = (
     vendor_profile("gpu_vendor_1", "Dear", "3", gpu_types=("A100",)),
@@ -22,7 +22,7 @@ async def rented(world: World, goal: str) -> tuple[str, str]:
 async def test_each_vendor_is_asked_for_what_it_has_of_the_types_that_will_do(
     database: FreshDatabase,
 ) -> None:
-    async with World.open(database, vendors=VENDORS) as world:
+    async with World.open(database, vendors=VENDORS, limits=SIDE_BY_SIDE) as world:
         assert await rented(world, "Train on an A100 or H100 for 1 hour") == (
             "gpu_vendor_2",
             "H100",

@@ -37,6 +37,7 @@ from domain.networks import LOCAL
 from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from domain.quotes import Vendor
+from domain.slices import SliceRule
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.build import Graph, build_graph
 from graph.checkpoints import Checkpoints
@@ -196,6 +197,10 @@ def in_memory(clock: Clock) -> Outside:
     chain = MemoryChain(clock.seconds)
     chain.mint(AGENT, AGENT_FUNDS)
     return Outside(chain, MemoryFacilitator(chain), MemoryTreasury(chain))
+
+
+SIDE_BY_SIDE: Final = Limits(slices=SliceRule(first_minutes=60, exposure=Usd.parse(100)))
+"""Runs at once, none of which waits for what the others have prepaid its vendor."""
 
 
 def _unhurried(limits: Limits) -> Limits:
