@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -144,18 +144,20 @@ class Retention:
 @asynccontextmanager
 async def retaining(services: Services) -> AsyncIterator[None]:
     """Forget what is not needed any more, for as long as the services are open: now and hourly."""
-    task = asyncio.create_task(_retain(services))
+    over = asyncio.Event()
+    task = asyncio.create_task(_retain(services, over))
     try:
         yield
     finally:
+        over.set()  # beside the cancel, which a driver in the middle of a retry may swallow
         task.cancel()
         await asyncio.wait([task])
 
 
-async def _retain(services: Services) -> None:
+async def _retain(services: Services, over: asyncio.Event) -> None:
     deps, days = services.deps, services.settings.retention_days
     retention = Retention(deps.ledger, deps.artifacts, deps.now)
-    while True:
+    while not over.is_set():
         try:
             await deps.ledger.payments.drop_old_headers(A_ROUND)
             if days is not None:
@@ -166,4 +168,5 @@ async def _retain(services: Services) -> None:
             LOG.warning("old runs could not be removed: %s", error)
         except Exception:  # an outermost edge: the next round may fare better
             LOG.exception("old runs could not be removed")
-        await asyncio.sleep(PAUSE_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), PAUSE_S)
