@@ -23,6 +23,8 @@ from tests.support.world import AGENT, World, Wraps
 from tools.vendors.base import ClaimedRefund
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
+FOR_TWO = Limits(slices=SliceRule(60, Usd.parse(5)))
+"""So much may be paid ahead that two runs at once are at the same vendor."""
 Answers = Callable[[httpx.Request, dict[str, Any]], dict[str, Any] | None]
 """(request, the vendor's answer) → another answer, or None to leave it."""
 
@@ -143,7 +145,7 @@ async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_
 async def test_two_refunds_of_one_transaction_are_booked_each_for_its_payment(
     database: FreshDatabase,
 ) -> None:
-    async with World.open(database, failing=FAST) as world:
+    async with World.open(database, failing=FAST, limits=FOR_TWO) as world:
         runs = [await world.start(), await world.start()]
         for run in runs:
             await world.tick_until(run, "Job started")
@@ -167,7 +169,7 @@ async def test_two_refunds_of_one_transaction_are_booked_each_for_its_payment(
 async def test_one_event_pays_back_one_payment_whoever_else_claims_it(
     database: FreshDatabase,
 ) -> None:
-    async with World.open(database, failing=FAST) as world:
+    async with World.open(database, failing=FAST, limits=FOR_TWO) as world:
         runs = [await world.start(), await world.start()]
         for run in runs:
             await world.tick_until(run, "Job started")
