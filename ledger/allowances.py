@@ -16,10 +16,12 @@ from typing import Any, Final
 from domain.errors import Conflict, PolicyRefused
 from domain.money import Usd
 from domain.policy import Caps
-from ledger.store import Document, Store, field_name
+from ledger.store import Document, Store, field_name, field_text
 
 COLLECTION: Final = "allowances"
 LONGEST_RACE: Final = 16
+_AFTER_THE_BAR: Final = "}"
+"""Comes after the bar that ends the day in an id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,19 @@ class Allowances:
         """
         for day in (id_, wallet_day(id_)):
             await self._settle(day, slot, spent, vendor_id)
+
+    async def unsettled(self, now: datetime) -> set[str]:
+        """The slots ("run:number") that count on the day of `now` with all that they may cost."""
+        day = allowance_id("", now)
+        found = await self.documents.find({"_id": {"$gte": day, "$lt": day[:-1] + _AFTER_THE_BAR}})
+        if everyone := await self.documents.get(wallet_day(day)):
+            found.append(everyone)
+        return {
+            field_text(slot)
+            for document in found
+            for slot, entry in document["slots"].items()
+            if not entry.get("settled")
+        }
 
     async def _settle(self, id_: str, slot: str, spent: Usd, vendor_id: str | None) -> None:
         document = await self.documents.get(id_) or _EMPTY

@@ -60,8 +60,9 @@ async def _taken(runs: Documents, field: str, query: Query, prefix: str) -> set[
 
 
 def _one_of(most: int, taken: Iterable[str], what: str, setting: str) -> str:
-    free = list({str(number) for number in range(most)} - set(taken))
-    if not free:
+    numbers = {number for number in taken if number.isdecimal()}  # of "a|b", another user's, too
+    free = list({str(number) for number in range(most)} - numbers)
+    if not free or len(numbers) >= most:  # a higher limit of before may have given higher ones
         raise TooManyRuns(
             f"{most} {what} already, and no more may be ({setting})",
             f"Wait until one has ended, cancel one, or raise {setting}",

@@ -295,7 +295,8 @@ class Runs:
                         "expiresAt": lease.expires_at,
                         "seconds": seconds,
                         "holder": Holder.me().document(),
-                    }
+                    },
+                    "updatedAt": began,  # who looks for what a crash left looks at what changed
                 },
                 "$inc": {"fence": 1},
             },

@@ -24,7 +24,13 @@ GIVE_UP_AFTER = 3
 
 
 async def launch(state: AgentState, desk: Desk) -> Command[str]:
-    payment = await desk.ledger.payments.get(state.get("payment_id") or "")
+    payment = await desk.ledger.payments.find(state.get("payment_id") or "")
+    if payment is None or payment.run_id != desk.run.id:
+        # Whoever put the state where it is: no other run's payment is sent from here.
+        return go(
+            Phase.ASSESS_BUDGET, payment_id=None, accepted=None, decision=None, open_slot=None,
+            sends=0,
+        )  # fmt: skip
     if payment.kind is PurchaseKind.EXTEND:
         return await deliver_extension(desk, payment)
     try:

@@ -10,6 +10,9 @@ import pytest
 from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.payments import PaymentState
+from graph.deps import Desk
+from graph.nodes.launch import launch
+from graph.routing import Phase
 from mock_vendor.accounts import dev_address
 from mock_vendor.billing import Billing, Receipt
 from mock_vendor.challenge import Purchase
@@ -275,3 +278,18 @@ async def test_a_vendor_that_was_paid_may_be_silent_for_some_minutes(
         world.clear_faults()
         assert await world.tick(run) == "Job started"
         assert paid(world) == [FAST]
+
+
+async def test_the_payment_of_another_run_is_never_sent(database: FreshDatabase) -> None:
+    async with World.open(database) as world:
+        world.vendor_fault(FAST, "submit-job", "silent_before_settling", when="payment")
+        other, run = await world.start(), await world.start()
+        await world.tick(other)
+        [theirs] = await world.payments(other)
+        held, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
+        desk = Desk(world.process.deps, held, lease)
+        for payment_id in (theirs.id, "pay_of_nobody", None):
+            forged = {"vendor_job_id": "job_1", "status": "running"}
+            said = await launch({"payment_id": payment_id, "accepted": forged}, desk)
+            assert said.goto == Phase.ASSESS_BUDGET.value
+        assert await world.ledger.jobs.of_run(await world.run(run)) == []

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from domain.errors import WalletEmpty
+from domain.errors import PolicyRefused, WalletEmpty
 from domain.money import Usd
 from domain.networks import LOCAL
-from domain.payments import PaymentState
+from domain.payments import PaymentState, PurchaseKind
 from domain.policy import Caps, SpendingPolicy
 from domain.slices import SliceRule
 from graph.deps import Limits
+from ledger.allowances import Allowances
+from ledger.payments import Payment, Payments
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
 from mock_vendor.settings import vendor_profile
 from tests.chaos.planted import planted
@@ -215,3 +217,94 @@ async def test_what_everyone_spends_in_a_day_is_capped_once(database: FreshDatab
         assert said.count("Job started") == 2
         assert sum("MAX_WALLET_DAY_USD" in one for one in said) == 2
         assert (await world.ledger.vendors.get("gpu_vendor_1")).records == ()
+
+
+async def test_what_a_person_closed_and_no_vendor_can_be_asked_for_is_not_ahead(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, vendors=(HALF_A_DOLLAR,), limits=LIMITS) as world:
+        run = await world.start(HOUR)
+        world.vendor_fault("gpu_vendor_1", "submit-job", "silent_after_settling", when="payment")
+        await world.tick(run)
+        [payment] = await world.payments(run)
+        exposure, most = world.process.deps.cashier.exposure, Usd.parse("0.5")
+        assert await exposure.room("gpu_vendor_1", most, most) == Usd(0)
+        by_hand = {"$set": {"resolved": "seen on the explorer", "header": ""}}
+        await world.ledger.payments.documents.change(payment.id, {}, by_hand)
+        assert await exposure.room("gpu_vendor_1", most, most) == most
+
+
+@pytest.mark.parametrize("hold", ["hold", "check"])
+async def test_money_that_a_crash_left_held_is_free_again_when_a_limit_refuses_it(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch, hold: str
+) -> None:
+    """More time for a job, which nobody looks after as they do after a launch."""
+    slices = Limits(slices=SliceRule(first_minutes=60, exposure=BOUND))
+    policy = SpendingPolicy(LOCAL, Usd.parse(100), caps=Caps(wallet_day=Usd.parse(50)))
+    async with World.open(
+        database, vendors=(HALF_A_DOLLAR,), limits=slices, policy=policy, epochs=12
+    ) as world:
+        run = await world.start("Fine-tune on an A100 for 4 hours")
+        with monkeypatch.context() as broken:
+            broken.setattr(Payments, "open", _crash_with_more_time)
+            with pytest.raises(Crash):
+                await world.ticks(run)
+        assert (await world.run(run)).reserved != Usd(0)
+        world.clock.advance(61)
+        with monkeypatch.context() as full:
+            full.setattr(Allowances, hold, _refuse)
+            await world.tick(run)
+        after = await world.run(run)
+        assert (after.reserved, after.status.ended) == (Usd(0), False)
+        assert "max_wallet_day" in (await world.told(run, "extension_not_made"))[0]
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+OPEN = Payments.open
+
+
+async def _crash_with_more_time(self: Payments, payment: Payment) -> Payment:
+    if payment.kind is PurchaseKind.EXTEND:
+        raise Crash
+    return await OPEN(self, payment)
+
+
+async def _refuse(*_: object) -> None:
+    raise PolicyRefused("max_wallet_day", "others were faster")
+
+
+async def test_what_a_crash_left_counted_against_a_cap_is_given_back(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died between closing the slot and counting what it had spent."""
+    caps = Caps(user_day=Usd.parse(50), wallet_day=Usd.parse(50))
+    policy = SpendingPolicy(LOCAL, Usd.parse(100), caps=caps)
+    async with World.open(database, vendors=(HALF_A_DOLLAR,), policy=policy) as world:
+        unpaid, paid, held = [await world.start(HOUR) for _ in range(3)]
+        silent = ("gpu_vendor_1", "submit-job", "silent_before_settling")
+        world.vendor_fault(*silent, times=1, when="payment")
+        await world.tick(unpaid)
+        world.clock.advance(minutes=11)
+        with monkeypatch.context() as dying:
+            dying.setattr(Allowances, "settle", _nothing)
+            await world.process.deps.reconciler.reconcile()
+            await world.tick(paid)
+        world.vendor_fault(*silent, times=1, when="payment")
+        await world.tick(held)
+        assert [(await world.run(r)).reserved for r in (unpaid, paid)] == [Usd(0)] * 2
+
+        async def counted() -> list[int]:
+            found = await database.db["allowances"].find().sort("_id", 1).to_list()
+            return [document["day"] for document in found]
+
+        assert await counted() == [1_500_000] * 2
+        for _ in range(2):
+            await world.process.deps.reconciler.reconcile()
+            assert await counted() == [1_000_000] * 2
+
+
+async def _nothing(*_: object) -> None:
+    pass

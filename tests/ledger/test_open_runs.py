@@ -65,3 +65,19 @@ async def test_a_start_that_is_repeated_gives_its_run_however_many_are_open(
         first = await start(ledger, "run_1", "ann", most)
         assert await start(ledger, "run_1", "ann", most) == first
         assert await start(ledger, "run_1", "ann", OpenRuns()) == first
+
+
+async def test_a_lower_limit_counts_the_runs_that_a_higher_one_let_in(
+    database: FreshDatabase,
+) -> None:
+    most = OpenRuns(in_all=9, a_user=9)
+    async with open_ledger(database) as ledger:
+        for number in range(4):
+            run = await start(ledger, f"run_{number}", "ann", most)
+            places = {"place": str(5 + number), "userPlace": f"ann|{5 + number}"}
+            await ledger.runs.documents.change(run.id, {}, {"$set": places})
+        for lower in (OpenRuns(in_all=4), OpenRuns(a_user=4)):
+            with pytest.raises(TooManyRuns):
+                await start(ledger, "one_more", "ann", lower)
+        await start(ledger, "another's", "ann|1", OpenRuns(a_user=4))
+        await start(ledger, "one_more", "ann", OpenRuns(a_user=5))

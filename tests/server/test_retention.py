@@ -9,8 +9,11 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from domain.errors import Conflict
+from domain.journal import Note
 from domain.money import Usd
 from domain.payments import PaymentState
+from domain.slices import SliceRule
+from graph.deps import Limits
 from graph.transcripts import Transcripts, session_of
 from ledger.deliveries import Deliveries
 from ledger.ledger import Ledger
@@ -20,8 +23,9 @@ from tests.chaos.effects import Crash, Life, Moment, When
 from tests.chaos.record import Record
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World
+from tools.vendors.base import ClaimedRefund
 
-KEPT = {"pruned", "vendors", "fleet", "allowances"}
+KEPT = {"pruned", "vendors", "fleet", "allowances", "compared", "tallies"}
 
 
 def retention(world: World, ledger: Ledger | None = None) -> Retention:
@@ -167,6 +171,33 @@ async def test_after_a_crash_at_any_moment_the_books_agree_and_the_rest_goes(
             assert kept is not None
             states = [p.state for p in kept.payments]
             assert states == [PaymentState.REFUNDED, PaymentState.SETTLED], moment
+
+
+async def test_the_refund_of_a_removed_run_pays_back_no_other(database: FreshDatabase) -> None:
+    limits = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with World.open(database, failing="gpu_vendor_1", limits=limits) as world:
+        run, other = await world.start(), await world.start()
+        for one in (run, other):
+            await world.tick_until(one, "Job started")
+        await world.ticks(run)
+        job = (await world.ledger.jobs.of_run(await world.run(run)))[0]
+        tx = world.chain.transfer((await world.payments(run))[0].pay_to, AGENT, 300_000)
+        refunds, notes = world.process.deps.refunds, list[Note]()
+        await refunds.claim(job, ClaimedRefund(Usd(300_000), tx), notes.append)
+        await refunds.confirm(run.id, notes.append)
+        await world.tick(run)
+        world.clock.advance(minutes=1)
+        outcome = await retention(world).prune(world.clock.now())
+        assert outcome.removed == [run.id], outcome.kept
+
+        await world.ticks(other)
+        late = (await world.ledger.jobs.of_run(await world.run(other)))[0]
+        await refunds.claim(late, ClaimedRefund(Usd(300_000), tx), notes.append)
+        assert await refunds.confirm(other.id, notes.append)
+
+        assert [p.refunded for p in await world.payments(other)] == [Usd(0), Usd(0)]
+        report = await world.process.deps.reconciler.reconcile()
+        assert (report.ok, report.unclaimed) == (True, ())
 
 
 async def test_two_that_remove_the_same_run_keep_it_once(database: FreshDatabase) -> None:

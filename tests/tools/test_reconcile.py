@@ -17,6 +17,8 @@ from domain.errors import InvalidInput
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState
+from domain.slices import SliceRule
+from graph.deps import Limits
 from ledger.compared import Sums
 from ledger.payments import Payment
 from tests.support.stack import FreshDatabase
@@ -322,7 +324,8 @@ async def test_a_refund_of_which_nobody_heard_is_found_on_the_chain(
 
 
 async def test_money_that_two_runs_may_expect_is_given_to_neither(database: FreshDatabase) -> None:
-    async with World.open(database, failing="gpu_vendor_1") as world:
+    both = Limits(slices=SliceRule(60, Usd.parse(5)))
+    async with World.open(database, failing="gpu_vendor_1", limits=both) as world:
         runs = [await world.start(), await world.start()]
         assert [await world.tick(run) for run in runs] == ["Job started"] * 2
         for run in runs:
@@ -351,3 +354,21 @@ async def test_money_from_a_vendor_whose_job_completed_is_no_refund(
 
         assert (report.ok, [t.amount for t in report.unclaimed]) == (True, [Usd(100_000)])
         assert (await world.run(run)).budget_remaining == before.budget_remaining
+
+
+async def test_what_a_dead_process_held_is_freed_however_old_its_run_is(
+    database: FreshDatabase,
+) -> None:
+    """`gpu-renter pay` under an id of long ago, and no tick ever comes to it."""
+    async with World.open(database) as world:
+        run = await world.start()
+        await world.ledger.runs.documents.change(run.id, {}, {"$set": {"dueAt": None}})
+        for _ in range(2):
+            world.clock.advance(minutes=300)
+            assert (await reconcile(world)).ok
+        world.clock.advance(minutes=30)
+        held, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
+        await world.ledger.budget.reserve(lease, held, 0, Usd.parse(1))
+        world.clock.advance(minutes=60)
+        assert (await reconcile(world)).still_open == ()
+        assert (await world.run(run)).reserved == ZERO

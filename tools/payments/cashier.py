@@ -233,24 +233,23 @@ class Cashier:
         """
         present, amount, now = run.reservation(purchase.slot), purchase.quoted, self._now()
         before = present.amount if present else ZERO
-        self.policy.check_run(run.spent + run.reserved - before, max(before, amount))
-        caps, charge = self.policy.caps, self._charge(run, purchase)
+        caps, charge, held = self.policy.caps, self._charge(run, purchase), present
         day = present.allowance if present else None
-        if caps.any:
-            day = day or allowance_id(run.user_id, now)
-            await self._ledger.allowances.check(caps, day, charge, now)
-        if present is None:
-            await self._check_shared_limits(purchase, charge)
-        if present:
-            held = await self._ledger.budget.share(lease, run, purchase.slot, amount)
-        else:
-            held = await self._ledger.budget.reserve(lease, run, purchase.slot, amount, day)
         try:
+            self.policy.check_run(run.spent + run.reserved - before, max(before, amount))
+            if caps.any:
+                day = day or allowance_id(run.user_id, now)
+                await self._ledger.allowances.check(caps, day, charge, now)
+            if present:
+                held = await self._ledger.budget.share(lease, run, purchase.slot, amount)
+            else:
+                await self._check_shared_limits(purchase, charge)
+                held = await self._ledger.budget.reserve(lease, run, purchase.slot, amount, day)
             if caps.any and day is not None:
                 await self._ledger.allowances.hold(caps, day, charge, now)
             await self._hold_shared_limits(purchase, replace(charge, amount=held.amount))
         except (PolicyRefused, WalletEmpty):
-            if not held.shared:  # what an earlier tick has signed for it stays with the chain
+            if held:  # what an earlier tick has signed for it stays with the chain
                 await self.judge.abandon(run.with_reservation(held), held.slot, observe)
             raise
         return held

@@ -98,8 +98,8 @@ class Exposure:
         if paid is None or paid.state is PaymentState.REFUNDED:
             return ZERO
         job = _job_of(paid, jobs)
-        if job is None:  # not taken from its vendor yet
-            return min(held, paid.amount)
+        if job is None:  # not taken from its vendor yet; and never, where no bytes are left to send
+            return ZERO if paid.resolved and not paid.header else min(held, paid.amount)
         if job.status.ended:
             return ZERO
         return min(held, _unused(paid, job, payments, self._used_minutes(job)))

@@ -23,6 +23,7 @@ from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
+from ledger.allowances import allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Reservation, Run
@@ -93,6 +94,27 @@ class Judge:
         if await self._ledger.budget.post(run_id, held, spent) and held.allowance is not None:
             slot = f"{run_id}:{held.slot}"
             await self._ledger.allowances.settle(held.allowance, slot, spent, vendor_id)
+
+    async def settle_allowances(self) -> None:
+        """Count what slots really spent that were closed by who died before it was counted: they
+        would stand against the caps of today with all that they might have cost.
+        """
+        now = self._now()
+        slots = [key.rpartition(":") for key in await self._ledger.allowances.unsettled(now)]
+        runs = {run.id: run for run in await self._ledger.runs.of_ids({run for run, *_ in slots})}
+        closed = [
+            (runs[run_id], int(slot))
+            for run_id, _, slot in slots
+            if run_id in runs and runs[run_id].reservation(int(slot)) is None
+        ]
+        paid = {
+            (p.run_id, p.slot): p
+            for p in await self._ledger.payments.paid_of_runs([run.id for run, _ in closed])
+        }
+        for run, slot in closed:
+            day, won = allowance_id(run.user_id, now), paid.get((run.id, slot))
+            spent, vendor_id = (won.amount, won.vendor_id) if won else (ZERO, None)
+            await self._ledger.allowances.settle(day, f"{run.id}:{slot}", spent, vendor_id)
 
     async def judge_open(self, run: Run, observe: Observe) -> None:
         """Judge each slot of `run` that holds money. Raises ChainDown; PaymentUnclear for the

@@ -142,6 +142,7 @@ class Reconciler:
         returned = await self._returned(await self._comparison.explain())
         await self._close_each(returned, busy, problems, unclear)
         wanted |= set(returned)
+        await self._judge.settle_allowances()
         still = [run.id for run in await self._ledger.runs.of_ids(sorted(wanted)) if run.reserved]
         return Closed(
             len(wanted),

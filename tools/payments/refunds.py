@@ -168,7 +168,7 @@ class Refunds:
             return payment, by_log.get(payment.refund_log)
         others = [
             p
-            for p in await self._ledger.payments.refunded_in(str(payment.refund_tx))
+            for p in await self._ledger.refunded_in(str(payment.refund_tx))
             if p.id != payment.id and p.pay_to == payment.pay_to
         ]
         taken = {p.refund_log for p in others if p.refund_log is not None}
