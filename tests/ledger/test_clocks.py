@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF
+from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF, MOST_OFF_STORE
 from domain.errors import ClockOff, LeaseHeld
 from graph.wiring import now
 from ledger import clock as clocks
@@ -52,6 +52,19 @@ async def test_a_lease_of_a_clock_that_is_a_little_ahead_holds(ledger: Ledger) -
     run_id = await held_until(ledger, NOON + timedelta(seconds=60) + MOST_OFF - SOON)
     with pytest.raises(LeaseHeld):
         await ledger.runs.acquire(run_id, at(NOON), 60)
+
+
+async def test_who_is_behind_takes_no_lease_of_who_is_ahead(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are near enough to MongoDB's clock to tick, and so to each other."""
+    most = MOST_OFF_STORE - timedelta(milliseconds=1)
+    monkeypatch.setattr(type(ledger.store), "time", _said(NOON))
+    await ClockWatch(ledger.store, at(NOON + most)).check()
+    ledger.runs.clock = ClockWatch(ledger.store, at(NOON - most))
+    run_id = await held_until(ledger, NOON + most + timedelta(seconds=60))
+    with pytest.raises(LeaseHeld):
+        await ledger.runs.acquire(run_id, at(NOON - most), 60)
 
 
 async def test_one_of_those_who_take_over_an_impossible_lease_gets_it(ledger: Ledger) -> None:
