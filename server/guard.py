@@ -95,7 +95,7 @@ class Guard:
         if self._settings is None:
             self._settings = (await self._keeper.services()).settings
         settings = self._settings
-        if not keys_required(settings) and not came_over_the_network(scope):
+        if not asks_for_keys(settings, scope):
             if not names_this_machine(connection):
                 return problem(HTTPStatus.MISDIRECTED_REQUEST, OTHER_NAME)
             if guarded:
@@ -148,6 +148,11 @@ def check_may(principal: Principal, path: str) -> None:
 
 def _least(path: str) -> str:
     return Scope.ADMIN.value if Scope.ADMIN in needs(path) else Scope.READ.value
+
+
+def asks_for_keys(settings: Settings, scope: AsgiScope) -> bool:
+    """Whether who asks has to show a key: by the settings, or because others reach this socket."""
+    return keys_required(settings) or came_over_the_network(scope)
 
 
 def came_over_the_network(scope: AsgiScope) -> bool:

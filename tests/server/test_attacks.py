@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
-from domain.errors import InvalidInput
+from domain.errors import DependencyDown, InvalidInput
 from graph.settings import Settings
 from graph.wiring import Services
 from server.access import Scope
@@ -23,7 +24,7 @@ from server.docs_page import docs_page
 from server.edge import content_policy
 from server.http_errors import problem
 from server.rate_limits import RateLimits, TooMany
-from tests.server.conftest import Api, opening, serving
+from tests.server.conftest import Api, failing, opening, serving
 from tests.server.exposed import Exposed, exposed, with_settings
 from tests.server.test_api_http import JSON, START, listening
 
@@ -356,6 +357,24 @@ async def test_an_error_with_a_stranger_tells_nothing_of_what_is_behind(services
         body = (await server.http.get("/readyz")).json()
 
     assert body == {"ready": True, "dependencies": {"mongodb": {"ok": True}, "chain": {"ok": True}}}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7"])
+async def test_a_stranger_is_not_told_why_nothing_could_be_opened(address: str) -> None:
+    why = DependencyDown("Starting the embedded MongoDB: /home/ann/gpu/logs says no")
+    settings = Settings(api_keys="required") if address == "127.0.0.1" else None
+    app = create_app(failing(why), settings)
+
+    async def there(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await app({**scope, "server": (address, 3000)}, receive, send)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(there), base_url="http://api"
+    ) as stranger:
+        answer = await stranger.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["dependencies"] == {"services": {"ok": False}}
+    assert "ann" not in answer.text
 
 
 async def test_a_scope_that_is_not_known_gives_no_right(server: Exposed) -> None:
