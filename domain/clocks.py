@@ -10,8 +10,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-MOST_OFF: Final = timedelta(seconds=5)
-"""By how much the clocks of processes may differ. One that differs by more does not tick."""
+MOST_OFF_STORE: Final = timedelta(seconds=5)
+"""By how much a process's clock may be off MongoDB's. One that is off by more does not tick."""
+MOST_OFF: Final = 3 * MOST_OFF_STORE
+"""By how much the clocks of two processes may differ: one is ahead of MongoDB's and one behind, and
+a slow answer of MongoDB's, or the time since it was asked, hides some of it.
+"""
 LONGEST_LEASE: Final = timedelta(hours=1)
 """The most that LEASE_SECONDS can be set to."""
 LONGEST_DUE: Final = timedelta(days=8)

@@ -13,10 +13,11 @@ from domain.names import Names, names_of
 from domain.phrasing import asks, asks_of_a_run
 from domain.quotes import Offer, Vendor, able_vendors, nobody_has
 from domain.ranking import Abort, verdict
+from domain.tokens import UNMETERED, Meter
 from graph.deps import Limits
 from graph.planner import Consult, Decided, Planner, Situation
 from graph.quotes import quotes_of
-from graph.reader import GoalReader, Heard
+from graph.reader import Heard, Reads
 from graph.wishes import AskAnyway, check_is_job, resolved
 from ledger.drafts import Utterance
 from tools.market import NoQuote
@@ -31,6 +32,8 @@ class Market:
     client: VendorClient
     planner: Planner
     limits: Limits
+    meter: Meter = UNMETERED
+    """What a model may take to decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Plan:
         return AskAnyway.about(self.leaves_out) if self.leaves_out.own else ""
 
 
-async def understand_goal(reader: GoalReader, goal: str, budget: Usd | None, now: datetime) -> Plan:
+async def understand_goal(reader: Reads, goal: str, budget: Usd | None, now: datetime) -> Plan:
     """What the goal says. budget: given apart from it.
 
     A question what a job or a GPU would cost is a goal here. Raises InvalidInput for any other that
@@ -109,6 +112,7 @@ async def with_offers(plan: Plan, market: Market, goal: str, now: datetime) -> P
         patience=True,
         minutes_left=minutes_left,
         preference=spec.preference,
+        meter=market.meter,
     )
     decided: Decided | Consult
     if too_late := spec.too_late(now):

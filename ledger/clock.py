@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from domain.clocks import MOST_OFF
+from domain.clocks import MOST_OFF_STORE
 from domain.errors import ClockOff
 from ledger.store import Store
 
@@ -30,7 +30,7 @@ class ClockWatch:
         """lease_seconds: how long a lease lasts; a difference is well below it, or too large."""
         self._store = store
         self._now = now
-        self._most = min(MOST_OFF, timedelta(seconds=lease_seconds / 4))
+        self._most = min(MOST_OFF_STORE, timedelta(seconds=lease_seconds / 4))
         self._measured_at = float("-inf")
         self._problem = ""
 

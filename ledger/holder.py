@@ -6,7 +6,6 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,22 +52,22 @@ def holder_of(document: Mapping[str, Any] | None) -> Holder | None:
 def lives(pid: int, born: str = "") -> bool:
     """Whether a process runs here, and is the one that was born then, where that is said.
 
-    One that has ended and that its parent has not asked about yet does not run.
+    One that has ended and that its parent has not asked about yet does not run. One that is there,
+    and of which no more can be seen (another user's where /proc hides those, or no file can be
+    opened any more), does.
     """
-    if _PROC.joinpath("self/stat").exists():
-        state, started = _stat(pid)
-        return state not in ("", "Z", "X") and (not born or born == started)
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
-    return True
+    state, started = _stat(pid)
+    return state not in ("Z", "X") and born in ("", started or born)
 
 
 def _stat(pid: int) -> tuple[str, str]:
-    """A process's state and when it started, by Linux; empty where there is none."""
+    """A process's state and when it started, by Linux; empty where it does not say."""
     try:
         fields = _PROC.joinpath(str(pid), "stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):
@@ -84,7 +83,10 @@ def _holder(pid: int) -> Holder:
 @cache
 def _host() -> str:
     known = [socket.gethostname(), f"{uuid.getnode():x}"]
-    with suppress(OSError):
-        known.append(_PROC.joinpath("sys/kernel/random/boot_id").read_text().strip())
-        known.append(os.readlink(_PROC / "self/ns/pid"))
+    if _PROC.joinpath("self/stat").exists():
+        try:
+            known.append(_PROC.joinpath("sys/kernel/random/boot_id").read_text().strip())
+            known.append(os.readlink(_PROC / "self/ns/pid"))
+        except OSError:
+            known.append(uuid.uuid4().hex)  # whose numbers these are is not known: nobody else's
     return "|".join(known)

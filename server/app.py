@@ -87,7 +87,7 @@ def create_app(
     app.include_router(chat_routes(keeper))
     app.include_router(event_routes(keeper, streams))
     app.include_router(report_routes(keeper))
-    app.include_router(health_routes(keeper))
+    app.include_router(health_routes(keeper, settings))
     app.include_router(metrics_routes(telemetry))
     limits = SharedLimits()
     add_dashboard(app, keeper, limits)

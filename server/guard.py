@@ -32,9 +32,9 @@ from server.access import (
 )
 from server.http_errors import problem, problem_of
 from server.keeper import Keeper
+from server.origins import is_from_our_page, only_links_here
 from server.rate_limits import SharedLimits, address_of
 
-_PORTS: Final = {"http": 80, "https": 443}
 ADMIN_ONLY: Final = frozenset({Scope.ADMIN})
 OTHER_NAME: Final = (
     "This server takes no requests under that name. Ask it at 127.0.0.1, or set API_KEYS=required "
@@ -82,7 +82,7 @@ class Guard:
     async def _look(self, scope: AsgiScope) -> JSONResponse | None:
         """None lets the request pass."""
         connection = HTTPConnection(scope)
-        if crosses_sites(connection):
+        if not (only_links_here(connection) or is_from_our_page(connection)):
             return problem(
                 HTTPStatus.FORBIDDEN,
                 "A page of another site may link here, and do nothing else. Open this server's "
@@ -95,7 +95,7 @@ class Guard:
         if self._settings is None:
             self._settings = (await self._keeper.services()).settings
         settings = self._settings
-        if not keys_required(settings) and not came_over_the_network(scope):
+        if not asks_for_keys(settings, scope):
             if not names_this_machine(connection):
                 return problem(HTTPStatus.MISDIRECTED_REQUEST, OTHER_NAME)
             if guarded:
@@ -150,29 +150,9 @@ def _least(path: str) -> str:
     return Scope.ADMIN.value if Scope.ADMIN in needs(path) else Scope.READ.value
 
 
-def crosses_sites(connection: HTTPConnection) -> bool:
-    """Whether a browser asks on behalf of a page of elsewhere, for more than to be led here.
-
-    Browsers say so in Sec-Fetch-Site; where they do not (an address without TLS that is not this
-    machine's), the Origin that they name must be the Host that they ask. Programs name neither.
-    """
-    headers, scope = connection.headers, connection.scope
-    reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-    site = headers.get("sec-fetch-site")
-    if site is not None and site not in ("same-origin", "none"):
-        return not (reads and headers.get("sec-fetch-mode") == "navigate")
-    origin = headers.get("origin")
-    return origin is not None and not reads and not _same_host(origin, headers.get("host", ""))
-
-
-def _same_host(origin: str, host: str) -> bool:
-    """A proxy may leave the port out of Host, and then the names alone are compared."""
-    try:
-        theirs, ours = urlsplit(origin), urlsplit(f"//{host}")
-        ports = ours.port is None or ours.port == (theirs.port or _PORTS.get(theirs.scheme))
-    except ValueError:
-        return False
-    return bool(ours.hostname) and theirs.hostname == ours.hostname and ports
+def asks_for_keys(settings: Settings, scope: AsgiScope) -> bool:
+    """Whether who asks has to show a key: by the settings, or because others reach this socket."""
+    return keys_required(settings) or came_over_the_network(scope)
 
 
 def came_over_the_network(scope: AsgiScope) -> bool:

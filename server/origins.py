@@ -1,10 +1,10 @@
-"""Whose page asks: browsers say so, in headers that a page cannot change."""
+"""Whose page asks: browsers say so, in headers that a page cannot change. Every door asks here."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import HTTPConnection
 
@@ -12,34 +12,53 @@ from server.access import is_loopback
 
 _OUR_OWN: Final = frozenset({"same-origin", "none"})
 """Sec-Fetch-Site of our own page's requests, and of an address that a person typed."""
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 def is_from_our_page(connection: HTTPConnection, allowed: Set[str] = frozenset()) -> bool:
     """Whether a request comes from no page of another origin, but for the `allowed` ones.
 
     Programs send neither header. A browser sends `Origin` with whatever changes something, a form
-    or a text/plain body that needs no preflight too, and `Sec-Fetch-Site` with all the rest. On
-    this machine, its names stand for each other, on the same port.
+    or a text/plain body that needs no preflight too, and with every WebSocket; `Sec-Fetch-Site`
+    with all the rest, and beside it, but to an address without TLS that is not this machine's.
     """
-    origin = connection.headers.get("origin")
+    origin, site = connection.headers.get("origin"), connection.headers.get("sec-fetch-site")
+    by_own = site is None or site in _OUR_OWN
     if origin is None:
-        site = connection.headers.get("sec-fetch-site")
-        return site is None or site in _OUR_OWN
-    asking = _place(origin)
+        return by_own
     if origin in allowed:
         return True
-    return asking is not None and asking == _place(f"//{connection.headers.get('host', '')}")
+    host = _address(f"//{connection.headers.get('host', '')}")
+    page = _address(origin)
+    if host is None or page is None:
+        return False
+    if is_loopback(host.hostname or "") and is_loopback(page.hostname or ""):
+        return host.port == page.port
+    return by_own and _same_host(page, host)
 
 
-def _place(address: str) -> tuple[str, int | None] | None:
-    """Host and port of an address. Where a proxy ends TLS, the schemes of a page and of its
-    requests to us are not the same.
+def only_links_here(connection: HTTPConnection) -> bool:
+    """Whether a browser was led to a page of ours, which may be from anywhere: it only reads, and
+    shows what it gets to the person alone.
     """
+    scope = connection.scope
+    reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    return reads and connection.headers.get("sec-fetch-mode") == "navigate"
+
+
+def _same_host(page: SplitResult, host: SplitResult) -> bool:
+    """Where a proxy ends TLS, the schemes of a page and of its requests to us are not the same; it
+    may leave the port out of Host, and then the names alone are compared.
+    """
+    ports = host.port is None or host.port == (page.port or _PORTS.get(page.scheme))
+    return page.hostname == host.hostname and ports
+
+
+def _address(text: str) -> SplitResult | None:
+    """None for what has no host, or no port that there can be."""
     try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(text)
+        ours = parts.port != 0  # reading it raises ValueError
     except ValueError:
         return None
-    if not host:
-        return None
-    return ("127.0.0.1" if is_loopback(host) else host, port)
+    return parts if parts.hostname and ours else None

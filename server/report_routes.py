@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from domain.errors import DependencyDown
+from graph.meter import MeteredReader, TokenMeter
 from graph.plan import Market, understand_goal, with_offers
 from server.access import WhoAsks
 from server.audits import audit_of, find_run
@@ -28,6 +29,8 @@ from server.report_schemas import (
 from server.reports import reconcile_answer, vendor_view, wallet_answer
 from server.requests import HELP, NothingMore, PlanRequest, ReconcileRequest, RunId
 
+NOBODY: Final = ""
+"""On whose day a plan counts where no key says who asks."""
 NO_VENDOR: Final = "No vendor is registered. See: gpu-renter vendors add --help"
 
 
@@ -42,20 +45,25 @@ def report_routes(keeper: Keeper) -> APIRouter:
         return VendorsAnswer(vendors=[vendor_view(vendor, deps.now()) for vendor in found])
 
     @router.post("/plan", responses=of_post())
-    async def plan(request: PlanRequest, who: WhoAsks) -> PlanAnswer:  # noqa: ARG001
+    async def plan(request: PlanRequest, who: WhoAsks) -> PlanAnswer:
         """How a goal is understood, what is on offer, and what would be rented. Pays nothing.
 
-        The vendors are asked for quotes, which bind nobody; no run is started.
+        The vendors are asked for quotes, which bind nobody; no run is started. A model's calls
+        count against the tokens that the key's owner has in a day.
         """
         from server.commands.plan import plan_text, plan_view
 
         deps = (await keeper.services()).deps
         at = deps.now()
-        made = await understand_goal(deps.reader, request.goal, request.budget_total, at)
-        registered, note = await deps.ledger.vendors.all(), NO_VENDOR
-        if registered:
-            market = Market(registered, deps.vendors, deps.planner, deps.limits)
-            made, note = await with_offers(made, market, request.goal, at), ""
+        meter = TokenMeter(deps, who.owner or NOBODY)
+        reader = MeteredReader(deps.reader, meter)
+        made = await understand_goal(reader, request.goal, request.budget_total, at)
+        note = reader.by_rules_alone
+        if registered := await deps.ledger.vendors.all():
+            market = Market(registered, deps.vendors, deps.planner, deps.limits, meter)
+            made = await with_offers(made, market, request.goal, at)
+        else:
+            note = f"{note} {NO_VENDOR}".strip()
         text = plan_text(made, note, request.columns)
         return PlanAnswer.model_validate({**plan_view(made, note), "text": text})
 

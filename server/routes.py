@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from domain.errors import Conflict, LeaseHeld, RenterError
 from domain.names import names_of
+from graph.settings import Settings
 from graph.wiring import Services, new_run_id
 from graph.wishes import check_all_used, check_budget, check_says_job
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
-from server.access import Principal, WhoAsks, keys_required
+from server.access import Principal, WhoAsks
 from server.documented import of_get, of_post
 from server.exact_json import ExactRoute
+from server.guard import asks_for_keys, came_over_the_network
 from server.http_errors import problem
 from server.idempotency import marker_of
 from server.keeper import Keeper
@@ -197,8 +199,8 @@ def api_routes(keeper: Keeper) -> APIRouter:
     return router
 
 
-def health_routes(keeper: Keeper) -> APIRouter:
-    """For who watches over this process."""
+def health_routes(keeper: Keeper, settings: Settings | None = None) -> APIRouter:
+    """For who watches over this process. settings: where they are known before the services."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -212,9 +214,14 @@ def health_routes(keeper: Keeper) -> APIRouter:
         response_model_exclude_none=True,
         responses={503: {"model": NotReady, "description": "Something it needs is down."}},
     )
-    async def readyz() -> Readiness | JSONResponse:
+    async def readyz(request: Request) -> Readiness | JSONResponse:
         """Whether MongoDB gives what it holds and the chain answers, and which does not."""
-        dependencies = await _dependencies(keeper)
+        dependencies, known = await _dependencies(keeper)
+        known = known or settings
+        exposed = came_over_the_network(request.scope)
+        if exposed or (known and asks_for_keys(known, request.scope)):
+            # Strangers are told what is down, and no more: gpu-renter doctor says the rest.
+            dependencies = {name: Dependency(ok=d.ok) for name, d in dependencies.items()}
         down = [name for name, dependency in dependencies.items() if not dependency.ok]
         if not down:
             return Readiness(ready=True, dependencies=dependencies)
@@ -230,12 +237,13 @@ async def _run_of(who: Principal, ledger: Ledger, run_id: str) -> Run:
     return who.check_sees(await ledger.runs.get(run_id))
 
 
-async def _dependencies(keeper: Keeper) -> dict[str, Dependency]:
+async def _dependencies(keeper: Keeper) -> tuple[dict[str, Dependency], Settings | None]:
+    """How each is; and the settings in force, where the services are open."""
     try:
         services: Services = await keeper.services()
     except RenterError as error:
-        return {"services": Dependency(ok=False, error=str(error))}
-    deps, exposed = services.deps, keys_required(services.settings)
+        return {"services": Dependency(ok=False, error=str(error))}, None
+    deps = services.deps
 
     async def mongodb() -> None:
         await deps.ledger.runs.documents.get(NO_RUN)
@@ -246,9 +254,7 @@ async def _dependencies(keeper: Keeper) -> dict[str, Dependency]:
         "chain": deps.chain.head,
     }
     outcomes = await asyncio.gather(*map(_check, checks.values()))
-    if exposed:  # strangers are told what is down, and no more: gpu-renter doctor says the rest
-        outcomes = [Dependency(ok=found.ok) for found in outcomes]
-    return dict(zip(checks, outcomes, strict=True))
+    return dict(zip(checks, outcomes, strict=True)), services.settings
 
 
 async def _check(ask: Callable[[], Awaitable[object]]) -> Dependency:

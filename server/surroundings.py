@@ -30,7 +30,7 @@ KEY_FILES: Final = (
     "services.json",
     *(f"{where}*{what}*" for where in ("", "*/") for what in ("key", "password", "secret")),
 )
-"""In DATA_DIR. services.json has the address, and so the password, of the embedded MongoDB."""
+"""In DATA_DIR: the embedded MongoDB's password, and where the local services answer."""
 OTHERS: Final = 0o077
 PORTS: Final = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672,
                 "amqps": 5671, "nats": 4222}  # fmt: skip

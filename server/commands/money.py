@@ -84,11 +84,16 @@ def asking_chain(settings: Settings) -> Iterator[None]:
 
 @asynccontextmanager
 async def open_money(settings: Settings) -> AsyncIterator[Opened]:
-    """The ledger that `open_store` finds, and a client for the chain."""
+    """The ledger that `open_store` finds, and a client for the chain. As everywhere, who has a
+    clock of its own takes no lease.
+    """
+    from graph.wiring import now
+    from ledger.clock import ClockWatch
     from ledger.ledger import Ledger
     from tools.wire.clients import open_client
 
     async with open_store(settings) as (store, reached), open_client() as http:
         ledger = Ledger.over(store)
+        ledger.runs.clock = ClockWatch(store, now, reached.lease_seconds)
         await ledger.ensure_indexes()
         yield Opened(reached, ledger, http)

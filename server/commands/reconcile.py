@@ -89,6 +89,12 @@ def reconcile(
     """
     word = _Word(acknowledge, resolve, paid, unpaid, payment, reason)
     word.check()
+    if url is not None and (acknowledge or resolve):
+        raise InvalidInput(
+            "--url",
+            "what a person says about a payment is written into the store at hand, by no server",
+            "Leave it out, where the store is the one of that server",
+        )
     with working("Asking the chain about every payment"):
         said, told = run(_reconcile(url, word, full))
     if as_json:

@@ -11,8 +11,8 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from ledger.run import Run
-from server.access import EVERYBODY, Access, Principal, Scope, Unauthorized, is_loopback
-from server.access import keys_required as keys_required_by
+from server.access import EVERYBODY, Access, Principal, Scope, Unauthorized
+from server.guard import asks_for_keys
 from server.keeper import Keeper
 from server.rate_limits import SharedLimits, address_of
 
@@ -83,12 +83,8 @@ class Visitors:
         return visitor if visitor.session is None else await self._holder(visitor.session)
 
     async def keys_required(self, connection: HTTPConnection) -> bool:
-        """Whether one has to sign in: by the settings, or because others reach this socket."""
-        if keys_required_by((await self._keeper.services()).settings):
-            return True
-        address = (connection.scope.get("server") or ("", None))[0]
-        numeric = address.replace(".", "").isdigit() or ":" in address
-        return numeric and not is_loopback(address)
+        """Whether one has to sign in."""
+        return asks_for_keys((await self._keeper.services()).settings, connection.scope)
 
     async def count_stranger(self, connection: HTTPConnection) -> None:
         """Count a visit without a session, as the API counts a request without a key. Raises

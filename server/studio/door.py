@@ -39,9 +39,8 @@ from server.access import (
     Scope,
     Unauthorized,
     key_in,
-    keys_required,
 )
-from server.guard import OTHER_NAME, came_over_the_network, names_this_machine
+from server.guard import OTHER_NAME, asks_for_keys, names_this_machine
 from server.http_errors import problem, problem_of
 from server.origins import is_from_our_page
 from server.rate_limits import RateLimits
@@ -135,7 +134,7 @@ class StudioDoor:
     def _refuse_page(self, scope: AsgiScope, settings: Settings) -> JSONResponse | None:
         """None lets the request pass."""
         connection = HTTPConnection(scope)
-        if not _asks_for_keys(settings, scope) and not names_this_machine(connection):
+        if not asks_for_keys(settings, scope) and not names_this_machine(connection):
             return problem(HTTPStatus.MISDIRECTED_REQUEST, OTHER_NAME)
         if not is_from_our_page(connection, settings.pages_of_studio):
             return problem(HTTPStatus.FORBIDDEN, OTHER_ORIGIN)
@@ -152,7 +151,7 @@ class StudioDoor:
 
     async def _principal(self, scope: AsgiScope) -> Principal:
         settings = await self._read_settings()
-        if not _asks_for_keys(settings, scope):
+        if not asks_for_keys(settings, scope):
             return EVERYBODY
         connection = HTTPConnection(scope)
         limits = self._limits = self._limits or RateLimits(settings)
@@ -167,10 +166,6 @@ class StudioDoor:
             raise
         await limits.admitted(key or "", principal.key_id or "")
         return principal
-
-
-def _asks_for_keys(settings: Settings, scope: AsgiScope) -> bool:
-    return keys_required(settings) or came_over_the_network(scope)
 
 
 async def _answer(refusal: JSONResponse, scope: AsgiScope, receive: Receive, send: Send) -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
-from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF
+from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF, MOST_OFF_STORE
 from domain.errors import ClockOff, LeaseHeld
+from graph.settings import Settings
 from graph.wiring import now
 from ledger import clock as clocks
 from ledger.clock import ClockWatch
@@ -19,6 +21,7 @@ from ledger.idempotency import Idempotency, KeyBusy
 from ledger.ledger import Ledger
 from ledger.schedule import has_come
 from ledger.sweeps import SweepTurn
+from server.commands.money import open_money
 from tests.support.builders import NOON, at, leased, open_ledger
 from tests.support.stack import FreshDatabase
 
@@ -52,6 +55,19 @@ async def test_a_lease_of_a_clock_that_is_a_little_ahead_holds(ledger: Ledger) -
     run_id = await held_until(ledger, NOON + timedelta(seconds=60) + MOST_OFF - SOON)
     with pytest.raises(LeaseHeld):
         await ledger.runs.acquire(run_id, at(NOON), 60)
+
+
+async def test_who_is_behind_takes_no_lease_of_who_is_ahead(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are near enough to MongoDB's clock to tick, and so to each other."""
+    most = MOST_OFF_STORE - timedelta(milliseconds=1)
+    monkeypatch.setattr(type(ledger.store), "time", _said(NOON))
+    await ClockWatch(ledger.store, at(NOON + most)).check()
+    ledger.runs.clock = ClockWatch(ledger.store, at(NOON - most))
+    run_id = await held_until(ledger, NOON + most + timedelta(seconds=60))
+    with pytest.raises(LeaseHeld):
+        await ledger.runs.acquire(run_id, at(NOON - most), 60)
 
 
 async def test_one_of_those_who_take_over_an_impossible_lease_gets_it(ledger: Ledger) -> None:
@@ -125,6 +141,22 @@ async def test_who_has_a_clock_of_his_own_takes_no_lease(
     assert (await ledger.runs.get(run.id)).held is None
     ledger.runs.clock._now = at(theirs)
     await ledger.runs.acquire(run.id, at(NOON), 60)
+
+
+async def test_a_command_whose_clock_is_off_takes_no_lease_either(
+    ledger: Ledger, database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, lease = await leased(ledger)
+    await ledger.runs.release(lease, NOON)
+    monkeypatch.setattr(type(ledger.store), "time", _said(now() + timedelta(minutes=2)))
+    settings = Settings(
+        mongodb_uri=SecretStr(database.uri),
+        mongodb_db_name=database.name,
+        rpc_url=SecretStr("http://127.0.0.1:1"),
+    )
+    async with open_money(settings) as opened:
+        with pytest.raises(ClockOff):
+            await opened.ledger.runs.acquire(run.id, now, 60)
 
 
 async def test_the_clocks_of_one_machine_agree(ledger: Ledger) -> None:

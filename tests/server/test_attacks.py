@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
-from domain.errors import InvalidInput
+from domain.errors import DependencyDown, InvalidInput
 from graph.settings import Settings
 from graph.wiring import Services
 from server.access import Scope
@@ -22,10 +22,9 @@ from server.bodies import LARGEST_BODY_BYTES, Bodies
 from server.commands.registry import _check_public
 from server.docs_page import docs_page
 from server.edge import content_policy
-from server.guard import crosses_sites
 from server.http_errors import problem
 from server.rate_limits import RateLimits, TooMany
-from tests.server.conftest import Api, opening, serving
+from tests.server.conftest import Api, failing, opening, serving
 from tests.server.exposed import Exposed, exposed, with_settings
 from tests.server.test_api_http import JSON, START, listening
 
@@ -267,19 +266,22 @@ async def test_a_page_of_this_server_and_programs_sign_in(
         assert "set-cookie" in answer.headers
 
 
-def test_a_page_of_another_site_links_here_and_opens_no_connection() -> None:
-    def crosses(type_: str, method: str, **headers: str) -> bool:
-        raw = [(n.replace("_", "-").encode(), v.encode()) for n, v in headers.items()]
-        scope = {"type": type_, "method": method, "headers": raw}
-        return crosses_sites(HTTPConnection(scope))
-
-    elsewhere = {"sec_fetch_site": "cross-site", "host": "127.0.0.1:3000"}
-    assert not crosses("http", "GET", **elsewhere, sec_fetch_mode="navigate")
-    assert crosses("http", "GET", **elsewhere, sec_fetch_mode="no-cors")
-    assert crosses("websocket", "GET", **elsewhere, sec_fetch_mode="websocket")
-    assert crosses("websocket", "GET", host="127.0.0.1:3000", origin="https://evil.example")
-    assert not crosses("websocket", "GET", host="127.0.0.1:3000", origin="http://127.0.0.1:3000")
-    assert not crosses("websocket", "GET", host="127.0.0.1:3000")
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"sec-fetch-mode": "navigate"}, 200),
+        ({"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "origin": "null"}, 200),
+        ({"sec-fetch-mode": "no-cors"}, 403),
+        ({"sec-fetch-mode": "cors", "origin": "https://elsewhere.example"}, 403),
+    ],
+)
+async def test_a_page_of_another_site_links_here_and_reads_nothing(
+    services: Services, asked: dict[str, str], status: int
+) -> None:
+    async with exposed(services) as server, _stranger(server) as browser:
+        headers = {"sec-fetch-site": "cross-site", **asked}
+        assert (await browser.get("/healthz", headers=headers)).status_code == status
+        assert (await browser.post("/sign-in", headers=headers)).status_code == 403
 
 
 async def test_a_replayed_request_does_nothing_twice(server: Exposed) -> None:
@@ -355,6 +357,24 @@ async def test_an_error_with_a_stranger_tells_nothing_of_what_is_behind(services
         body = (await server.http.get("/readyz")).json()
 
     assert body == {"ready": True, "dependencies": {"mongodb": {"ok": True}, "chain": {"ok": True}}}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7"])
+async def test_a_stranger_is_not_told_why_nothing_could_be_opened(address: str) -> None:
+    why = DependencyDown("Starting the embedded MongoDB: /home/ann/gpu/logs says no")
+    settings = Settings(api_keys="required") if address == "127.0.0.1" else None
+    app = create_app(failing(why), settings)
+
+    async def there(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await app({**scope, "server": (address, 3000)}, receive, send)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(there), base_url="http://api"
+    ) as stranger:
+        answer = await stranger.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["dependencies"] == {"services": {"ok": False}}
+    assert "ann" not in answer.text
 
 
 async def test_a_scope_that_is_not_known_gives_no_right(server: Exposed) -> None:

@@ -128,6 +128,7 @@ def test_the_same_id_from_a_second_database_pays_nothing_and_is_resolved(
         (("--resolve", "r", "--reason", "x"), "--paid TX or --unpaid"),
         (("--resolve", "r", "--reason", "x", "--unpaid", "--paid", "0x12"), "--paid TX or"),
         (("--resolve", "r", "--unpaid", "--acknowledge", "0x12"), "--acknowledge"),
+        (("--acknowledge", "0x12", "--url", "http://127.0.0.1:1"), "--url"),
     ],
 )
 def test_half_a_word_is_refused_before_anything_is_asked(

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from langchain_core.messages import AnyMessage
+from langchain_core.tools import BaseTool
 
+from domain.tokens import TokenLimits
+from graph.planner import Consult, Decided, RankingPlanner, Situation
+from graph.reader import ModelReader
 from graph.wiring import Services
 from server import cli
 from server.access import Scope
@@ -80,6 +87,38 @@ async def test_a_plan_of_the_server_is_the_one_that_is_made_here(
     assert (await reached.http.get("/api/runs")).json()["runs"] == before
 
 
+class Asked(RankingPlanner):
+    """A planner that asks its meter first, as a model's does."""
+
+    async def next(
+        self,
+        situation: Situation,
+        conversation: Sequence[AnyMessage],
+        tools: Sequence[BaseTool],
+    ) -> Decided | Consult:
+        stop = await situation.meter.begin(1_000)
+        decided = await super().next(situation, conversation, tools)
+        assert isinstance(decided, Decided)
+        reason = replace(decided.decision, reason=stop)
+        return replace(decided, decision=reason)
+
+
+async def test_a_plan_takes_no_more_of_the_model_than_its_user_has(services: Services) -> None:
+    never_asked: Any = object()
+    deps = replace(
+        services.deps,
+        reader=ModelReader(never_asked, "a model"),
+        planner=Asked(),
+        tokens=TokenLimits(a_user_day=10),
+    )
+    async with exposed(replace(services, deps=deps)) as server:
+        api = server.with_key(await server.key("ann"))
+        told = (await api.http.post("/api/plan", json={"goal": PLAN})).json()
+    assert told["reader"] == "rules"
+    for said in (told["note"], told["decision"]["reason"]):
+        assert "FIREWORKS_TOKENS_PER_USER_DAY" in said
+
+
 async def test_the_audit_of_anothers_run_is_not_there(services: Services) -> None:
     async with exposed(services) as server:
         hers = server.with_key(await server.key("ann"))
@@ -146,9 +185,11 @@ async def test_what_is_no_server_of_ours_is_not_asked(
     something: httpx.Response, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
+    monkeypatch.setenv("RENTER_API_KEY", "gr_secret")
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
+        assert "authorization" not in request.headers
         return something
 
     reach(httpx.MockTransport(answer), monkeypatch)

@@ -28,7 +28,7 @@ from domain.money import Usd
 from graph.settings import Settings
 from ledger.ledger import Ledger
 from server.access import EVERYBODY, PRINCIPAL, Principal, Scope, new_key
-from server.origins import is_from_our_page
+from server.origins import is_from_our_page, only_links_here
 from server.studio.door import INPUTS, DoorLedger, StudioDoor, authorize, identity_of
 from server.studio.graph import graph
 from tests.dashboard.browser import launched
@@ -62,6 +62,13 @@ HERS = Principal("eve", ALL_BUT_ADMIN, "k")
         ({"sec-fetch-site": "same-origin"}, True),
         ({"sec-fetch-site": "same-site"}, False),
         ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "cross-site", "origin": STUDIO}, True),
+        ({"sec-fetch-site": "cross-site", "origin": "http://localhost:2024"}, True),
+        ({"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:2025"}, False),
+        ({"host": "127.0.0.1", "origin": "http://127.0.0.1:2025"}, False),
+        ({"host": "api:80", "origin": "http://api"}, True),
+        ({"host": "api", "origin": "https://api:8443"}, True),  # behind a proxy
+        ({"host": "api", "origin": "https://api:8443", "sec-fetch-site": "same-site"}, False),
     ],
 )
 def test_whose_page_asks_is_told_by_what_the_browser_says(
@@ -71,6 +78,21 @@ def test_whose_page_asks_is_told_by_what_the_browser_says(
     raw = [(name.encode(), value.encode()) for name, value in given.items()]
     connection = HTTPConnection({"type": "http", "headers": raw})
     assert is_from_our_page(connection, frozenset({STUDIO})) is ours
+
+
+@pytest.mark.parametrize(
+    ("asked", "links"),
+    [
+        ({"type": "http", "method": "GET"}, True),
+        ({"type": "http", "method": "HEAD"}, True),
+        ({"type": "http", "method": "POST"}, False),
+        ({"type": "websocket"}, False),
+    ],
+)
+def test_who_is_led_here_only_reads(asked: dict[str, str], links: bool) -> None:
+    for mode, led in (("navigate", links), ("websocket", False), ("cors", False)):
+        headers = [(b"sec-fetch-mode", mode.encode()), (b"sec-fetch-site", b"cross-site")]
+        assert only_links_here(HTTPConnection({**asked, "headers": headers})) is led
 
 
 def test_the_origins_of_studio_are_a_setting() -> None:
