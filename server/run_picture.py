@@ -78,16 +78,8 @@ def picture(answer: Json, last: int = 8) -> RenderableType:
     style = STYLES.get(run["status"], "")
     does = DOES.get(str(run.get("phase") or ""), "")
     phase = f" · {does}" if does and run["status"] == "running" else ""
-    headline = Text.assemble(str(run.get("goal", "")), "  ", (f"{run['status']}{phase}", style))
-    return Panel(
-        Group(*parts),
-        title=headline,
-        title_align="left",
-        subtitle=f"run {run['_id']}",
-        subtitle_align="right",
-        border_style=style,
-        padding=(1, 2),
-    )
+    state = Text(f"{run['status']}{phase}", style=style)
+    return _Framed(Group(*parts), str(run.get("goal", "")), state, str(run["_id"]))
 
 
 def run_list(runs: Sequence[Json]) -> Table:
@@ -106,6 +98,30 @@ def run_list(runs: Sequence[Json]) -> Table:
         money = f"{Usd.parse(run['spent'])} {Usd.parse(run['budgetTotal'])}"
         table.add_row(str(run["_id"]), status, _OneLine(goal), money)
     return table
+
+
+class _Framed:
+    """A run in a frame. Its state is in the frame's top line, however long the goal before it is."""
+
+    def __init__(self, body: RenderableType, goal: str, state: Text, run_id: str) -> None:
+        self._body = body
+        self._goal = " ".join(goal.split())
+        self._state = state
+        self._run_id = run_id
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - self._state.cell_len - 8  # corners, and blanks around
+        goal = Text(self._goal)
+        goal.truncate(max(room, 0), overflow="ellipsis")
+        yield Panel(
+            self._body,
+            title=Text.assemble(goal, "  " if goal else "", self._state),
+            title_align="left",
+            subtitle=f"run {self._run_id}",
+            subtitle_align="right",
+            border_style=self._state.style,
+            padding=(1, 2),
+        )
 
 
 class _OneLine:

@@ -31,7 +31,10 @@ KEY_FILES: Final = (
     *(f"{where}*{what}*" for where in ("", "*/") for what in ("key", "password", "secret")),
 )
 """In DATA_DIR: the embedded MongoDB's password, and where the local services answer."""
+TABLES: Final = ".wt"
+"""The embedded MongoDB's own files, some of which are called after the keys of its indexes."""
 OTHERS: Final = 0o077
+ENTER: Final = 0o011
 PORTS: Final = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672,
                 "amqps": 5671, "nats": 4222}  # fmt: skip
 
@@ -66,11 +69,14 @@ async def secrets_at_rest(settings: Settings) -> str:
 
 def _secrets_at_rest(here: Path, data: Path) -> str:
     found = sorted({file for pattern in ENV_FILES for file in here.glob(pattern)})
-    found += sorted({file for pattern in KEY_FILES for file in data.glob(pattern)})
+    kept = sorted({file for pattern in KEY_FILES for file in data.glob(pattern)})
+    found += [file for file in kept if file.suffix != TABLES]
     files = [file for file in found if file.is_file()]
     names = [file.name if file.parent == here else str(file) for file in files]
     readable = [
-        name for name, file in zip(names, files, strict=True) if file.stat().st_mode & OTHERS
+        name
+        for name, file in zip(names, files, strict=True)
+        if file.stat().st_mode & OTHERS and (file not in kept or _others_enter(file, data))
     ]
     if readable:
         raise ConfigError(
@@ -79,6 +85,12 @@ def _secrets_at_rest(here: Path, data: Path) -> str:
             f"Run: chmod 600 {shlex.join(readable)}",
         )
     return f"only their owner reads {', '.join(names)}" if names else "no file here holds any"
+
+
+def _others_enter(file: Path, top: Path) -> bool:
+    """Whether every folder from the file's up to `top` lets other users in."""
+    folders = [folder for folder in file.parents if folder.is_relative_to(top)]
+    return all(folder.stat().st_mode & ENTER for folder in folders)
 
 
 async def clock(deps: Deps, *, local: bool) -> str:

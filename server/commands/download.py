@@ -33,13 +33,13 @@ class Downloaded:
 def download(
     run_id: RunArgument,
     out: Annotated[
-        Path | None,
+        str,
         typer.Option(
             help="The file to write, or a folder to put it into.  \\[default: this folder]",
             metavar="PATH",
             show_default=False,
         ),
-    ] = None,
+    ] = "",
     url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,7 +51,7 @@ def download(
     [dim]$[/] gpu-renter download 66a1f2c9 --out models/
     """
     with working("Downloading"):
-        told = run(_download(run_id, out or Path(), url))
+        told = run(_download(run_id, out, url))
     if as_json:
         print_json(asdict(told))
         return
@@ -60,7 +60,7 @@ def download(
     typer.echo(f"sha256 {told.sha256}, {checked}")
 
 
-async def _download(given: str, out: Path, url: str | None) -> Downloaded:
+async def _download(given: str, out: str, url: str | None) -> Downloaded:
     from server.commands.client import ServerClient
 
     async with ServerClient(url) as server:
@@ -72,8 +72,16 @@ async def _download(given: str, out: Path, url: str | None) -> Downloaded:
     return Downloaded(str(target), size, sha256, bool(recorded))
 
 
-def _target(out: Path, name: str) -> Path:
-    target = out / name if out.is_dir() else out
+def _target(out: str, name: str) -> Path:
+    """The file to write. What ends like a folder is one, and is made where there is none."""
+    target = Path(out)
+    if out.endswith(os.sep):
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(target, error) from None
+    if target.is_dir():
+        target /= name
     if target.exists():
         raise InvalidInput("--out", f"{target} is there already", "Name a new file")
     return target

@@ -15,7 +15,7 @@ from domain.money import Usd
 from graph.wiring import Services
 from server import cli
 from server.commands.client import ServerClient
-from server.commands.download import _download
+from server.commands.download import _download, _target
 from server.commands.output import Exit
 from tests.server.conftest import Api
 from tests.support.stack import VendorAdmin
@@ -51,25 +51,38 @@ async def test_a_result_is_written_whole_and_checked_against_its_run(
     here = tmp_path / "results"
     here.mkdir()
     with pytest.raises(NotFound, match="has no artifact"):
-        await _download(run_id, here, None)
+        await _download(run_id, str(here), None)
     await reached.finish(run_id)
     job = (await reached.status(run_id))["jobs"][-1]
 
-    told = await _download(run_id[:12], here, None)
+    told = await _download(run_id[:12], str(here), None)
 
     file = here / "model.json"
     assert hashlib.sha256(file.read_bytes()).hexdigest() == job["artifactSha256"] == told.sha256
     assert (told.file, told.bytes, told.verified) == (str(file), file.stat().st_size, True)
     with pytest.raises(InvalidInput, match="is there already"):
-        await _download(run_id, here, None)
+        await _download(run_id, str(here), None)
     with pytest.raises(InvalidInput, match="cannot be written"):
-        await _download(run_id, here / "no" / "folder", None)
+        await _download(run_id, str(here / "no" / "folder"), None)
 
     other = {"$set": {"artifactSha256": "0" * 64}}
     await services.deps.ledger.jobs.documents.change(job["_id"], {}, other)
     with pytest.raises(RenterError, match="is not the run's result"):
-        await _download(run_id, here / "again.json", None)
+        await _download(run_id, str(here / "again.json"), None)
     assert list(here.iterdir()) == [file], "nothing is left of what was not written"
+
+
+def test_what_ends_like_a_folder_is_one_and_is_made(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+
+    assert _target(f"{models}/", "model.json") == models / "model.json"
+    assert models.is_dir()
+    assert _target(str(models), "model.json") == models / "model.json"
+    assert _target(str(tmp_path / "mine.json"), "model.json") == tmp_path / "mine.json"
+    assert _target("", "model.json") == Path("model.json")
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        _target(f"{tmp_path}/file/", "model.json")
 
 
 async def test_the_beginning_of_an_id_names_a_run_where_no_other_begins_so(

@@ -180,6 +180,16 @@ def test_a_running_runs_place_in_the_graph_is_marked(phase: str, here: str) -> N
     assert ("recover" in way) is (phase == "recover")
 
 
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_a_runs_state_is_in_its_frame_however_long_its_goal(width: int) -> None:
+    run = a_run(phase="approve") | {"goal": "Run my train.py " * 9}
+    frame = drawn(picture({"run": run}), width).splitlines()[0]
+
+    assert "  running · waiting for you " in frame
+    assert "Run" in frame
+    assert "…" in frame
+
+
 def test_a_payment_that_waits_for_a_person_says_how_to_answer() -> None:
     what = "60 minutes of A100 at acme for $1.40 now; the whole job up to $4.20"
     waiting = {"state": "pending", "amount": 4.2, "vendorId": "acme", "what": what}

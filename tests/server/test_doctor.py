@@ -96,6 +96,13 @@ async def test_a_file_with_secrets_that_others_may_read_is_named(
     for file in [*files, tmp_path / ".env.example"]:
         file.write_text("x")
         file.chmod(0o644)
+    (tmp_path / "data" / "mongo" / "unique_keys.wt").touch(0o644)
+
+    (tmp_path / "data").chmod(0o700)
+    with pytest.raises(ConfigError) as caught:
+        await around.secrets_at_rest(settings)
+    assert caught.value.remedy == "Run: chmod 600 .env wallet.key", "nobody else enters data/"
+    (tmp_path / "data").chmod(0o755)
 
     for left in range(len(files), 0, -1):
         with pytest.raises(ConfigError, match="other users") as caught:
