@@ -31,6 +31,7 @@ from graph.settings import Settings
 from graph.state import AgentState
 from graph.transcripts import Transcripts
 from ledger.clock import ClockWatch
+from ledger.holder import Holder
 from ledger.ledger import Ledger
 from ledger.store import Store
 from tools.payments.cashier import Cashier
@@ -109,6 +110,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 async def _check_times(ledger: Ledger, settings: Settings) -> None:
     """Watch our clock from now on, and let go on what a process of ours left when it was killed."""
+    await asyncio.to_thread(Holder.me)  # read once, and kept: not on an event loop
     ledger.runs.clock = ClockWatch(ledger.store, now, settings.lease_seconds)
     with suppress(ClockOff):  # it is in the log, and nothing is ticked until it is mended
         await ledger.runs.check_clock()

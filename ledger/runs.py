@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -284,11 +285,12 @@ class Runs:
         """
         await self.check_clock()
         given_back, began = run.leased_until is None, now()
+        unheld = await _unheld(run, began)
         lease = Lease(run.id, run.fence + 1, (since or began) + timedelta(seconds=seconds))
         lease.check(began)
         taken = await self.documents.change(
             run.id,
-            {"fence": run.fence, **_unheld(run, began), **(is_due(began) if due else {})},
+            {"fence": run.fence, **unheld, **(is_due(began) if due else {})},
             {
                 "$set": {
                     "lease": {
@@ -305,7 +307,7 @@ class Runs:
             run = await self.get(run.id)
             taken = run.fence == lease.fence
         if not taken:
-            raise lease_held(run, began)
+            raise await lease_held(run, began)
         lease.check(now())
         held = HeldLease(lease.expires_at, seconds, Holder.me())
         return replace(run, fence=lease.fence, leased_until=lease.expires_at, held=held), lease
@@ -335,7 +337,8 @@ class Runs:
         for document in await self.documents.find(held):
             run = run_of(document)
             holder = run.held.holder if run.held else None
-            if holder is None or not (holder.gone or (alone and holder.elsewhere)):
+            gone = holder is not None and await asyncio.to_thread(_is_gone, holder)
+            if holder is None or not (gone or (alone and holder.elsewhere)):
                 continue
             as_read = {"fence": run.fence, "lease.expiresAt": run.leased_until}
             freed += await self.documents.change(
@@ -433,20 +436,27 @@ class Runs:
         return False
 
 
-def _unheld(run: Run, now: datetime) -> Document:
+def _is_gone(holder: Holder) -> bool:
+    """Read files to tell: not on an event loop."""
+    return holder.gone
+
+
+async def _unheld(run: Run, now: datetime) -> Document:
     """The condition that nobody holds the lease of a run as it was read."""
     if run.held is None:
         return {"lease": None, "cancelRequested": run.cancel_requested}
-    ended = run.held.holder is not None and run.held.holder.gone
+    holder = run.held.holder
+    ended = holder is not None and await asyncio.to_thread(_is_gone, holder)
     if ended or (run.held.expires_at > now and not run.held.lasts(now)):
         return {"lease.expiresAt": {"$in": [None, run.held.expires_at]}}
     return free(now)
 
 
-def lease_held(run: Run, now: datetime) -> LeaseHeld:
+async def lease_held(run: Run, now: datetime) -> LeaseHeld:
     """What keeps a run, as it was read, from being worked on."""
-    if run.held is not None and run.held.lasts(now) and run.held.silent(now):
-        seconds = math.ceil((run.held.expires_at - now).total_seconds())
+    held = run.held
+    if held is not None and held.lasts(now) and await asyncio.to_thread(held.silent, now):
+        seconds = math.ceil((held.expires_at - now).total_seconds())
         return LeaseHeld(
             f"The process that worked on run {run.id} is gone",
             f"It goes on in {seconds} s",

@@ -171,7 +171,7 @@ class Ticker:
         """
         run = desk.run
         if not await desk.ledger.runs.look(run, desk.deps.now(), fields, due):
-            raise lease_held(run, desk.deps.now())
+            raise await lease_held(run, desk.deps.now())
         LOG.debug("run %s: tick %d looked", run.id, desk.tick)
 
     async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
