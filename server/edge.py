@@ -17,7 +17,9 @@ API: Final = "/api/"
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with no-referrer, our own forms would name Origin "null"
+    # To no other site. With no-referrer, a browser would hide the page's origin from us, too, in
+    # what its forms post: "Origin: null" is what a page of elsewhere can send.
+    "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
