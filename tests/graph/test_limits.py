@@ -19,6 +19,7 @@ from ledger.payments import Payment, Payments
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
 from mock_vendor.settings import vendor_profile
 from tests.chaos.planted import planted
+from tests.graph.test_closing import Nodes
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps
 from tools.payments.funds import Funds
@@ -304,6 +305,33 @@ async def test_what_a_crash_left_counted_against_a_cap_is_given_back(
         for _ in range(2):
             await world.process.deps.reconciler.reconcile()
             assert await counted() == [1_000_000] * 2
+
+
+async def test_a_payment_that_nobody_can_explain_blocks_no_other_run_for_ever(
+    database: FreshDatabase,
+) -> None:
+    """Neither at its vendor nor out of the wallet, though nobody comes to close it."""
+    nodes = Nodes()
+    async with World.open(
+        database, vendors=(HALF_A_DOLLAR,), limits=LIMITS, wrap=Wraps(chain=nodes)
+    ) as world:
+        world.vendor_fault("gpu_vendor_1", "submit-job", "silent_after_settling", when="payment")
+        nodes.are, cashier = "unclear", world.process.deps.cashier
+        unclear = await world.start(HOUR)
+        assert (await world.tick(unclear)).startswith("Waiting: Payment")
+        rest = AGENT_FUNDS - 500_000
+
+        async def room() -> Usd:
+            return await cashier.exposure.room("gpu_vendor_1", BOUND, BOUND)
+
+        assert await room() == BOUND - Usd.parse("0.5")
+        with pytest.raises(WalletEmpty):
+            await cashier.funds.check("another:0", Usd(rest))
+        world.clock.advance(minutes=10 + 60 + 61)
+        world.chain.mine()
+        assert await room() == BOUND
+        await cashier.funds.check("another:0", Usd(rest))
+        assert (await world.run(unclear)).reserved == Usd.parse("0.5"), "it is as it was itself"
 
 
 async def _nothing(*_: object) -> None:

@@ -9,6 +9,7 @@ from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState, slot_nonce
+from ledger.budget import Budget
 from ledger.run import Run
 from tests.graph.test_closing import Nodes
 from tests.support.backups import back_up, restore
@@ -159,6 +160,38 @@ async def test_a_payment_by_hand_may_be_larger_than_the_budget_it_lost(
         after = await world.run(run)
         assert (after.budget_total, after.budget_remaining) == (Usd.parse(9), Usd(0))
         assert (await reconcile(world)).ok
+
+
+async def test_a_larger_payment_by_hand_is_booked_whole_after_a_crash(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World.open(database) as world:
+        run = await world.start(dollars=5)
+        world.vendor_fault("gpu_vendor_1", "submit-job", "silent_before_settling", when="payment")
+        await world.tick(run)
+        [payment] = await world.payments(run)
+        till = (payment.valid_before_s, payment.nonce)
+        paid = world.chain.transfer_with_authorization(AGENT, STRANGER, 9_000_000, 0, *till)
+        with monkeypatch.context() as dying:
+            dying.setattr(Budget, "post_by_hand", _crash)
+            with pytest.raises(Crash):
+                await resolver(world).paid(run.id, paid, WHY)
+        assert (await reconcile(world)).still_open == (run.id,)
+        world.clock.advance(minutes=2)
+        for _ in range(2):
+            await resolver(world).paid(run.id, paid, WHY)
+            after = await world.run(run)
+            check_books(after)
+            assert (after.budget_total, after.spent) == (Usd.parse(9), Usd.parse(9))
+            assert (await reconcile(world)).ok
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+async def _crash(*_: object) -> None:
+    raise Crash
 
 
 async def unclear_run(world: World, nodes: Nodes) -> Run:

@@ -10,7 +10,7 @@ that no crash leaves it wrong for longer than until then.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from domain.errors import PolicyRefused
@@ -21,6 +21,7 @@ from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Run
 from ledger.tallies import Tally
+from tools.payments.funds import LONG_OVER_S, last_second
 
 RULE: Final = "max_exposure"
 MOST_UNCHECKED: Final = 200
@@ -91,7 +92,7 @@ class Exposure:
     ) -> Usd:
         """What a slot has ahead at the vendor whose sum this is."""
         if run.reservation(slot) is not None:
-            return held
+            return ZERO if self._is_over(slot, payments) else held
         paid = next(
             (p for p in payments if p.slot == slot and p.state.paid and _of(tally, p)), None
         )
@@ -103,6 +104,16 @@ class Exposure:
         if job.status.ended:
             return ZERO
         return min(held, _unused(paid, job, payments, self._used_minutes(job)))
+
+    def _is_over(self, slot: int, payments: Sequence[Payment]) -> bool:
+        """Whether the time is over that an open slot can have bought, however long its run's job
+        was paid for before: only a person can close it (PaymentUnclear).
+        """
+        last_s = last_second([p for p in payments if p.slot == slot])
+        if last_s is None:
+            return False
+        longest = timedelta(minutes=sum(p.minutes for p in payments))
+        return self._now() >= datetime.fromtimestamp(last_s + LONG_OVER_S, UTC) + longest
 
     def _used_minutes(self, job: Job) -> float:
         """The vendor's word, as last heard, up to what our clock shows."""

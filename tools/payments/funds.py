@@ -7,12 +7,15 @@ until the sum is looked through, which happens where it stands in the way: it is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from domain.errors import WalletEmpty
 from domain.money import ZERO, Usd
 from domain.networks import Network
+from domain.payments import PaymentState
 from ledger.ledger import Ledger
+from ledger.payments import Payment
 from ledger.tallies import Tally
 from tools.payments.chain import Chain
 from tools.payments.wallets import Wallet
@@ -20,6 +23,8 @@ from tools.payments.wallets import Wallet
 MOST_UNCHECKED: Final = 200
 """Slots that the sum is made of before it is looked through, short or not."""
 LONGEST_RACE: Final = 8
+LONG_OVER_S: Final = 3600
+"""After the last second of what was signed for a slot: by then it is closed, if it can be."""
 
 
 class Funds:
@@ -67,15 +72,27 @@ class Funds:
         return await self._chain.balance(self._wallet.address) >= amount
 
     async def _looked_through(self, tally: Tally) -> Tally:
-        """The sum without the slots that are closed: they have settled, or never will."""
+        """The sum without the slots that have settled, or never will: those that are closed, and
+        those that only a person can close (PaymentUnclear).
+        """
         runs = {key.rpartition(":")[0] for key in tally.holds}
         books = {run.id: run for run in await self._ledger.runs.of_ids(runs)}
         for key in tally.holds:
             run_id, _, slot = key.rpartition(":")
             run = books.get(run_id)
-            if run is None or run.reservation(int(slot)) is None:
+            closed = run is None or run.reservation(int(slot)) is None
+            if closed or await self._over(run_id, int(slot)):
                 await self._ledger.tallies.lower(tally, key, ZERO)
         return await self._ledger.tallies.read(tally.id)
+
+    async def _over(self, run_id: str, slot: int) -> bool:
+        """Whether the chain has long taken nothing any more of all that was signed for an open
+        slot: what it did take is off the balance.
+        """
+        last_s = last_second(await self._ledger.payments.of_slot(run_id, slot))
+        if last_s is None:
+            return False
+        return (await self._chain.final()).timestamp_s >= last_s + LONG_OVER_S
 
     def _empty(self, balance: Usd, others: Usd, amount: Usd) -> WalletEmpty:
         promised = f", {others} of it is promised to other payments," if others else ""
@@ -83,6 +100,16 @@ class Funds:
             f"The wallet {self._wallet.address} holds {balance}{promised} and {amount} is due",
             f"Send USDC on {self._network.name} to it",
         )
+
+
+def last_second(slot: Sequence[Payment]) -> int | None:
+    """Up to when something of a slot's payments may settle, in Unix seconds; None where more may be
+    signed, or nothing was.
+    """
+    if any(p.state is PaymentState.RESERVED for p in slot):
+        return None
+    signed = [p.valid_before_s for p in slot if p.state is PaymentState.AUTHORIZED]
+    return max(signed, default=None)
 
 
 def _others(tally: Tally, key: str) -> Usd:

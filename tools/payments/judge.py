@@ -63,14 +63,17 @@ class Judge:
         if held is None:
             return await self._ledger.payments.get(payment.id) if payment.state.open else payment
         slot = [payment]
-        if held.shared or not {payment.id}.issuperset(held.armed):
+        # One that is closed already may have been closed for another, which a person told of.
+        alone = payment.state.open and not held.shared
+        if not (alone and {payment.id}.issuperset(held.armed)):
             slot = await self._ledger.payments.of_slot(run.id, payment.slot)
         if unread := set(held.armed).difference(p.id for p in slot):
             # What was not read may be paid: a replica that lags shows a slot without its rival.
             LOG.warning("run %s: payments %s of slot %d were not read", run.id, unread, held.slot)
             return payment
         verdict = await self._verdict(slot, observe)
-        if verdict is None:
+        if verdict is None or verdict.spent > held.amount:
+            # More than was held, only a person has told of (resolve.py): who books it by hand.
             return payment
         winner = verdict.winner
         judged = payment if winner is None or winner.id != payment.id else winner
