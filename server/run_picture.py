@@ -101,7 +101,7 @@ def run_list(runs: Sequence[Json]) -> Table:
 
 
 class _Framed:
-    """A run in a frame, whose top line has its state, however long the goal before it is."""
+    """A run in a frame, with its state in the top line, however long the goal before it is."""
 
     def __init__(self, body: RenderableType, goal: str, state: Text, run_id: str) -> None:
         self._body = body

@@ -12,7 +12,6 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from domain.jobs import RunStatus
 from domain.money import Usd
-from graph.routing import Phase
 from ledger.run import Run
 
 STATUS_LOOK: Final = {
@@ -64,7 +63,7 @@ def pill(run: Run, waits: bool = False) -> Element:
 
 def pill_of(run: Run, waits: bool = False) -> tuple[str, str]:
     """The same, in a word or three, and its look."""
-    if not run.status.ended and (waits or run.phase == Phase.APPROVE.value):
+    if waits and not run.status.ended:
         return "waits for you", "pill warn"
     return run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}"
 

@@ -18,7 +18,6 @@ _EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
 
 _NODE_OF: Final = {
     "job_spec": Phase.INTAKE,
-    "not_used": Phase.INTAKE,
     "quote": Phase.CHOOSE_VENDOR,
     "approval_asked": Phase.APPROVE,
     "payment_authorized": Phase.PAY,

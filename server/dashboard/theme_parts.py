@@ -101,7 +101,7 @@ linear-gradient(transparent,var(--line-strong)) bottom/100% 12px no-repeat scrol
 background:var(--sunken);border-radius:10px;padding:12px 14px}
 .logs pre{font:12.5px/1.6 var(--mono);white-space:pre-wrap;overflow-wrap:anywhere}
 .choice+.choice{margin-top:18px;padding-top:16px;border-top:1px solid var(--line)}
-.choice .why{margin:2px 0 10px}
+.choice .why,.choice .how{margin:2px 0 10px}
 tr.taken .name span{font-weight:650}
 tr.taken .name span::after{content:"chosen";font-size:11.5px;font-weight:600;margin-left:8px;
 padding:1px 7px;border-radius:99px;background:var(--good-soft);color:var(--good)}

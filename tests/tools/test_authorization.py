@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -109,12 +111,28 @@ async def test_the_payment_identifier_is_set_when_the_challenge_declares_it() ->
     }
 
 
-@pytest.mark.parametrize("extensions", [None, {}, {"other": {"a": 1}}])
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        None,
+        {},
+        {"other": {"a": 1}},
+        {"payment-identifier": {}},
+        {"payment-identifier": "info"},
+        {"payment-identifier": {"info": {"required": "yes"}, "schema": {}}},
+    ],
+)
 async def test_undeclared_it_is_left_out_and_other_extensions_are_echoed(
     extensions: dict[str, object] | None,
 ) -> None:
     payload = decoded((await signed(challenge_of(challenge_json(extensions=extensions)))).header)
     assert payload.get("extensions") == extensions
+
+
+def test_json_schema_is_not_loaded_to_pay() -> None:
+    look = "import sys, graph.wiring; print('jsonschema' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n", "loading it takes seconds, at each start of a server"
 
 
 async def test_signing_leaves_the_challenge_as_it_was() -> None:
