@@ -51,8 +51,9 @@ def _history(vendor: Vendor, now: datetime) -> list[str]:
         ahead = chances(
             vendor.reliability, vendor.records, record.gpu_type, TYPICAL_HOURS, now
         ).completes
+        completed = faded(record.completed)
         lines.append(
-            f"{record.gpu_type}: {faded(record.completed)} jobs completed, "
+            f"{record.gpu_type}: {completed} job{'' if completed == '1' else 's'} completed, "
             f"{faded(record.never_booted)} never booted, {faded(record.lost)} lost; "
             f"{ahead:.0%} expected to complete"
         )

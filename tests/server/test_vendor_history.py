@@ -21,6 +21,9 @@ def test_the_record_is_told_in_todays_weight_and_the_block_until_it_ends() -> No
     [later] = vendor_view(vendor, NOON + timedelta(days=30)).history
     assert later.startswith("A100: 1.5 jobs completed, 0 never booted, 0.5 lost; ")
 
+    one_job = a_vendor(records=(Record("A10", completed=one),))
+    assert vendor_view(one_job, NOON).history[0].startswith("A10: 1 job completed, ")
+
 
 def test_a_vendor_without_jobs_has_no_history() -> None:
     assert vendor_view(a_vendor(), NOON).history == []

@@ -165,6 +165,8 @@ def _identify(extensions: dict[str, Any], payment_id: str) -> None:
     x402's own function for it loads all of its extensions, and JSON Schema: seconds at each start.
     """
     declared = extensions.get(PAYMENT_IDENTIFIER)
-    info = declared.get("info") if isinstance(declared, dict) else None
+    if not isinstance(declared, dict):
+        return
+    info = declared.get("info")
     if isinstance(info, dict) and isinstance(info.get("required"), bool):
         extensions[PAYMENT_IDENTIFIER] = {**declared, "info": {**info, "id": payment_id}}
