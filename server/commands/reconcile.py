@@ -85,7 +85,7 @@ def reconcile(
 
     [dim]$[/] gpu-renter reconcile
     [dim]$[/] gpu-renter reconcile --acknowledge 0x… --reason "moved to savings"
-    [dim]$[/] gpu-renter reconcile --resolve 514d02d5b059 --paid 0x… --reason "seen on the explorer"
+    [dim]$[/] gpu-renter reconcile --resolve RUN --paid 0x… --reason "seen on chain"
     """
     word = _Word(acknowledge, resolve, paid, unpaid, payment, reason)
     word.check()
