@@ -59,7 +59,7 @@ class Tallies:
                 return True
             if tally.total + more > limit or (drops is not None and tally.drops != drops):
                 return False
-            if round_ == 0:
+            if round_ == 0 and tally == Tally(tally.id, ZERO, {}):
                 await self.documents.insert({"_id": tally.id, **_EMPTY})
             field = f"holds.{field_name(key)}"
             guard = {
