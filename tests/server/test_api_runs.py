@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from graph.wiring import Services
 from ledger.holder import Holder
 from server.access import EVERYBODY
+from server.app import create_app
 from server.chat import Chat
 from server.dashboard.deeds import step
 from server.dashboard.visitors import Visitor
-from tests.server.conftest import Api, Wallet, balanced
+from tests.server.conftest import Api, Wallet, balanced, opening, serving
 from tests.support.stack import VendorAdmin
+from tests.support.world import SIDE_BY_SIDE
 
 UNKNOWN = "0123456789abcdef01234567"
 
@@ -202,22 +205,26 @@ async def test_of_two_ticks_at_once_one_works_and_the_other_is_told_to_wait(
 
 
 async def test_twenty_runs_in_parallel_complete_and_every_balance_is_right(
-    api: Api, wallet: Wallet
+    services: Services, wallet: Wallet
 ) -> None:
-    runs = [(await api.start(userId=f"u{n}"))["_id"] for n in range(20)]
+    limits = replace(services.deps.limits, slices=SIDE_BY_SIDE.slices)
+    side_by_side = replace(services, deps=replace(services.deps, limits=limits))
+    async with serving(create_app(opening(side_by_side))) as api:
+        runs = [(await api.start(userId=f"u{n}"))["_id"] for n in range(20)]
 
-    await asyncio.gather(*map(api.finish, runs))
+        await asyncio.gather(*map(api.finish, runs))
 
-    statuses = [(await api.status(run_id, observations=0)) for run_id in runs]
-    assert {status["run"]["status"] for status in statuses} == {"completed"}
-    assert all(balanced(status["run"]) for status in statuses)
-    assert all(
-        [p["amount"] for p in status["payments"]] == [status["run"]["spent"]] for status in statuses
-    )
-    assert {status["run"]["reserved"] for status in statuses} == {0}
-    assert len({status["payments"][0]["x402TxId"] for status in statuses}) == 20
-    spent_micros = sum(round(status["run"]["spent"] * 1_000_000) for status in statuses)
-    assert round(await wallet.paid() * 1_000_000) == spent_micros
+        statuses = [(await api.status(run_id, observations=0)) for run_id in runs]
+        assert {status["run"]["status"] for status in statuses} == {"completed"}
+        assert all(balanced(status["run"]) for status in statuses)
+        assert all(
+            [p["amount"] for p in status["payments"]] == [status["run"]["spent"]]
+            for status in statuses
+        )
+        assert {status["run"]["reserved"] for status in statuses} == {0}
+        assert len({status["payments"][0]["x402TxId"] for status in statuses}) == 20
+        spent_micros = sum(round(status["run"]["spent"] * 1_000_000) for status in statuses)
+        assert round(await wallet.paid() * 1_000_000) == spent_micros
 
 
 async def test_a_run_whose_process_is_gone_says_when_it_goes_on_at_every_door(
