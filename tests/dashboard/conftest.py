@@ -11,6 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from graph.running import services_file
+from ledger.embedded import with_password
 from ledger.ledger import Ledger
 from ledger.store import Store
 from tests.dashboard.browser import chromium, launched
@@ -30,7 +31,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ledger(served: Served) -> AsyncIterator[Ledger]:
     """The server's own ledger."""
-    store = Store.open(service(served, "mongodb")["url"], "agentic_gpu_renter")
+    url = with_password(service(served, "mongodb")["url"], served.folder / ".gpu-renter")
+    store = Store.open(url, "agentic_gpu_renter")
     yield Ledger.over(store)
     await store.close()
 
