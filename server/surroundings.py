@@ -26,11 +26,10 @@ MOST_SKEW_S: Final = 60
 """Between our clock and a block's time, either way."""
 CONNECT_S: Final = 3.0
 ENV_FILES: Final = (".env", ".env.local", "*.env", "*.key")
-KEY_FILES: Final = (
-    "services.json",
-    *(f"{where}*{what}*" for where in ("", "*/") for what in ("key", "password", "secret")),
+KEY_FILES: Final = tuple(
+    f"{where}*{what}*" for where in ("", "*/") for what in ("key", "password", "secret")
 )
-"""In DATA_DIR: the embedded MongoDB's password, and where the local services answer."""
+"""In DATA_DIR. The embedded MongoDB's password is such a file; services.json holds no secret."""
 TABLES: Final = ".wt"
 """The embedded MongoDB's own files, some of which are called after the keys of its indexes."""
 OTHERS: Final = 0o077

@@ -90,7 +90,7 @@ async def test_a_file_with_secrets_that_others_may_read_is_named(
     files = [
         tmp_path / ".env",
         tmp_path / "wallet.key",
-        tmp_path / "data" / "services.json",
+        tmp_path / "data" / "mongo.password",
         tmp_path / "data" / "mongo" / "password",
     ]
     for file in [*files, tmp_path / ".env.example"]:
