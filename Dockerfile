@@ -10,9 +10,11 @@ WORKDIR /src
 # What is needed comes from pyproject.toml, at the versions of the lock, before the code: so that a
 # change of the code installs nothing anew. No compiler is here, and none is needed.
 COPY pyproject.toml requirements.lock ./
+# pip takes no extras and no hashes in constraints.
+RUN sed -E 's/^([a-z0-9._-]+)\[[^]]*\]/\1/; /^ +--hash=/d; s/ \\$//' requirements.lock > versions.txt
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         print('setuptools', *p['dependencies'], sep='\n')" > needed.txt \
-    && pip install --only-binary :all: --constraint requirements.lock --requirement needed.txt
+    && pip install --only-binary :all: --constraint versions.txt --requirement needed.txt
 COPY README.md ./
 COPY domain domain
 COPY ledger ledger
@@ -27,7 +29,7 @@ FROM build AS build-local
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         local = p['optional-dependencies']['local']; \
         print(*(one for one in local if not one.startswith('secantusdb')), sep='\n')" > local.txt \
-    && pip install --only-binary :all: --constraint requirements.lock --requirement local.txt
+    && pip install --only-binary :all: --constraint versions.txt --requirement local.txt
 
 FROM python:3.11.13-slim-bookworm AS base
 RUN groupadd --gid 10001 renter \

@@ -45,13 +45,14 @@ bench: $(STAMP)  ## the measurements
 
 venv: $(STAMP)  ## only set up .venv
 
+# The lock is complete, so nothing is resolved anew (--no-deps): pip would ask for a hash of each extra.
 # Without --no-compile the install takes half as long again, for modules that are never imported.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		--require-hashes -r requirements.lock
+		--no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 

@@ -68,7 +68,7 @@ def test_it_names_no_registry_and_no_floating_python() -> None:
 def test_everything_is_installed_at_the_locks_versions() -> None:
     installs = [rest for rest in given("RUN") if "pip install" in rest]
     for command in installs:
-        assert "--constraint requirements.lock" in command or "--no-deps" in command
+        assert "--constraint versions.txt" in command or "--no-deps" in command
     assert len(installs) == 3
 
 

@@ -174,7 +174,7 @@ async def test_the_prompt_stays_short_whatever_fifty_vendors_call_themselves(
     async with model_world(database, *lookups, vendors=vendors) as (world, server):
         for profile in vendors:
             await world.register(profile, name=HOSTILE)
-        run = await world.start(f"Train on an A100. {HOSTILE}"[:4_000], 9)
+        run = await world.start(f"Train on an A100. {HOSTILE}"[:4_000], 9, accepted=True)
         for _ in range(4):
             await failed_job(world, run, vendors[0].vendor_id)
         assert await world.tick(run) == "Job started"

@@ -30,6 +30,7 @@ from langgraph.types import Command
 from pydantic import SecretStr
 from pymongo.monitoring import CommandListener
 
+from domain.goals import NOTHING_UNUSED, unused
 from domain.jobs import JobStatus
 from domain.journal import Entry
 from domain.money import Usd
@@ -356,10 +357,17 @@ class World:
         )
         await self.ledger.vendors.put(replace(vendor, **changes), self.clock.now())
 
-    async def start(self, goal: str = "Fine-tune on an A100", dollars: object = 5) -> Run:
-        """A new run; nothing has been done for it yet."""
-        budget = Usd.parse(dollars)
-        return await self.ledger.runs.create(new_run_id(), "user_1", goal, budget, self.clock.now())
+    async def start(
+        self, goal: str = "Fine-tune on an A100", dollars: object = 5, *, accepted: bool = False
+    ) -> Run:
+        """A new run; nothing has been done for it yet. accepted: its person has said yes to all
+        that it leaves out of the goal.
+        """
+        budget, now = Usd.parse(dollars), self.clock.now()
+        leaves_out = unused(goal, now) if accepted else NOTHING_UNUSED
+        return await self.ledger.runs.create(
+            new_run_id(), "user_1", goal, budget, now, leaves_out=leaves_out, accepted=accepted
+        )
 
     async def tick(self, run: Run) -> str:
         """One tick; its message."""
