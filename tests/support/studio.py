@@ -118,6 +118,7 @@ async def register_vendor(ledger: Ledger, services: Settings) -> None:
         reliability=0.9,
         gpu_types=("A100",),
         pay_to=dev_address("gpu_vendor_1"),
+        secret_env="GPU_VENDOR_SECRET",
     )
     await ledger.vendors.put(vendor, NOON)
 
