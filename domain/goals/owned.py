@@ -1,4 +1,5 @@
-"""What a goal names that is the person's own to run: programs, images, repositories, data.
+"""What a goal names that is the person's own to run: programs, images, repositories, data, and
+machines that are no GPU.
 
 A run does none of it, so nothing is missed gladly here: what looks like one is one, and the person
 is asked. Moments to start at are in `deadlines.when` and `RECURS`.
@@ -95,10 +96,16 @@ _NO_PAIR: Final = one_of(
 _OF_A_HUB: Final = rf"(?<![\w./$])(?!{_NO_PAIR}\b)(?=[^\s]*[a-z])[a-z0-9][\w.-]*/[a-z0-9][\w.:-]*\w"
 """What stands on a hub as owner/name."""
 
+_NO_GPU: Final = (
+    r"\b(?:(?:google\s+|cloud\s+)?tpus?|trainium|inferentia|gaudi|cerebras|groq|ipus?|npus?|fpgas?)"
+    r"(?:[\s-]?v?[0-9]\w*)?\b"
+)
+"""An accelerator that no vendor here has, in place of which a GPU would be rented."""
+
 OWNED: Final = tuple(
     re.compile(pattern, _I)
     for pattern in (
-        _ADDRESS, _IMAGE, _SITE, _FILE, _COMMAND, _PROGRAM, _DATA, _OF_A_HUB,
+        _ADDRESS, _IMAGE, _SITE, _FILE, _COMMAND, _PROGRAM, _DATA, _OF_A_HUB, _NO_GPU,
     )
 )  # fmt: skip
 

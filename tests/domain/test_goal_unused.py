@@ -19,6 +19,8 @@ TRAIN_PY = (
     "hours, under $5"
 )
 OWN = [
+    ("Train on a TPU v5 under $5", ("TPU v5",)),
+    ("Train on Trainium2 for 2 hours, under $5", ("Trainium2",)),
     (TRAIN_PY, ("train.py", "github.com/me/proj", "docker image pytorch/pytorch")),
     ("python train.py --epochs 3 on an A100, $5", ("python train.py --epochs 3",)),
     ("Run `make all` on an A100, $5", ("make all",)),
