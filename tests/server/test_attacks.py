@@ -361,7 +361,7 @@ async def test_an_error_with_a_stranger_tells_nothing_of_what_is_behind(services
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7"])
 async def test_a_stranger_is_not_told_why_nothing_could_be_opened(address: str) -> None:
-    why = DependencyDown("Starting the embedded MongoDB: /home/ann/gpu/logs says no")
+    why = DependencyDown("Starting the embedded MongoDB: /srv/ann/gpu/logs says no")
     settings = Settings(api_keys="required") if address == "127.0.0.1" else None
     app = create_app(failing(why), settings)
 
