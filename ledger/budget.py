@@ -186,11 +186,6 @@ class Budget:
             },
         )
 
-    async def booked_by_hand(self, run_id: str, payment_id: str) -> bool:
-        """Whether `post_by_hand` has booked this payment."""
-        query = {"_id": run_id, "resolved": payment_id}
-        return bool(await self._documents.find(query, fields={"_id": 1}))
-
     async def release(self, run_id: str, held: Reservation) -> bool:
         """Close a slot that can never settle: all of it is free again. False as for `post`."""
         return await self.post(run_id, held, ZERO)

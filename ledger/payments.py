@@ -364,7 +364,6 @@ def payment_of(document: Document) -> Payment:
             "rail": Rail(document["rail"]),
             "refund_claim": Usd(document.get("refundClaim", 0)),
             "refunded": Usd(document["refunded"]),
-            "unfunded": document.get("unfunded", False),
             "state": PaymentState(document["state"]),
         }
     )
