@@ -58,11 +58,14 @@ $(STAMP): requirements.lock pyproject.toml
 
 # For every Python and platform that is supported, whatever this machine has: so nothing that pip is
 # configured with here (an index, a folder of wheels) leaves a trace in it, and the hashes are those
-# of the index. `make lock UPGRADE=` changes no version that still fits.
+# of the index. `make lock UPGRADE=` changes no version that still fits. rfc3987-syntax is left out:
+# only the bill of materials asks for it, and where it is installed, every program that imports
+# jsonschema (a vendor does, through x402) first builds a grammar for seconds.
 UPGRADE ?= --upgrade
 lock: $(STAMP)  ## pin every dependency anew, to the newest that fits
 	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--no-header --annotation-style line --no-strip-extras --no-emit-package agentic-gpu-renter \
+		--no-emit-package rfc3987-syntax \
 		--extra dev --extra local --extra studio --output-file requirements.lock pyproject.toml
 
 # The bill of materials needs no network; the look-up of what is known to be vulnerable does.
