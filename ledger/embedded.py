@@ -273,7 +273,9 @@ class EmbeddedMongo:
         config = self._folder / "secantusd.toml"
         config.write_text("", encoding="utf-8")
         storage = self._folder / STORAGE
-        options = ["--sync-on-commit", "--config", str(config), "--storage-path", str(storage)]
+        # Standalone: it keeps no oplog, which nobody here follows and each write would pay for.
+        keep = ["--sync-on-commit", "--standalone"]
+        options = [*keep, "--config", str(config), "--storage-path", str(storage)]
         listen = ["--host", "127.0.0.1", "--port", "0", *more]
         return ChildProcess(
             name="the embedded MongoDB",
