@@ -86,9 +86,10 @@ class StoreAlone:
         runs = self._ledger.runs
         found = await follow(runs, run_id)
         assert found.job
-        seen = {"sighting": sighting_document(sighting(found.job)), "phase": found.run.phase}
-        due = Due(now() + timedelta(hours=1), found.run.quiet_ticks)
-        assert await runs.look(found.run, now(), seen, due)
+        run, lease = await runs.take(found.run, now, 60)
+        seen = {"sighting": sighting_document(sighting(found.job)), "phase": run.phase}
+        due = Due(now() + timedelta(hours=1), run.quiet_ticks)
+        assert await runs.release(lease, now(), seen, seen=run, due=due)
 
 
 async def measure_one(

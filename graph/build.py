@@ -80,9 +80,6 @@ def _at_desk(
 ) -> Callable[..., Awaitable[Command[str]]]:
     """The node as LangGraph calls it. Its notes are written before its checkpoint is.
 
-    It works under the lease. The first one of a tick that looks takes it when it has something to
-    do, and here at the latest, where the state is to change.
-
     A node that took longer than its lease writes neither: its run is another's now.
     """
 
@@ -90,21 +87,11 @@ def _at_desk(
         state: AgentState, config: RunnableConfig, runtime: Runtime[Desk | None]
     ) -> Command[str]:
         async with open_desk(state, config, runtime.context) as desk:
-            if not desk.ahead:
-                await desk.take_lease()
             with desk.deps.observer.step("node", phase.value):
                 command = await node(state, desk)
-                if desk.looks and _moves(command, state):
-                    await desk.take_lease()
-                if not desk.looks:
-                    desk.check_lease()
+                desk.job_as_read = None
+                desk.check_lease()
                 await desk.flush()
                 return command
 
     return step
-
-
-def _moves(command: Command[str], state: AgentState) -> bool:
-    """Whether the graph is not, after it, where and as it was."""
-    update = dict(command.update or {})
-    return command.goto != END or any(state.get(name) != value for name, value in update.items())

@@ -1,15 +1,19 @@
-"""Checkpoints in MongoDB: one for each run, its newest.
+"""Checkpoints in MongoDB: LangGraph's saver, with two additions and one bound.
 
-LangGraph's saver stores the whole state at each step and never forgets; a run that is ticked for
-days would grow without end. Here each checkpoint takes its parent's place, in one guarded write.
+A state equal to its parent's is not stored again, so a run has a checkpoint for each thing that
+happened and none for each time somebody looked. Of a thread's states the newest are kept. What is
+read builds no object but those that a state is made of.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from random import random
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -19,75 +23,102 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     get_checkpoint_id,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.mongodb import MongoDBSaver
-from langgraph.checkpoint.mongodb.utils import dumps_metadata, loads_metadata
+from langgraph.checkpoint.mongodb.utils import loads_metadata
 from langgraph.checkpoint.serde.types import INTERRUPT, RESUME
 from langgraph.constants import START
-from pymongo import ASCENDING, MongoClient
-from pymongo.errors import PyMongoError
+from pymongo import DESCENDING, MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.synchronous.database import Database
 
-from domain.errors import LeaseLost, StateRefused
+from domain.errors import StateRefused
 from graph.strict_serializer import ForeignType, StrictSerializer
-from ledger.following import CHECKPOINTS as CHECKPOINTS
 from ledger.store import PINNED, SERVER_SELECTION_MS, SOCKET_MS, Document, Store, store_down
 
+CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
-SAVED_ONCE: Final = "__saved_once"
-"""In a config's `configurable`, with a SavedOnce: the invocation saves only at its end."""
-
-_STORED: Final = "__stored"
-"""There too, put by the saver: the state as it is stored."""
+MOST_STATES: Final = 40
+"""Of a thread: the newest that are kept."""
+PRUNED_EVERY: Final = 10
+"""Steps of a thread between two prunings: so many states more may stand there."""
 
 _KEPT: Final = frozenset({INTERRUPT, RESUME})
 """The pending writes that are stored."""
-
-
-class Moved(Exception):
-    """The state is not in the phase that its run's document says, or an invocation that was broken
-    off left a step pending. Never leaves the tick.
-    """
+_FORKS: Final = ("update", "fork")
+"""Sources of a state that begins a branch: stored in any case, for the branch hangs on it."""
+_AT_HAND: Final = 2_048
+"""Positions of invocations under way that are remembered."""
+_ONE_PARENT_ONE_CHILD: Final = "thread_id_1_checkpoint_ns_1_parent_checkpoint_id_1"
+"""A unique index of an older version. It forbids forks."""
+_INDEX_NOT_FOUND: Final = 27
+"""MongoDB's code for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class SavedOnce:
-    """How an invocation may save once."""
+class _Position:
+    """Where an invocation stands: the newest of its states that is stored."""
 
-    phase: str
-    """Only from a state in this phase; `Moved` is raised for another."""
-    newest: Document
-    """The thread's newest checkpoint, as it is stored."""
-    check_lease: Callable[[], None]
-    """Raises LeaseLost when the run may be another's by now; asked before a changed state is
-    stored, because those who changed nothing left no trace.
-    """
+    stored: str
+    """Its checkpoint's id."""
+    step: int
+    """How many steps its thread had taken."""
+    values: bytes
+    """A digest of what its channels hold."""
 
 
 class RunSaver(MongoDBSaver):
     """LangGraph's saver, in its own layout, that keeps only what a run goes on from.
 
-    A checkpoint replaces its parent. Of two invocations that raced, the second finds its parent
-    gone and raises LeaseLost.
-
     Of a step's pending writes only interrupts and answers are stored. The others would let
     LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
     anew, and each node looks in the ledger for what it had done.
 
-    Of an invocation that saves once, the state was read with its run and the pending writes are
-    not read, and a state that is what it was is not stored again: most ticks only find that their
-    job still runs.
+    Two invocations of one thread are kept apart by the run's lease, not here: a thread may have
+    branches.
 
     Reading raises StateRefused where what is stored names a type that no state of ours holds.
     """
 
-    def __init__(self, client: MongoClient[Any], **options: Any) -> None:
+    def __init__(
+        self, client: MongoClient[Any], *, most_states: int = MOST_STATES, **options: Any
+    ) -> None:
         super().__init__(client, serde=StrictSerializer(), **options)
+        self._most_states = most_states
+        self._positions: OrderedDict[str, _Position] = OrderedDict()
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As the base does. Asks for pending writes only where a step is pending."""
+        thread = _thread(config)
+        named = get_checkpoint_id(config)
+        query = thread | ({"checkpoint_id": str(named)} if named else {})
+        found = self.checkpoint_collection.find(query, sort=[("checkpoint_id", -1)], limit=1)
         with _refusing(config):
-            return super().get_tuple(config)
+            return next((self._tuple(document) for document in found), None)
+
+    def _tuple(self, document: Document) -> CheckpointTuple:
+        checkpoint = _counted_in_text(
+            self.serde.loads_typed((document["type"], document["checkpoint"]))
+        )
+        checkpoint_id, values = document["checkpoint_id"], checkpoint["channel_values"]
+        metadata = loads_metadata(self.serde, document["metadata"])
+        self._stands(
+            checkpoint_id,
+            _Position(checkpoint_id, metadata.get("step", 0), self._digest(values)),
+        )
+        at, parent = _at(document, checkpoint_id), document.get("parent_checkpoint_id")
+        asked = any(_is_position(name) for name in values)
+        pending = self.writes_collection.find(at["configurable"]) if asked else ()
+        return CheckpointTuple(
+            at,
+            checkpoint,
+            metadata,
+            _at(document, parent) if parent else None,
+            [
+                (w["task_id"], w["channel"], self.serde.loads_typed((w["type"], w["value"])))
+                for w in pending
+            ],
+        )
 
     def list(
         self,
@@ -100,25 +131,6 @@ class RunSaver(MongoDBSaver):
         with _refusing(config):
             yield from super().list(config, filter=filter, before=before, limit=limit)
 
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        once = config["configurable"].get(SAVED_ONCE)
-        if once is None:
-            return await super().aget_tuple(config)
-        with _refusing(config):
-            return self._as_read(once)
-
-    def _as_read(self, once: SavedOnce) -> CheckpointTuple:
-        newest = once.newest
-        checkpoint = self.serde.loads_typed((newest["type"], newest["checkpoint"]))
-        values = checkpoint["channel_values"]
-        pending = any(name == START or name.startswith("branch:") for name in values)
-        if pending or values.get("phase") != once.phase:
-            raise Moved
-        at = _position(newest, newest["checkpoint_id"])
-        at["configurable"][_STORED] = self._state_of(checkpoint)
-        metadata = loads_metadata(self.serde, newest["metadata"])
-        return CheckpointTuple(at, checkpoint, metadata, None, [])
-
     async def aput(
         self,
         config: RunnableConfig,
@@ -126,15 +138,9 @@ class RunSaver(MongoDBSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        position, parent = config["configurable"], get_checkpoint_id(config)
-        once = position.get(SAVED_ONCE)
-        if once is not None and parent:
-            if position.get(_STORED) == self._state_of(checkpoint):
-                return _position(position, parent)
-            if f"branch:to:{once.phase}" in checkpoint["channel_values"]:
-                return _position(position, parent)  # its step did not end: it will be repeated
-            once.check_lease()
-        return await super().aput(config, checkpoint, metadata, new_versions)
+        if self._is_stored_already(config, checkpoint, metadata):
+            return _at(_thread(config), checkpoint["id"])
+        return await asyncio.to_thread(self._put, config, checkpoint, metadata, new_versions)
 
     def put(
         self,
@@ -143,36 +149,52 @@ class RunSaver(MongoDBSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        parent = get_checkpoint_id(config)
-        if not parent:
-            return super().put(config, checkpoint, metadata, new_versions)
-        position = config["configurable"]
-        thread = {
-            "thread_id": position["thread_id"],
-            "checkpoint_ns": position["checkpoint_ns"],
-        }
-        type_, serialized = self.serde.dumps_typed(checkpoint)
-        replaced = self.checkpoint_collection.update_one(
-            {**thread, "checkpoint_id": parent},
-            {
-                "$set": {
-                    "checkpoint_id": checkpoint["id"],
-                    "parent_checkpoint_id": parent,
-                    "type": type_,
-                    "checkpoint": serialized,
-                    "metadata": dumps_metadata(
-                        self.serde, get_checkpoint_metadata(config, metadata)
-                    ),
-                }
-            },
-        )
-        if not replaced.matched_count:
-            raise LeaseLost(f"Another tick went on with run {position['thread_id']}")
-        return _position(position, checkpoint["id"])
+        if self._is_stored_already(config, checkpoint, metadata):
+            return _at(_thread(config), checkpoint["id"])
+        return self._put(config, checkpoint, metadata, new_versions)
 
-    def _state_of(self, checkpoint: Checkpoint) -> bytes:
-        """The values of all channels, to compare."""
-        return self.serde.dumps_typed(sorted(checkpoint["channel_values"].items()))[1]
+    def _is_stored_already(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> bool:
+        """Whether the checkpoint's values are those of its parent. Then it stands for it."""
+        before = self._positions.get(get_checkpoint_id(config) or "")
+        if before is None or metadata.get("source") in _FORKS:
+            return False
+        if before.values != self._digest(checkpoint["channel_values"]):
+            return False
+        self._stands(checkpoint["id"], before)
+        return True
+
+    def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        thread, parent = _thread(config), get_checkpoint_id(config)
+        before = self._positions.get(parent or "")
+        under = _at(thread, before.stored) if before else config
+        put = super().put(under, checkpoint, metadata, new_versions)
+        step, values = metadata.get("step", 0), self._digest(checkpoint["channel_values"])
+        self._stands(checkpoint["id"], _Position(checkpoint["id"], step, values))
+        if before is None or step // PRUNED_EVERY != before.step // PRUNED_EVERY:
+            self._prune(thread)
+        return put
+
+    def _prune(self, thread: Document) -> None:
+        """Delete a thread's states but the newest."""
+        newest = self.checkpoint_collection.find(
+            thread,
+            {"checkpoint_id": 1},
+            sort=[("checkpoint_id", DESCENDING)],
+            skip=self._most_states,
+            limit=1,
+        )
+        for document in newest:
+            older = thread | {"checkpoint_id": {"$lte": document["checkpoint_id"]}}
+            self.checkpoint_collection.delete_many(older)
+            self.writes_collection.delete_many(older)
 
     def put_writes(
         self,
@@ -181,7 +203,7 @@ class RunSaver(MongoDBSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        if any(channel in _KEPT for channel, _ in writes):
+        if self._keeps(config, writes):
             super().put_writes(config, writes, task_id, task_path)
 
     async def aput_writes(
@@ -191,8 +213,56 @@ class RunSaver(MongoDBSaver):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        if any(channel in _KEPT for channel, _ in writes):
+        if self._keeps(config, writes):
             await super().aput_writes(config, writes, task_id, task_path)
+
+    def _keeps(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> bool:
+        """Questions and answers, at a checkpoint that is stored. One that stands for its parent
+        asks what the parent has asked.
+        """
+        checkpoint_id = get_checkpoint_id(config) or ""
+        stands = self._positions.get(checkpoint_id)
+        stored = stands is None or stands.stored == checkpoint_id
+        return stored and any(channel in _KEPT for channel, _ in writes)
+
+    def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ARG002
+        """Counted in text, as LangGraph's server counts: either goes on where the other stopped."""
+        number = 0 if current is None else int(str(current).split(".")[0])
+        return _version(number + 1, random())
+
+    def _digest(self, values: Mapping[str, Any]) -> bytes:
+        """What stands for the values of all channels but those of the position within the graph."""
+        kept = sorted((n, v) for n, v in values.items() if not _is_position(n))
+        return sha256(self.serde.dumps_typed(kept)[1]).digest()
+
+    def _stands(self, checkpoint_id: str, position: _Position) -> None:
+        self._positions[checkpoint_id] = position
+        self._positions.move_to_end(checkpoint_id)
+        while len(self._positions) > _AT_HAND:
+            self._positions.popitem(last=False)
+
+
+def _is_position(channel: str) -> bool:
+    """Whether a channel only says where in the graph an invocation is."""
+    return channel == START or channel.startswith("branch:")
+
+
+def _version(number: int, tail: float) -> str:
+    return f"{number:032}.{tail:.16f}"
+
+
+def _counted_in_text(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint of an older version counts in numbers, which texts cannot be compared with."""
+
+    def text(version: Any) -> Any:
+        return _version(version, 0.0) if isinstance(version, int) else version
+
+    def texts(versions: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: text(version) for name, version in versions.items()}
+
+    seen = {node: texts(versions) for node, versions in checkpoint["versions_seen"].items()}
+    counted = texts(checkpoint["channel_versions"])
+    return {**checkpoint, "channel_versions": counted, "versions_seen": seen}
 
 
 @contextmanager
@@ -205,7 +275,12 @@ def _refusing(config: RunnableConfig | None) -> Iterator[None]:
         raise StateRefused(run_id, str(foreign)) from foreign
 
 
-def _position(thread: Mapping[str, Any], checkpoint_id: str) -> RunnableConfig:
+def _thread(config: RunnableConfig) -> Document:
+    named = config["configurable"]
+    return {name: str(named.get(name, "")) for name in ("thread_id", "checkpoint_ns")}
+
+
+def _at(thread: Mapping[str, Any], checkpoint_id: str) -> RunnableConfig:
     named = {name: thread[name] for name in ("thread_id", "checkpoint_ns")}
     return RunnableConfig(configurable={**named, "checkpoint_id": checkpoint_id})
 
@@ -229,7 +304,15 @@ class Checkpoints:
         self._writes = store.documents(WRITES)
 
     @classmethod
-    async def open(cls, uri: str, database: str, store: Store, **options: Any) -> Checkpoints:
+    async def open(
+        cls,
+        uri: str,
+        database: str,
+        store: Store,
+        *,
+        most_states: int = MOST_STATES,
+        **options: Any,
+    ) -> Checkpoints:
         """Connect and make the indexes. Raises StoreDown."""
 
         def connect() -> Checkpoints:
@@ -246,16 +329,9 @@ class Checkpoints:
                     db_name=database,
                     checkpoint_collection_name=CHECKPOINTS,
                     writes_collection_name=WRITES,
+                    most_states=most_states,
                 )
-                # One child a checkpoint: of two invocations that raced, the second cannot save.
-                saver.checkpoint_collection.create_index(
-                    [
-                        ("thread_id", ASCENDING),
-                        ("checkpoint_ns", ASCENDING),
-                        ("parent_checkpoint_id", ASCENDING),
-                    ],
-                    unique=True,
-                )
+                _drop_older_index(saver)
             except PyMongoError as error:
                 client.close()
                 raise store_down(error) from error
@@ -268,9 +344,15 @@ class Checkpoints:
         await self._states.delete_all({"thread_id": thread_id})
         await self._writes.delete_all({"thread_id": thread_id})
 
-    async def prune(self, thread_id: str, newest: str) -> None:
-        """Delete the pending writes of the thread's checkpoints before `newest`."""
-        await self._writes.delete_all({"thread_id": thread_id, "checkpoint_id": {"$lt": newest}})
-
     def close(self) -> None:
         self.saver.close()
+
+
+def _drop_older_index(saver: RunSaver) -> None:
+    states = saver.checkpoint_collection
+    if _ONE_PARENT_ONE_CHILD in states.index_information():
+        try:
+            states.drop_index(_ONE_PARENT_ONE_CHILD)
+        except OperationFailure as error:
+            if error.code != _INDEX_NOT_FOUND:  # another process was faster
+                raise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +14,6 @@ from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
 from domain.slices import SliceRule
 from domain.tokens import TokenLimits
-from graph.ahead import Ahead
 from graph.planner import Planner
 from graph.reader import GoalReader, RuleReader
 from ledger.jobs import Job, sighting
@@ -31,7 +28,6 @@ from tools.payments.wallets import Wallet
 from tools.vendors.base import VendorClient
 from tools.wire.observer import Observer
 
-LOG: Final = logging.getLogger(__name__)
 CALLBACK_PATH: Final = "/api/vendor-callback"
 DEFAULT_SLICES: Final = SliceRule(first_minutes=60, exposure=Usd(2_000_000))
 
@@ -48,10 +44,6 @@ class Limits:
     """Purchases that came to nothing before a run is given up."""
     poll_failure_limit: int = 3
     """Polls in a row without an answer before a job counts as lost."""
-    look_s: float = 0.5
-    """How long a poll may take before the run's lease is taken, so that one tick alone waits for a
-    slow vendor. 0: it is taken for every poll.
-    """
     silent_minutes: float = 5.0
     """For how long, too, a vendor that was paid is silent before its job counts as lost."""
     stall_minutes: float = 30.0
@@ -105,20 +97,13 @@ def callback_url(public_url: str | None) -> str | None:
 
 @dataclass(slots=True)
 class Desk:
-    """One tick's working place: the run as last read, the lease on it, and notes to be written.
-
-    A tick that looks whether its job still runs begins without a lease (graph/ahead.py). Its notes
-    may be written without one if they have a key, and so are in the journal once whoever wrote
-    them, be it after the run's end; before anything else it takes the lease.
-    """
+    """One tick's working place: the run and the lease on it, and notes to be written."""
 
     deps: Deps
     run: Run
     lease: Lease
-    ahead: Ahead | None = None
-    """What the first step, and only that, finds at hand."""
-    taking: asyncio.Task[None] | None = None
-    """Takes the lease, once it was wanted: who was refused it is not asked again."""
+    job_as_read: Job | None = None
+    """The run's job, where it was read with the run; the first step alone may go by it."""
     head: Head = field(init=False)
     noted: set[str] = field(default_factory=set)
     """The types of the notes of this tick: what happened in it."""
@@ -126,13 +111,10 @@ class Desk:
     """Whether a job that just ran does so no more: the pause between ticks begins anew."""
     look_within_s: float | None = None
     """The next tick is wanted by then."""
-    since: datetime = field(init=False)
-    """When the run was read."""
     _notes: list[Note] = field(default_factory=list)
     _sighting: Sighting | None = None
 
     def __post_init__(self) -> None:
-        self.since = self.deps.now()
         self.head = Head(self.run.journal_seq, self.run.journal_hash)
 
     @property
@@ -148,9 +130,7 @@ class Desk:
         self.observe(Note(type_, content, data, key))
 
     async def flush(self) -> None:
-        """Write the notes into the journal: under the lease, those that could be there twice."""
-        if any(note.key is None for note in self._notes):
-            await self.take_lease()
+        """Write the notes into the journal."""
         if self._notes:
             notes, self._notes = self._notes, []
             self.head = await self.ledger.observations.append(
@@ -158,33 +138,9 @@ class Desk:
             )
 
     @property
-    def looks(self) -> bool:
-        """Whether no lease was taken, and so far none was needed."""
-        return not self.lease.taken
-
-    @property
     def tick(self) -> int:
-        """The tick's number: the run's fence with it. A look that is not remembered has none of its
-        own: the next tick gets the same.
-        """
-        return self.run.fence + 1 if self.looks else self.lease.fence
-
-    async def take_lease(self, *, due: bool = False) -> None:
-        """Go on under the lease, which no other tick had since the run was read, and which counts
-        from then. Raises what `Runs.take` does.
-
-        Who is cancelled meanwhile may have it in the end, and finds in `taking` whether.
-        """
-        if self.looks:
-            self.taking = self.taking or asyncio.create_task(self._take(due))
-            await asyncio.shield(self.taking)
-
-    async def _take(self, due: bool) -> None:
-        runs, now, seconds = self.ledger.runs, self.deps.now, self.deps.limits.lease_seconds
-        self.run, self.lease = await runs.take(self.run, now, seconds, since=self.since, due=due)
-        LOG.debug("run %s: tick %d begins", self.run.id, self.tick)
-        if self.run.journal_seq > self.head.seq:
-            self.head = Head(self.run.journal_seq, self.run.journal_hash)
+        """The tick's number: the fence of its lease."""
+        return self.lease.fence
 
     def check_lease(self) -> None:
         """Raise LeaseLost when the lease has run out: another tick may be at work by now."""
@@ -192,16 +148,16 @@ class Desk:
 
     async def reread(self) -> Run:
         self.run = await self.ledger.runs.get(self.run.id)
+        self.job_as_read = None
         return self.run
+
+    async def current_job(self) -> Job | None:
+        """The job at work, or the last one."""
+        return self.job_as_read or await self.ledger.jobs.current(self.run)
 
     def saw(self, job: Job) -> None:
         """Put aside what a poll has found of the run's job; the tick's end writes it."""
         self._sighting = sighting(job)
-
-    @property
-    def looked(self) -> bool:
-        """Whether the tick has seen the job."""
-        return self._sighting is not None
 
     def last_fields(self) -> dict[str, Any]:
         """What the tick leaves in the run's document: what it saw of the job, and the journal's

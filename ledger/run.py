@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from domain.clocks import LONGEST_LEASE, impossible
@@ -39,15 +39,6 @@ class Lease:
     run_id: str
     fence: int
     expires_at: datetime
-
-    @classmethod
-    def untaken(cls, run_id: str) -> Lease:
-        """Stands for a lease where none was taken: it ran out long ago, and no guard knows it."""
-        return cls(run_id, -1, datetime.min.replace(tzinfo=UTC))
-
-    @property
-    def taken(self) -> bool:
-        return self.fence >= 0
 
     def check(self, now: datetime) -> None:
         """Raise LeaseLost when it has run out: another may hold the run by now."""

@@ -35,7 +35,7 @@ from ledger.run import (
     spec_document,
 )
 from ledger.schedule import FETCH as FETCH
-from ledger.schedule import Schedule, free, is_due
+from ledger.schedule import Schedule, free, has_come, is_due
 from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
@@ -268,13 +268,9 @@ class Runs:
         now: Callable[[], datetime],
         seconds: float,
         *,
-        since: datetime | None = None,
         due: bool = False,
     ) -> tuple[Run, Lease]:
         """Take the lease of a run as it was read. Gives the run as its holder finds it.
-
-        since: when it was read, if something was found out about it before the lease was wanted:
-        the lease counts from then, and what was found out is no older than it.
 
         Raises LeaseHeld while another holder's lasts, or where one came since the run was read, or
         where its end was asked for; LeaseLost when it ran out before it was taken: who stood still
@@ -285,9 +281,10 @@ class Runs:
         """
         await self.check_clock()
         given_back, began = run.leased_until is None, now()
+        if due and not has_come(run.due_at, began):
+            raise LeaseHeld(f"Run {run.id} is not due", "It will be ticked when it is")
         unheld = await _unheld(run, began)
-        lease = Lease(run.id, run.fence + 1, (since or began) + timedelta(seconds=seconds))
-        lease.check(began)
+        lease = Lease(run.id, run.fence + 1, began + timedelta(seconds=seconds))
         taken = await self.documents.change(
             run.id,
             {"fence": run.fence, **unheld, **(is_due(began) if due else {})},
@@ -362,29 +359,15 @@ class Runs:
         due: when the run is to be ticked next; it does not replace what somebody asked for since
         the run was `seen`. None: that stays as it is.
         """
-        update = {"$set": {"lease": None, "updatedAt": now, **(fields or {})}}
-        return await self._leave(lease.run_id, lease.fence, update, seen, due)
-
-    async def look(self, run: Run, now: datetime, fields: Mapping[str, Any], due: Due) -> bool:
-        """Write what a tick that took no lease has seen, as if it took it and gave it back with
-        this one write. False when anybody held it since the run was read: nothing changed.
-
-        run: as it was read, while nobody held its lease. due: as for `release`.
-        """
-        update = {"$set": {"updatedAt": now, **fields}, "$inc": {"fence": 1}}
-        return await self._leave(run.id, run.fence, update, run, due)
-
-    async def _leave(
-        self, run_id: str, fence: int, update: Document, seen: Run | None, due: Due | None
-    ) -> bool:
-        """A tick's last write, if the run's fence is still that one."""
+        update = {"lease": None, "updatedAt": now, **(fields or {})}
+        held = {"fence": lease.fence}
         if due is not None and seen is not None and await self.documents.change(
-            run_id,
-            {"fence": fence, "dueAt": seen.due_at},
-            update | {"$set": {**update["$set"], "dueAt": due.at, "quietTicks": due.quiet}},
+            lease.run_id,
+            {**held, "dueAt": seen.due_at},
+            {"$set": {**update, "dueAt": due.at, "quietTicks": due.quiet}},
         ):  # fmt: skip
             return True
-        return await self.documents.change(run_id, {"fence": fence}, update)
+        return await self.documents.change(lease.run_id, held, {"$set": update})
 
     async def update(self, lease: Lease, fields: Mapping[str, Any]) -> None:
         """Set fields as the holder of the lease. Raises LeaseLost when another took over."""

@@ -1,11 +1,7 @@
-"""monitor: poll the vendor once, and write down what is new.
-
-Of a job that just runs, without the lease; whatever else there is to do takes it first.
-"""
+"""monitor: poll the vendor once, and write down what is new."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -14,13 +10,12 @@ from langgraph.types import Command
 from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus
-from graph.ahead import Ahead
 from graph.artifacts import fetch_artifact
 from graph.closing import stop_left_over
 from graph.deps import Desk
 from graph.ending import complete
 from graph.extending import next_slice
-from graph.reports import changes_job, write_down
+from graph.reports import write_down
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.work import book_outcome, chain_permitting, stop_job
@@ -29,24 +24,20 @@ from tools.vendors.base import JobReport
 
 
 async def monitor(state: AgentState, desk: Desk) -> Command[str]:
-    ahead, desk.ahead = desk.ahead, None
-    job = ahead.job if ahead else await desk.ledger.jobs.current(desk.run)
+    await _judge_open_payments(desk)
+    job = await desk.current_job()
     if job is None:
         return go(Phase.ASSESS_BUDGET)
-    await _judge_open_payments(desk)
     if job.status is JobStatus.COMPLETED:
         return await _complete(desk, job)
     if job.status.ended:
         return _failed(desk, job, job.error_message or f"its job is {job.status}")
     # What is said now may be heard late: it is judged by when it was asked for.
-    at = ahead.asked_at if ahead else desk.deps.now()
+    at = desk.deps.now()
     try:
-        report = await _report(desk, job, ahead)
+        report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
     except VendorError as error:
-        await desk.take_lease()
         return await _unanswered(desk, job, error, at)
-    if not _just_runs(desk, job, report, at):
-        await desk.take_lease()
     if report.status.ended and report.refund:
         # Before the job is written down as ended: it is not polled again after that.
         await desk.deps.refunds.claim(job, report.refund, desk.observe)
@@ -58,34 +49,6 @@ async def monitor(state: AgentState, desk: Desk) -> Command[str]:
             return _failed(desk, job, report.error_message or f"its job {report.status}")
         case _:
             return await _still_running(state, desk, seen, report, at)
-
-
-async def _report(desk: Desk, job: Job, ahead: Ahead | None) -> JobReport:
-    """What the vendor says. While one takes its time, the lease keeps others from asking it too."""
-    if ahead is None:
-        return await desk.deps.vendors.job_status(job, job.vendor_job_id)
-    limits = desk.deps.limits
-    look_s = min(limits.look_s, limits.lease_seconds / 4)  # the lease counts from the same moment
-    if look_s:
-        await asyncio.wait([ahead.report], timeout=look_s)
-    if not (look_s and ahead.report.done()):
-        await desk.take_lease()
-    return await ahead.report
-
-
-def _just_runs(desk: Desk, job: Job, report: JobReport, at: datetime) -> bool:
-    """Whether there is nothing to do now but to remember what was seen. Whether to buy more time
-    is decided later; who decides so takes the lease with the decision.
-    """
-    return not (changes_job(job, report) or _leaves_to_stop(desk, job) or _hangs(desk, job, at))
-
-
-def _leaves_to_stop(desk: Desk, job: Job) -> bool:
-    return bool(job.left_over) and _is_time(desk.run.quiet_ticks)
-
-
-def _hangs(desk: Desk, job: Job, at: datetime) -> bool:
-    return at - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes)
 
 
 async def _judge_open_payments(desk: Desk) -> None:
@@ -100,9 +63,9 @@ async def _judge_open_payments(desk: Desk) -> None:
 async def _still_running(
     state: AgentState, desk: Desk, job: Job, report: JobReport, at: datetime
 ) -> Command[str]:
-    if _leaves_to_stop(desk, job):
+    if job.left_over and _is_time(desk.run.quiet_ticks):
         await stop_left_over(desk, job)
-    if _hangs(desk, job, at):
+    if at - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes):
         return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
     if report.used_minutes is not None and job.minutes < job.needed_minutes:
         desk.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)

@@ -26,7 +26,6 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from domain.errors import RenterError
-from graph.checkpoints import SAVED_ONCE
 from graph.settings import Settings
 from ledger.ledger import Ledger
 from ledger.store import Store
@@ -245,7 +244,7 @@ def _check_new_step(ctx: Auth.types.AuthContext, value: Mapping[str, Any]) -> No
             HTTPStatus.UNPROCESSABLE_ENTITY,
         )
     configured = (asked.get("config") or {}).get("configurable") or {}
-    inner = {n for n in configured if n == SAVED_ONCE or n.startswith("__pregel")}
+    inner = {n for n in configured if n.startswith("__pregel")}
     if ours := sorted(inner - {STRICT_RESUME}):
         _refuse(f"config.configurable.{ours[0]}: it is the server's own. Leave it out")
     needed = TALKING if given else {Scope.TICK, Scope.APPROVE} if command else {Scope.TICK}

@@ -49,7 +49,7 @@ PAID_CALLS: Final = frozenset({"submit-job", "extend-job"})
 
 def crashes(draw: Draw) -> Stream:
     """One crash, before and after every effect of each scenario."""
-    for scenario in ("recover", "refund", "slices", "tight", "slow", "asked", "asked-slices"):
+    for scenario in ("recover", "refund", "slices", "tight", "asked", "asked-slices"):
         clean = yield Case(scenario)
         for moment in draw.share("crashes", clean.moments[1]):
             yield Case(scenario, (CrashAt(1, moment),))
@@ -90,7 +90,7 @@ def faulty_wire(draw: Draw) -> Stream:
 def stale_workers(draw: Draw) -> Stream:
     """A tick is held up at an effect, its lease expires, another process takes over."""
     rng = draw.rng("stale_workers")
-    for scenario in cycle(("recover", "simple", "refund", "slices", "slow", "asked")):
+    for scenario in cycle(("recover", "simple", "refund", "slices", "asked")):
         clean = yield Case(scenario)
         for moment in draw.share("stale_workers", clean.moments[1]):
             ticks = rng.choice((0, 1, 1, 2, 3))

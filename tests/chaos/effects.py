@@ -254,6 +254,9 @@ class WatchedSaver(BaseCheckpointSaver[Any]):
             lambda: self._saver.aput_writes(config, writes, task_id, task_path),
         )
 
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return self._saver.get_next_version(current, channel)
+
     def alist(
         self,
         config: RunnableConfig | None,
@@ -278,7 +281,6 @@ def _change(collection: str, update: Query) -> str:
         ("reserve", "nextSlot" in added),
         ("share", any(field.endswith(".shared") for field in set_)),
         ("arm", any(field.endswith(".armed") for field in set_)),
-        ("look", "fence" in added and "sighting" in set_),
         ("acquire", "fence" in added),
         ("leave", "lease" in set_ and set_["lease"] is None),
         ("end", "endedAt" in set_),

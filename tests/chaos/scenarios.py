@@ -50,11 +50,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "Fine-tune on an A100", "5",
         {"failing": "gpu_vendor_1", "epochs": 2, "refund_on_failure": True}, (V1, V2),
     ),
-    # The first one again, at vendors that take their time to answer a poll.
-    "slow": Scenario(
-        "Fine-tune on an A100", "5", {"failing": "gpu_vendor_1", "epochs": 2}, (V1, V2),
-        limits=Limits(look_s=0),
-    ),
     # One vendor, one job, nothing to recover.
     "simple": Scenario("Fine-tune on an A100", "5", {"epochs": 1}, (V1,)),
     # Five hours in slices: the launch pays for one, extensions for the rest.

@@ -14,10 +14,8 @@ from tests.chaos.record import Record
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
-POLL, LEASE, LOOK = "http.job-status", "runs.acquire", "runs.look"
+POLL, LEASE, RELEASE = "http.job-status", "runs.acquire", "runs.leave"
 POLLED, TAKEN = f"{POLL}:after", f"{LEASE}:after"
-SLOW = Limits(look_s=0)
-"""With it, every poll counts as one that takes its time."""
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 
 from domain.goals import LONGEST_GOAL
+from graph.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.deps import Desk
 from graph.reader import goal_prompt, question_prompt
 from graph.state import AgentState
@@ -103,7 +104,7 @@ async def _monitored(world: World, run_id: str, ticks: int) -> int:
             AIMessage("Job still running"),
         ]
         begin = AgentState(run_id=run_id, cancel=False, messages=said)
-        state = await services.graph.ainvoke(begin, config, context=desk, durability="exit")
+        state = await services.graph.ainvoke(begin, config, context=desk, durability="sync")
         assert state["message"] == "Job still running", (tick, state)
     assert vendor.polls == ticks
     assert any("Job still running" in m.text for m in state["messages"])
@@ -113,12 +114,12 @@ async def _monitored(world: World, run_id: str, ticks: int) -> int:
 
 
 async def _stored(world: World, run_id: str) -> int:
-    """The bytes that MongoDB keeps for the run's thread: checkpoints and pending writes."""
+    """The bytes of the largest state that MongoDB keeps for the run's thread."""
     db, thread = world.database.db, {"thread_id": run_id}
-    total = 0
-    for name in ("checkpoints", "checkpoint_writes"):
-        total += sum([len(bson.encode(document)) async for document in db[name].find(thread)])
-    return total
+    states = [len(bson.encode(state)) async for state in db["checkpoints"].find(thread)]
+    assert len(states) <= MOST_STATES + PRUNED_EVERY
+    assert await db["checkpoint_writes"].count_documents(thread) == 0
+    return max(states)
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "😀", "<", "\u202e", '"'])

@@ -13,7 +13,6 @@ from domain.jobs import JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState as S
-from graph.deps import Limits
 from ledger.payments import Payment
 from mock_vendor.settings import vendor_profile
 from tests.graph.test_hostile_timing import FAST, RELIABLE, sound
@@ -233,7 +232,7 @@ async def test_failed_ticks_leave_nothing_in_the_checkpoints(database: FreshData
 
 async def test_a_tick_that_outlived_its_lease_stores_no_state(database: FreshDatabase) -> None:
     """Those who took over may have changed nothing, and so left no trace in the checkpoint."""
-    async with World.open(database, epochs=9, limits=Limits(look_s=0)) as world:
+    async with World.open(database, epochs=9) as world:
         run = await world.start()
         for _ in range(3):
             await world.tick(run)

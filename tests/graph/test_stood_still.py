@@ -14,15 +14,15 @@ from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.slices import SliceRule
 from graph.deps import Limits
-from tests.graph.at_work import POLLED, SLOW, TAKEN, at_work
+from tests.graph.at_work import POLLED, TAKEN, at_work
 from tests.support.stack import FreshDatabase
 
 
-@pytest.mark.parametrize(("moment", "limits"), [(TAKEN, SLOW), (POLLED, SLOW), (POLLED, None)])
+@pytest.mark.parametrize("moment", [TAKEN, POLLED])
 async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_health(
-    moment: str, limits: Limits | None, database: FreshDatabase
+    moment: str, database: FreshDatabase
 ) -> None:
-    async with at_work(database, limits) as stage, stage.world.another_process() as other:
+    async with at_work(database) as stage, stage.world.another_process() as other:
         world, run = stage.world, stage.run
         world.vendor_fault("gpu_vendor_1", "job-status", "error_before_settling")
         await other.tick(run)
@@ -34,19 +34,13 @@ async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_heal
             assert (await other.tick(run)).message == "Job still running"
 
         others: list[asyncio.Task[None]] = []
-        leased = asyncio.Event()
-
-        async def taken() -> None:
-            leased.set()
 
         async def stand_still() -> None:
-            if moment != TAKEN and limits:
-                await leased.wait()
             stage.acts.clear()
             others.append(asyncio.create_task(meanwhile()))
             await asyncio.shield(others[0])  # no drop of our poll stops another process
 
-        stage.acts = {TAKEN: taken, moment: stand_still}
+        stage.acts = {moment: stand_still}
         with suppress(LeaseLost, LeaseHeld):
             await stage.tick()
         await others[0]
@@ -55,11 +49,11 @@ async def test_who_stood_still_stops_no_job_that_another_tick_found_in_good_heal
         assert len(world.transfers()) == 1
 
 
-@pytest.mark.parametrize(("moment", "limits"), [(TAKEN, SLOW), (POLLED, SLOW), (POLLED, None)])
+@pytest.mark.parametrize("moment", [TAKEN, POLLED])
 async def test_who_stood_still_takes_no_healthy_job_for_hung(
-    moment: str, limits: Limits | None, database: FreshDatabase
+    moment: str, database: FreshDatabase
 ) -> None:
-    async with at_work(database, limits) as stage:
+    async with at_work(database) as stage:
         world, run = stage.world, stage.run
         assert await stage.tick() == "Job still running"
 

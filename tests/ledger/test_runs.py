@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -141,39 +141,22 @@ async def test_who_lost_the_lease_changes_nothing(ledger: Ledger) -> None:
     assert await ledger.runs.release(lease, LATER)
 
 
-async def test_of_many_who_looked_at_once_one_is_remembered(ledger: Ledger) -> None:
-    read = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
-    looks = [ledger.runs.look(read, LATER, {"phase": f"{n}"}, Due(LATER, n)) for n in range(8)]
-    assert sorted(await asyncio.gather(*looks)) == [False] * 7 + [True]
-    after = await ledger.runs.get(read.id)
-    assert (after.fence, after.leased_until, after.due_at) == (read.fence + 1, None, LATER)
-    assert after.phase == str(after.quiet_ticks)
-
-
-async def test_who_looked_while_another_held_the_lease_changes_nothing(ledger: Ledger) -> None:
-    read = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
-    _, lease = await ledger.runs.acquire(read.id, at(NOON), 60)
-    held = await ledger.runs.get(read.id)
-    assert not await ledger.runs.look(read, NOON, {"phase": "monitor"}, Due(LATER, 1))
-    assert await ledger.runs.get(read.id) == held
-    await ledger.runs.release(lease, NOON)
-    assert not await ledger.runs.look(read, NOON, {"phase": "monitor"}, Due(LATER, 1))
-
-
-async def test_a_look_puts_off_nothing_that_was_asked_for_meanwhile(ledger: Ledger) -> None:
-    read = await ledger.runs.create("run_1", "user_1", "Train", Usd.parse(5), NOON)
+async def test_a_release_puts_off_nothing_that_was_asked_for_meanwhile(ledger: Ledger) -> None:
+    seen, lease = await leased(ledger)
     sooner = NOON + timedelta(seconds=1)
-    assert await ledger.runs.request_cancel(read.id, "enough", sooner)
-    assert await ledger.runs.look(read, NOON, {"phase": "monitor"}, Due(LATER, 1))
-    after = await ledger.runs.get(read.id)
+    assert await ledger.runs.request_cancel(seen.id, "enough", sooner)
+    due = Due(LATER, 1)
+    assert await ledger.runs.release(lease, NOON, {"phase": "monitor"}, seen=seen, due=due)
+    after = await ledger.runs.get(seen.id)
     assert (after.phase, after.due_at, after.cancel_requested) == ("monitor", sooner, "enough")
 
 
-def test_what_stands_for_a_lease_that_was_not_taken_is_none() -> None:
-    nothing = Lease.untaken("run_1")
-    assert not nothing.taken
-    with pytest.raises(LeaseLost):
-        nothing.check(datetime(1970, 1, 1, tzinfo=UTC))
+async def test_who_asks_for_a_due_run_gets_none_that_is_not(ledger: Ledger) -> None:
+    run, lease = await leased(ledger)
+    await ledger.runs.release(lease, NOON, seen=run, due=Due(LATER, 1))
+    with pytest.raises(LeaseHeld, match="not due"):
+        await ledger.runs.acquire(run.id, at(NOON), 60, due=True)
+    assert (await ledger.runs.acquire(run.id, at(LATER), 60, due=True))[0].id == run.id
 
 
 async def test_an_ended_run_says_why(ledger: Ledger) -> None:

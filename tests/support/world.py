@@ -204,11 +204,6 @@ SIDE_BY_SIDE: Final = Limits(slices=SliceRule(first_minutes=60, exposure=Usd.par
 """Runs at once, none of which waits for what the others have prepaid its vendor."""
 
 
-def _unhurried(limits: Limits) -> Limits:
-    """Whether a poll counts as slow is the test's to say, not the machine's."""
-    return replace(limits, look_s=60 if limits.look_s else 0)
-
-
 @dataclass(slots=True)
 class World:
     """Open it with `World.open`. `process` is the agent; `another_process` is one more."""
@@ -279,7 +274,7 @@ class World:
             chain=chain,
             vendor=app.state.service,
             transport=InProcess({"vendor.test": app, "chain.test": chain.asgi()}, epochs),
-            limits=_unhurried(limits or Limits()),
+            limits=limits or Limits(),
             policy=policy or SpendingPolicy(LOCAL, Usd.parse(100)),
             planner=planner or RankingPlanner(),
             artifacts=artifacts or Path(folder.name),
