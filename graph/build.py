@@ -1,13 +1,18 @@
 """The graph, put together.
 
-START → (route on phase) → intake → assess_budget → choose_vendor ⇄ tools → pay → launch → END
+START → (route on phase) → intake → assess_budget → choose_vendor ⇄ tools → approve → pay → launch → END
                                                     monitor → END | recover → END
-"""
+
+Which node may go where is the table `_NODES`. Where a chat drives the graph (LangGraph's server), a
+node stands before it that hears what was said, and one after it that answers: the same graph, with
+the same threads.
+"""  # noqa: E501
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -28,7 +33,7 @@ from graph.nodes.monitor import monitor
 from graph.nodes.pay import pay
 from graph.nodes.recover import recover
 from graph.nodes.tools import tools
-from graph.routing import Phase, route
+from graph.routing import Phase, rest, route
 from graph.state import AgentState
 
 Node = Callable[[AgentState, Desk], Awaitable[Command[str]]]
@@ -45,7 +50,7 @@ _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
     ),
     Phase.CHOOSE_VENDOR: (choose_vendor, (Phase.TOOLS, Phase.APPROVE, END)),
     Phase.TOOLS: (tools, (Phase.CHOOSE_VENDOR,)),
-    Phase.APPROVE: (approve, (Phase.PAY, Phase.ASSESS_BUDGET, END)),
+    Phase.APPROVE: (approve, (Phase.APPROVE, Phase.PAY, Phase.ASSESS_BUDGET, END)),
     Phase.PAY: (
         pay,
         (Phase.APPROVE, Phase.LAUNCH, Phase.RECOVER, Phase.ASSESS_BUDGET, Phase.MONITOR, END),
@@ -58,16 +63,49 @@ _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
 """Each node, and where it may go."""
 
 
-def build_graph(open_desk: OpenDesk, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
-    """The compiled state machine. Invoke it with `thread_id` = the run's id."""
-    builder = StateGraph(AgentState, context_schema=Desk)
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What stands around the graph where people talk to it."""
+
+    hear: Callable[[AgentState, RunnableConfig], Awaitable[Command[str]]]
+    """Goes on to where the run stands (`entry`), or ends with an answer."""
+    answer: Callable[[AgentState], Awaitable[dict[str, Any]]]
+    input_schema: type[Any]
+
+
+HEAR: Final = "hear"
+ANSWER: Final = "answer"
+
+
+def build_graph(
+    open_desk: OpenDesk,
+    checkpointer: BaseCheckpointSaver[Any] | None,
+    chat: Chat | None = None,
+    **options: Any,
+) -> Graph:
+    """The compiled state machine. Invoke it with `thread_id` = the run's id.
+
+    chat: where messages are its input; without, each invocation is a tick.
+    """
+    context = {} if chat else {"context_schema": Desk}
+    input_schema = {"input_schema": chat.input_schema} if chat else {}
+    builder = StateGraph(AgentState, **context, **input_schema)
+    end = ANSWER if chat else END
     for phase, (node, ends) in _NODES.items():
         builder.add_node(
-            phase.value, _at_desk(phase, node, open_desk), destinations=tuple(map(str, ends))
+            phase.value,
+            _at_desk(phase, node, open_desk, end),
+            destinations=tuple(end if to == END else str(to) for to in ends),
         )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
-    builder.add_conditional_edges(START, _entry, [*entries, END])
-    return builder.compile(checkpointer=checkpointer)
+    if chat:
+        builder.add_node(HEAR, chat.hear, destinations=(*entries, END))
+        builder.add_node(ANSWER, chat.answer)
+        builder.add_edge(START, HEAR)
+        builder.add_edge(ANSWER, END)
+    else:
+        builder.add_conditional_edges(START, _entry, [*entries, END])
+    return builder.compile(checkpointer=checkpointer, **options)
 
 
 async def _entry(state: AgentState) -> str:
@@ -76,11 +114,14 @@ async def _entry(state: AgentState) -> str:
 
 
 def _at_desk(
-    phase: Phase, node: Node, open_desk: OpenDesk
+    phase: Phase, node: Node, open_desk: OpenDesk, end: str
 ) -> Callable[..., Awaitable[Command[str]]]:
     """The node as LangGraph calls it. Its notes are written before its checkpoint is.
 
-    A node that took longer than its lease writes neither: its run is another's now.
+    end: where a node goes that ends the tick.
+
+    A node that took longer than its lease writes neither: its run is another's now. A run that has
+    ended takes no further step, from whichever of its states it is asked to go on.
     """
 
     async def step(
@@ -88,10 +129,12 @@ def _at_desk(
     ) -> Command[str]:
         async with open_desk(state, config, runtime.context) as desk:
             with desk.deps.observer.step("node", phase.value):
-                command = await node(state, desk)
+                status = desk.run.status
+                ended = rest(Phase.ENDED, f"Run already {status}") if status.ended else None
+                command = ended or await node(state, desk)
                 desk.job_as_read = None
                 desk.check_lease()
                 await desk.flush()
-                return command
+                return replace(command, goto=end) if command.goto == END else command
 
     return step

@@ -48,6 +48,8 @@ class AgentState(MessagesState, total=False):
     """How often launch has sent the present payment without a job to show for it."""
     stops: int
     """How often cancel has tried to stop the job at a vendor that did not confirm it."""
+    asked_again: int
+    """How often a question to a person was put again, because the answer was none."""
     open_slot: int | None
     """A slot whose outcome is unknown, to be used for another vendor."""
     failure: dict[str, Any] | None

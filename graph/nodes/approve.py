@@ -8,6 +8,8 @@ before anything is signed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from langgraph.types import Command, interrupt
 
 from domain.approvals import Approval, ApprovalState, approval_id
 from domain.errors import Conflict, NotFound
+from domain.intents import Wants, read_intent
 from graph.deps import Desk
 from graph.ending import call_off
 from graph.purchases import is_extension, purchase_of
@@ -41,14 +44,17 @@ async def approve(state: AgentState, desk: Desk) -> Command[str]:
     standing = await gate.standing(desk.run, purchase)
     if standing.allowed:
         return go(Phase.PAY)
+    asked_before = standing.asked[-1].id if standing.asked else ""
     approval = await _ask(desk, purchase, standing)
     if approval.state is ApprovalState.PENDING and not is_extension(decision):
         await desk.flush()
         question = _question(approval, purchase.vendor.name)
-        approval = await _answer(desk, approval, question, interrupt(question))
+        answer = read_answer(interrupt(question), question, asked_before=asked_before)
+        approval = await _take(desk, approval, answer)
     if approval.state in YES and (await gate.standing(desk.run, purchase)).allowed:
         return go(Phase.PAY)
-    return await _follow(desk, approval, extending=is_extension(decision))
+    asked_again = state.get("asked_again", 0)
+    return await _follow(desk, approval, asked_again, extending=is_extension(decision))
 
 
 async def _ask(desk: Desk, purchase: Purchase, standing: Standing) -> Approval:
@@ -119,7 +125,20 @@ def _facts(approval: Approval) -> dict[str, Any]:
 
 
 def _question(approval: Approval, vendor: str) -> dict[str, Any]:
+    """What the interrupt asks: for programs by name, and for LangGraph's inbox and chat page, which
+    draw buttons, in their form (HumanInterrupt).
+    """
+    what = approval.asks_for(vendor)
     return {
+        "action_request": {"action": "Approve a payment", "args": {"approvalId": approval.id}},
+        "config": {
+            "allow_accept": True,
+            "allow_ignore": True,
+            "allow_respond": True,
+            "allow_edit": False,
+        },
+        "description": f"{what}. Accept it, or ignore it: then nothing is paid, and the run ends. "
+        "Or answer approve or reject.",
         "approvalId": approval.id,
         "vendorId": approval.vendor_id,
         "payTo": approval.pay_to,
@@ -127,34 +146,85 @@ def _question(approval: Approval, vendor: str) -> dict[str, Any]:
         "price": approval.price.dollars(),
         "minutes": approval.minutes,
         "gpuType": approval.gpu_type,
-        "what": approval.asks_for(vendor),
+        "what": what,
         "expiresAt": approval.expires_at.isoformat(),
     }
 
 
-async def _answer(
-    desk: Desk, approval: Approval, question: dict[str, Any], answer: object
-) -> Approval:
-    """Store an answer that was given to the interrupt: {"approvalId": …, "approve": true}.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer to the interrupt comes to."""
 
-    One that names another approval or other terms, or none, answers nothing: what is stored counts.
+    yes: bool | None
+    """None where it is neither yes nor no."""
+    problem: str = ""
+    """Why it is not taken; empty where nothing was answered."""
+
+
+def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str) -> Answer:
+    """A person's answer to a question: {"approvalId": …, "approve": true}, true, "approve", or what
+    LangGraph's inbox and chat page send: [{"type": "accept"}].
+
+    asked_before: the approval that was asked for when the person answered. An answer that names
+    none is to that question; where another one is asked by now, it is not taken.
     """
-    if isinstance(answer, dict) and answer.get("approvalId") == approval.id:
-        other = [name for name in TERMS if name in answer and answer[name] != question[name]]
-        yes = answer.get("approve") is True
+    if isinstance(given, Mapping) and "approvalId" in given:
+        if given["approvalId"] != question["approvalId"]:
+            return Answer(None, f"it names approval {given['approvalId']}")
+        if other := [n for n in TERMS if n in given and given[n] != question[n]]:
+            return Answer(None, f"it names another {' and '.join(other)}")
+        return Answer(given.get("approve") is True)
+    yes = _yes(given)
+    if yes is None:
+        return Answer(None, "it is neither approve nor reject" if given is not None else "")
+    if asked_before != question["approvalId"]:
+        return Answer(None, "it was given to another question, with other terms")
+    return Answer(yes)
+
+
+def _yes(given: object) -> bool | None:
+    """The yes or no of an answer without a name."""
+    match given:
+        case [one]:
+            return _yes(one)
+        case bool():
+            return given
+        case str():
+            wants = read_intent(given).wants
+            return {Wants.APPROVE: True, Wants.REJECT: False}.get(wants)
+        case {"approve": bool() as approve}:
+            return approve
+        case {"type": "accept"}:
+            return True
+        case {"type": "ignore"}:
+            return False
+        case {"type": "response", "args": str() as said}:
+            return _yes(said)
+        case _:
+            return None
+
+
+async def _take(desk: Desk, approval: Approval, answer: Answer) -> Approval:
+    """Store an answer; the approval as it is stored afterwards, which is what counts."""
+    problem = answer.problem
+    if answer.yes is not None:
         try:
-            if other:
-                raise Conflict(
-                    f"The answer to approval {approval.id} names another {' and '.join(other)}",
-                    "Answer what is asked",
-                )
-            await desk.ledger.approvals.decide(desk.run.id, approval.id, yes, desk.deps.now())
+            now = desk.deps.now()
+            await desk.ledger.approvals.decide(desk.run.id, approval.id, answer.yes, now)
         except Conflict as conflict:
-            desk.note("approval_not_taken", str(conflict))
+            problem = str(conflict)
+    if problem:
+        desk.note(
+            "approval_not_taken",
+            f"The answer to approval {approval.id} is not taken: {problem}. Answer approve or "
+            "reject, to what is asked now",
+        )
     return await desk.ledger.approvals.ask(approval)
 
 
-async def _follow(desk: Desk, approval: Approval, *, extending: bool) -> Command[str]:
+async def _follow(
+    desk: Desk, approval: Approval, asked_again: int, *, extending: bool
+) -> Command[str]:
     """What an approval comes to on which nothing may be paid now."""
     match approval.state:
         case ApprovalState.REJECTED if extending:
@@ -174,5 +244,5 @@ async def _follow(desk: Desk, approval: Approval, *, extending: bool) -> Command
             return rest(
                 Phase.ASSESS_BUDGET, "Approval expired, asking again", decision=None, open_slot=None
             )
-        case _:  # its answer came too late, or named other terms
-            return rest(Phase.APPROVE, WAITING)
+        case _:  # its answer was none, came too late, or named other terms: it is asked again
+            return go(Phase.APPROVE, asked_again=asked_again + 1)

@@ -33,7 +33,7 @@ from graph.findings import note_changes
 from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import wait_for_person
+from graph.work import wait_for_person, without_job
 from tools.payments.cashier import unclear_note
 from tools.payments.purchase import Purchase
 from tools.vendors.base import Accepted
@@ -54,6 +54,8 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
             return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
         if _stale(desk, purchase):
             return rest(Phase.ASSESS_BUDGET, STALE, decision=None, open_slot=None)
+        if not extending and await _under_way(desk, purchase.slot):
+            return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
         delivery = await desk.deps.cashier.authorize(desk.lease, desk.run, purchase, desk.observe)
     except SlotClosed:
         return await _resume(desk, decision["slot"])
@@ -84,6 +86,19 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
         "status": delivery.goods.status.value,
     }
     return go(Phase.LAUNCH, payment_id=delivery.payment.id, accepted=accepted or None, sends=0)
+
+
+async def _under_way(desk: Desk, slot: int) -> bool:
+    """Whether the run has a job at work, or a payment for one, that a new slot would come beside:
+    the decision is that of a state long past, which somebody goes on from.
+    """
+    if slot < desk.run.next_slot:
+        return False  # the slot itself says what it was paid for
+    jobs = await desk.ledger.jobs.of_run(desk.run)
+    if any(job.id == desk.run.job_id and not job.status.ended for job in jobs):
+        return True
+    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    return any(p.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED) for p in payments)
 
 
 async def _ask_first(

@@ -1,10 +1,12 @@
 """The graph that LangGraph's server runs, and where it keeps its threads.
 
-    START → desk → agent → answer → END      the product's own graph is the node `agent`
+    START → hear → (route on phase) → the agent's own nodes → answer → END
 
-In Studio nobody runs ticks, so each run of a thread is one tick. `desk` makes the agent's run out
-of the thread's input (its id is the thread's), or asks back; `answer` says the tick's message in
-the chat. Each node of the agent takes the run's lease for itself.
+It is the agent's graph (graph/build.py), with a node before it that hears what was said and one
+after it that answers; a run's thread is the same, so `serve`, a worker and Studio go on with each
+other's runs. In Studio nobody runs ticks, so each run of a thread is one tick. `hear` makes the
+agent's run out of the thread's input (its id is the thread's), or asks back. Each node of the agent
+takes the run's lease for itself.
 
 The settings are those of the environment and `.env`; MongoDB, the chain and the vendor that they
 leave out are those that `gpu-renter serve` runs on the same DATA_DIR.
@@ -22,18 +24,19 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.mongodb import MongoDBSaver
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import END, MessagesState
 from langgraph.types import Command
 
 from domain.errors import NotFound, RenterError, TooManyRuns
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
-from graph.build import build_graph
+from graph.build import Chat, build_graph
 from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk
 from graph.meter import MeteredReader, TokenMeter
 from graph.reader import Reads
+from graph.routing import route
 from graph.state import AgentState
 from graph.talk import reply
 from graph.transcripts import Transcripts, session_of
@@ -61,6 +64,8 @@ FIRST_STEP: Final[dict[str, Any]] = {
 OVER: Final = "Run already {}. Open a new thread for another run."
 TICKS: Final = (Wants.GO_ON, Wants.OTHER)
 """What is no question about the run: it is taken one step further."""
+MOVES: Final = (Wants.APPROVE, Wants.REJECT)
+"""What is answered, and after which the run can go on: it is taken one step further too."""
 
 
 class StudioInput(MessagesState, total=False):
@@ -106,7 +111,7 @@ class Office:
             released = deps.ledger.runs.release(lease, deps.now(), desk.last_fields())
             await asyncio.shield(released)
 
-    async def open_run(self, state: AgentState, config: RunnableConfig) -> Command[str]:
+    async def hear(self, state: AgentState, config: RunnableConfig) -> Command[str]:
         """Find the thread's run, or make it from the chat, or ask for what is missing.
 
         A question about a run that there is, is answered from the ledger; so are its owner's words
@@ -118,6 +123,7 @@ class Office:
         if run is not None and owner and run.user_id != owner:
             raise NotFound(f"There is no run {run_id}")
         position: dict[str, Any] = {}
+        told: list[AIMessage] = []
         message = _last_said(state)
         if run is None:
             vendors = await deps.ledger.vendors.all()
@@ -134,15 +140,16 @@ class Office:
             position = FIRST_STEP
         elif message and (intent := read_intent(str(message.text))).wants not in TICKS:
             said = await self._reply(deps, run, intent, str(message.id or message.text))
-            if said or run.status.ended:
+            if run.status.ended or (said and intent.wants not in MOVES):
                 return await self._answered(run_id, state, said or OVER.format(run.status))
+            if said:
+                told = await self._said(run_id, state, said)
         elif run.status.ended:
             return await self._answered(run_id, state, OVER.format(run.status))
         run = await deps.ledger.runs.get(run_id)
-        return Command(
-            goto="agent",
-            update={**position, "run_id": run_id, "cancel": bool(run.cancel_requested)},
-        )
+        position |= {"run_id": run_id, "cancel": bool(run.cancel_requested)}
+        entry = route(AgentState(**{**state, **position}))  # type: ignore[typeddict-item]
+        return Command(goto=entry, update={**position, **({"messages": told} if told else {})})
 
     async def _reply(self, deps: Deps, run: Run, intent: Intent, message_id: str) -> str:
         """The answer; empty where the next tick gives it."""
@@ -241,14 +248,8 @@ def _owner(config: RunnableConfig) -> str:
 
 def build(office: Office, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
     """The compiled graph. LangGraph's server brings the checkpointer itself."""
-    builder = StateGraph(AgentState, input_schema=StudioInput)
-    builder.add_node("desk", office.open_run, destinations=("agent", END))
-    builder.add_node("agent", build_graph(office.desk, None))
-    builder.add_node("answer", office.answer)
-    builder.add_edge(START, "desk")
-    builder.add_edge("agent", "answer")
-    builder.add_edge("answer", END)
-    return builder.compile(checkpointer, name="agent")
+    chat = Chat(office.hear, office.answer, StudioInput)
+    return build_graph(office.desk, checkpointer, chat, name="agent")
 
 
 graph = build(Office())

@@ -15,6 +15,7 @@ from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from graph.deps import Desk
+from graph.nodes.approve import Answer, read_answer
 from graph.purchases import purchase_of
 from ledger.run import Run
 from server.audits import unapproved
@@ -171,6 +172,63 @@ async def test_studio_may_answer_the_interrupt_itself(database: FreshDatabase) -
         yes = {"approvalId": pending.value["approvalId"], "approve": True}
         resumed = await world.process.resume(run, Command(resume={pending.id: yes}))
         assert resumed["message"] == "Job started"
+        assert len(world.transfers()) == 1
+
+
+def _asks(approval: str = "apr_1") -> dict[str, object]:
+    return {"approvalId": approval, "vendorId": "v", "payTo": "0x1", "amount": 1.4, "price": 1.4}
+
+
+@pytest.mark.parametrize(
+    ("given", "yes"),
+    [
+        (True, True),
+        ("approve", True),
+        ([{"type": "accept", "args": None}], True),
+        ({"type": "response", "args": "approve"}, True),
+        ({"approve": True}, True),
+        ({"approvalId": "apr_1", "approve": True, "amount": 1.4}, True),
+        (False, False),
+        ("reject", False),
+        ([{"type": "ignore", "args": None}], False),
+        ({"approvalId": "apr_1"}, False),
+    ],
+)
+def test_every_sensible_answer_to_the_question_counts(given: object, yes: bool) -> None:
+    assert read_answer(given, _asks(), asked_before="apr_1") == Answer(yes)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked_before", "problem"),
+    [
+        (True, "apr_0", "another question"),
+        ([{"type": "accept"}], "", "another question"),
+        ({"approvalId": "apr_0", "approve": True}, "apr_1", "apr_0"),
+        ({"approvalId": "apr_1", "approve": True, "price": 9}, "apr_1", "another price"),
+        ("perhaps", "apr_1", "neither"),
+        ("yes", "apr_1", "neither"),
+        (1, "apr_1", "neither"),
+        ([], "apr_1", "neither"),
+        ([{"type": "edit", "args": {"amount": 1}}], "apr_1", "neither"),
+    ],
+)
+def test_an_answer_that_is_none_or_to_another_question_is_said_to_be_so(
+    given: object, asked_before: str, problem: str
+) -> None:
+    answer = read_answer(given, _asks(), asked_before=asked_before)
+    assert answer.yes is None
+    assert problem in answer.problem
+
+
+async def test_an_answer_that_is_not_taken_is_told_and_asked_again(database: FreshDatabase) -> None:
+    async with World.open(database, policy=CAREFUL) as world:
+        run = await world.start()
+        await world.tick(run)
+        assert "__interrupt__" in await world.process.resume(run, Command(resume="perhaps"))
+        [told] = await world.told(run, "approval_not_taken")
+        assert "neither approve nor reject" in told
+        assert world.transfers() == []
+        assert (await world.process.resume(run, Command(resume=True)))["message"] == "Job started"
         assert len(world.transfers()) == 1
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import ANY
 from uuid import uuid4
 
 import httpx
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph_sdk.client import LangGraphClient
 
 from domain.errors import NotFound
 from domain.goals import ASK_FOR_BUDGET, ASK_FOR_JOB
 from domain.money import Usd
+from domain.networks import LOCAL
+from domain.policy import SpendingPolicy
+from graph.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.reader import RuleReader
 from graph.settings import Settings
 from graph.state import AgentState
@@ -163,6 +169,89 @@ async def test_a_new_run_begins_at_its_first_step_whatever_its_threads_state_hol
         assert payment.id != "pay_of_another"
 
 
+async def test_a_run_goes_on_in_whichever_place_it_is_taken_further(
+    database: FreshDatabase,
+) -> None:
+    """Studio, `serve` and a worker have one graph, one thread and one way to count."""
+    async with World.open(database, epochs=3) as world:
+        graph = studio_graph(world.process.services)
+        begun_there, config = chat("Fine-tune on an A100, $5"), thread_of("t1", "")
+        assert (await graph.ainvoke(begun_there, config))["message"] == "Job started"
+        assert (await world.process.tick("t1")).message == "Job still running"
+        assert (await graph.ainvoke(chat("go on"), config))["message"] == "Job still running"
+        assert (await world.process.tick("t1")).message == "Job completed"
+
+        run = await world.start()
+        assert await world.tick(run) == "Job started"
+        state = await graph.ainvoke(chat("go on"), thread_of(run.id, ""))
+        assert state["message"] == "Job still running"
+        assert await world.tick(run) == "Job still running"
+        assert len(world.transfers()) == 2
+
+
+async def test_a_payment_is_approved_by_a_word_and_the_run_goes_on(
+    database: FreshDatabase,
+) -> None:
+    careful = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=Usd.parse("0.5"))
+    async with World.open(database, policy=careful) as world:
+        graph, config = studio_graph(world.process.services), thread_of("t1", "")
+        asked = await graph.ainvoke(chat("Fine-tune on an A100, $5"), config)
+        question = asked["__interrupt__"][0].value
+        assert question["action_request"]["args"] == {"approvalId": question["approvalId"]}
+        assert "approve" in question["description"]
+        assert question["config"]["allow_accept"]
+        answered = await graph.ainvoke(chat("approve"), config)
+        said = [message.text for message in answered["messages"]]
+        assert said[-1] == "Job started"
+        assert said[-2].startswith("Approved")
+        assert len(world.transfers()) == 1
+
+
+async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothing(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, failing="gpu_vendor_1") as world:
+        graph, config = studio_graph(world.process.services), thread_of("t1", "")
+        await graph.ainvoke(chat("Fine-tune on an A100, $9"), config)
+        for state in [state async for state in graph.aget_state_history(config)]:
+            if state.next and state.values.get("phase"):
+                await graph.ainvoke(None, state.config)
+        assert len(world.transfers()) == 1, "as often as it was replayed"
+        while not (await world.ledger.runs.get("t1")).status.ended:
+            await graph.ainvoke(chat("go on"), config)
+        paid, run = world.transfers(), await world.ledger.runs.get("t1")
+        assert (run.status.value, len(paid)) == ("completed", 2)
+        history = [state async for state in graph.aget_state_history(config)]
+        phases = {state.values.get("phase") for state in history}
+        steps = {"assess_budget", "choose_vendor", "approve", "pay", "launch", "monitor", "recover"}
+        assert steps | {"ended"} <= phases, "a state for each node that it went through"
+        for state in history:
+            if state.next:
+                replayed = await graph.ainvoke(None, state.config)
+                assert replayed["message"] in ("Job completed", "Run already completed")
+        branch = await graph.aupdate_state(history[len(history) // 2].config, {"waits": 0})
+        await graph.ainvoke(None, branch)
+        assert world.transfers() == paid
+        assert await world.ledger.runs.get("t1") == replace(
+            run, fence=ANY, updated_at=ANY, journal_seq=ANY, journal_hash=ANY, phase=ANY,
+            sighting=ANY, due_at=ANY, quiet_ticks=ANY,
+        )  # fmt: skip
+
+
+async def test_two_hundred_messages_leave_no_more_states_than_the_bound(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=300) as world:
+        graph, config = studio_graph(world.process.services), thread_of("t1", "")
+        await graph.ainvoke(chat("Fine-tune on an A100, $5"), config)
+        for number in range(200):
+            await graph.ainvoke(chat("go on" if number % 20 == 0 else "how is it going?"), config)
+        states = database.db["checkpoints"]
+        assert await states.count_documents({}) <= MOST_STATES + PRUNED_EVERY
+        assert await states.distinct("checkpoint_ns") == [""]
+        assert await database.db["checkpoint_writes"].count_documents({}) == 0
+
+
 @pytest.mark.timeout(300)
 async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
     database: FreshDatabase, local_services: Settings, tmp_path: Path
@@ -180,7 +269,7 @@ async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
             assert assistant["graph_id"] == "agent"
             drawn = await client.assistants.get_graph(assistant["assistant_id"], xray=True)
             names = {str(node["id"]) for node in drawn["nodes"]}
-            assert {"desk", "agent:pay", "agent:launch", "agent:monitor"} <= names
+            assert {"hear", "pay", "launch", "monitor", "answer"} <= names
             asked = await say(client, thread, "Fine-tune on an A100 for 40 minutes")
             assert asked == ASK_FOR_BUDGET
             assert await say(client, thread, "$5") == "Job started"
@@ -212,6 +301,7 @@ async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
                 assert len(said) < 8, said
                 said.append(await say(client, thread, "go on"))
             assert said[1:-1] == ["Job still running"] * (len(said) - 2)
+            await _looked_back_on(client, thread)
             state = await client.threads.get_state(thread)
             values: Any = state["values"]
             assert values["messages"][-1]["type"] == AIMessage("").type
@@ -220,3 +310,14 @@ async def test_studio_runs_the_agent_and_goes_on_after_being_killed(
         check_books(run)
         assert (run.status.value, run.spent) == ("completed", Usd.parse("0.93"))
         assert len(await ledger.payments.of_run(thread)) == 1
+
+
+async def _looked_back_on(client: LangGraphClient, thread: str) -> None:
+    """Its history is there, a fork of it runs, and what it is made of is drawn."""
+    history = await client.threads.get_history(thread, limit=100)
+    phases = [cast(dict[str, Any], state["values"]).get("phase") for state in history]
+    assert {"pay", "launch", "monitor", "ended"} <= set(phases)
+    paying = history[phases.index("pay")]["checkpoint"]
+    await client.runs.wait(thread, "agent", checkpoint=paying)
+    [assistant] = await client.assistants.search()
+    assert await client.assistants.get_subgraphs(assistant["assistant_id"]) == {}
