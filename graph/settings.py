@@ -64,6 +64,9 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
     retention_days: float | None = Field(
         default=None, ge=1, le=36_500, description="days, 1 to 36500, or leave it out"
     )
+    run_states: int = Field(
+        default=40, ge=2, le=1_000, description="states of a run's graph, 2 to 1000"
+    )
 
     # Vendors
     gpu_vendor_secret: SecretStr = Field(

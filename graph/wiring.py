@@ -94,7 +94,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         ledger = Ledger.over(store)
         await ledger.ensure_indexes()
         await _check_times(ledger, settings)
-        checkpoints = await Checkpoints.open(uri, database, store)
+        checkpoints = await Checkpoints.open(
+            uri, database, store, most_states=settings.run_states
+        )
         stack.push_async_callback(asyncio.to_thread, checkpoints.close)
         await Transcripts.beside(checkpoints.saver).ensure_index()
         # Whoever registers a vendor must not choose what this machine's own network is asked.

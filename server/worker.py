@@ -3,9 +3,7 @@
     async with working(Worker(services), grace_s=20):
         …
 
-Ticks of different runs overlap; of one run, never here, and anywhere only looks, of which one is
-remembered (graph/ahead.py).
-Any number of workers may share a MongoDB.
+Ticks of different runs overlap; those of one run never do. Any number of workers may share a MongoDB.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ async def checkpointer() -> AsyncIterator[MongoDBSaver]:
     assert settings.mongodb_uri is not None
     uri, database = settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name
     store = Store.open(uri, database)
-    checkpoints = await Checkpoints.open(uri, database, store)
+    checkpoints = await Checkpoints.open(uri, database, store, most_states=settings.run_states)
     try:
         yield checkpoints.saver
     finally:

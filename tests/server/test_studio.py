@@ -228,7 +228,7 @@ async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothin
         for state in history:
             if state.next:
                 replayed = await graph.ainvoke(None, state.config)
-                assert replayed["message"] in ("Job completed", "Run already completed")
+                assert replayed["message"].startswith(("Job completed", "Run already completed"))
         branch = await graph.aupdate_state(history[len(history) // 2].config, {"waits": 0})
         await graph.ainvoke(None, branch)
         assert world.transfers() == paid
