@@ -17,7 +17,7 @@ from hypothesis import seed as drawn_by
 from hypothesis.stateful import run_state_machine_as_test
 from pymongo import AsyncMongoClient
 
-from ledger.embedded import EmbeddedMongo
+from server.local.mongodb import EmbeddedMongo
 from tests.chaos.campaigns import CAMPAIGNS, Draw, Stream
 from tests.chaos.case import Case
 from tests.chaos.machine import Histories

@@ -32,11 +32,11 @@ from pydantic import SecretStr
 
 from domain.errors import ConfigError
 from domain.money import ZERO, Usd
-from graph.settings import Settings
-from graph.wiring import Services, new_run_id, now, open_services
-from server.brokers import open_broker
-from server.local import LocalStack
-from server.seed import seed_local
+from server.config.settings import Settings
+from server.local.seed import seed_local
+from server.local.stack import LocalStack
+from server.runner.brokers import open_broker
+from server.wiring import Services, new_run_id, now, open_services
 from tests.support.fleet import (
     WorkerProcess,
     overlaps,

@@ -35,10 +35,10 @@ from schemathesis.specs.openapi import checks
 
 from bench.drawing import mend_drawing
 from domain.money import Usd
-from graph.settings import Settings
-from graph.wiring import Services, now, open_services
 from server.app import create_app
-from server.seed import seed as seed_vendors
+from server.config.settings import Settings
+from server.local.seed import seed as seed_vendors
+from server.wiring import Services, now, open_services
 from tests.support.stack import chain_and_vendor, embedded_mongo
 
 CHECKS: Final = [
@@ -157,7 +157,7 @@ async def listening(app: FastAPI) -> AsyncIterator[str]:
 
 async def ended_runs(services: Services, count: int = 3) -> list[str]:
     """A few runs that have ended, to be named."""
-    from server.ticks import Ticker
+    from server.runner.tick import Ticker
 
     runs = services.deps.ledger.runs
     made = []

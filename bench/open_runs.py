@@ -25,10 +25,10 @@ from bench import plots
 from bench.report import Table, write
 from bench.stand import Stand, on_a_stand
 from bench.throughput import cpu_seconds
-from graph.settings import Settings
-from graph.wiring import now, open_services
-from server.ticks import Ticker
-from server.worker import Worker, working
+from server.config.settings import Settings
+from server.runner.tick import Ticker
+from server.runner.worker import Worker, working
+from server.wiring import now, open_services
 
 RUNS: Final = 10_000
 SECONDS: Final = 60.0

@@ -89,7 +89,7 @@ def attempt(market: Market, number: int, vendor: int, step: int, policy: Policy)
 
 
 def _paid(job: Job, per_hour: Usd, earned: int, first: int, worked: float) -> float:
-    """What has been paid when `worked` minutes are done; later slices as graph/extending.py."""
+    """What has been paid when `worked` minutes are done; later slices as in steps/extension.py."""
     last = paid = first
     slices = 1
     while paid < job.minutes and paid - last / 4 < worked:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.report import Table, write
-from graph.settings import variables
+from server.config.settings import variables
 
 TIMES: Final = 3
 

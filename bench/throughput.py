@@ -28,12 +28,12 @@ from bench.report import Table, write
 from bench.stand import Stand, on_a_stand
 from domain.due import Due
 from domain.errors import DependencyDown
-from graph.settings import Settings
-from graph.wiring import Services, now, open_services
 from ledger.following import follow
 from ledger.jobs import sighting
 from ledger.run import sighting_document
-from server.ticks import Ticker
+from server.config.settings import Settings
+from server.runner.tick import Ticker
+from server.wiring import Services, now, open_services
 
 AT_ONCE: Final = (1, 8, 64, 256)
 PROCESSES: Final = (1, 4)

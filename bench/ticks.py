@@ -23,9 +23,9 @@ from bench import plots
 from bench.report import Table, write
 from bench.stand import GOAL, Document, Stand, on_a_stand
 from domain.money import Usd
-from graph.settings import LOCAL_VENDOR_SECRET
-from graph.wiring import new_run_id, now
-from server.ticks import Ticker
+from server.config.settings import LOCAL_VENDOR_SECRET
+from server.runner.tick import Ticker
+from server.wiring import new_run_id, now
 from tools.wire.observer import Step
 
 PAIRS: Final = 500

@@ -99,8 +99,10 @@ def build_graph(
         )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
     if chat:
-        builder.add_node(HEAR, chat.hear, destinations=(*entries, END))
-        builder.add_node(ANSWER, chat.answer)
+        hear: Any = chat.hear  # which LangGraph's types know as one of many
+        answer: Any = chat.answer
+        builder.add_node(HEAR, hear, destinations=(*entries, END))
+        builder.add_node(ANSWER, answer)
         builder.add_edge(START, HEAR)
         builder.add_edge(ANSWER, END)
     else:

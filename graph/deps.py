@@ -14,8 +14,8 @@ from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
 from domain.slices import SliceRule
 from domain.tokens import TokenLimits
-from graph.planner import Planner
-from graph.reader import GoalReader, RuleReader
+from graph.goals.reader import GoalReader, RuleReader
+from graph.planner.planners import Planner
 from ledger.jobs import Job, sighting
 from ledger.ledger import Ledger
 from ledger.observations import Head

@@ -11,7 +11,7 @@ from langchain_core.messages import AnyMessage, RemoveMessage
 from langgraph.graph import MessagesState
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 
-from graph.window import window
+from graph.persistence.window import window
 
 FORGET: Final = RemoveMessage(id=REMOVE_ALL_MESSAGES)
 """Put into `planning`, it ends the conversation about a choice."""
@@ -37,7 +37,7 @@ class AgentState(MessagesState, total=False):
     waits: int
     """How often in a row choose_vendor has decided to wait."""
     found: dict[str, str]
-    """What each place that a waiting run comes back to found last (graph/findings.py)."""
+    """What each place that a waiting run comes back to found last (graph/steps/changes.py)."""
     decision: dict[str, Any] | None
     """What choose_vendor decided to rent: vendor_id, template_id, slot."""
     payment_id: str | None

@@ -4,9 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from .journal import FolderInUse
-from .serve import CHAIN_PORT, HOST, PortInUse, exit_quietly_on_sigterm, run_chain, run_vendor
-from .settings import VendorSettings
+from mock_vendor.chain.journal import FolderInUse
+from mock_vendor.serve import (
+    CHAIN_PORT,
+    HOST,
+    PortInUse,
+    exit_quietly_on_sigterm,
+    run_chain,
+    run_vendor,
+)
+from mock_vendor.vendor.settings import VendorSettings
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,9 +18,9 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from .journal import FolderLock
-from .problems import DroppedConnection
-from .settings import VendorSettings
+from mock_vendor.chain.journal import FolderLock
+from mock_vendor.vendor.problems import DroppedConnection
+from mock_vendor.vendor.settings import VendorSettings
 
 HOST = "127.0.0.1"
 CHAIN_PORT = 8545
@@ -44,7 +44,7 @@ def run_chain(
     `port` 0 picks a free one. Prints one JSON line on stdout when ready. Raises PortInUse or
     FolderInUse.
     """
-    from .chain import LocalChain, create_chain_app
+    from mock_vendor.chain.chain import LocalChain, create_chain_app
 
     listener = _listen(host, port)
     chain = LocalChain(data_dir)
@@ -63,7 +63,7 @@ def run_vendor(
     log_level: str = "warning",
 ) -> None:
     """Serve the vendors (and their facilitator) likewise; `port` defaults to the settings'."""
-    from .app import create_app
+    from mock_vendor.vendor.app import create_app
 
     listener = _listen(host, settings.port if port is None else port)
     lock = FolderLock(settings.vendor_data_dir) if settings.vendor_data_dir else None

@@ -25,12 +25,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection
 
 from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
-from graph.settings import Settings
 from ledger.keys import KeyRecord, Keys
 from ledger.pruned import PrunedRun
 from ledger.run import Run
 from ledger.runs import LONGEST_RUN_ID
-from server.key_help import MAKE_A_KEY
+from server.config.settings import Settings
+from server.middleware.key_help import MAKE_A_KEY
 
 PRINCIPAL: Final = "renter.principal"
 """Where the guard leaves who asks, in the ASGI scope."""

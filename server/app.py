@@ -10,30 +10,30 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from graph.settings import Settings
-from graph.wiring import OpenServices, Services, now, open_services
 from server.access import check_exposure, keys_required
-from server.artifacts import artifact_routes
-from server.bodies import Bodies
-from server.callbacks import callback_routes
-from server.chat_routes import chat_routes
+from server.api.artifacts import artifact_routes
+from server.api.callbacks import callback_routes
+from server.api.chat import chat_routes
+from server.api.docs_page import docs_routes
+from server.api.documented import describe_keys
+from server.api.events import Streams, event_routes
+from server.api.reports import report_routes
+from server.api.runs import api_routes, health_routes
+from server.config.settings import Settings
 from server.dashboard import add_dashboard
-from server.docs_page import docs_routes
-from server.documented import describe_keys
-from server.edge import Edge
-from server.events import Streams, event_routes
-from server.guard import Guard
-from server.http_errors import add_error_handlers
-from server.idempotency import Idempotent
-from server.keeper import Keeper
-from server.local import LocalStack, attach
-from server.rate_limits import SharedLimits
-from server.report_routes import report_routes
-from server.routes import api_routes, health_routes
-from server.seed import seed_local
+from server.local.seed import seed_local
+from server.local.stack import LocalStack, attach
+from server.middleware.authenticate import Guard
+from server.middleware.body_limit import Bodies
+from server.middleware.http_errors import add_error_handlers
+from server.middleware.idempotency import Idempotent
+from server.middleware.rate_limits import SharedLimits
+from server.middleware.security_headers import Edge
+from server.runner.keeper import Keeper
 from server.telemetry.logs import TOO_TALKATIVE
 from server.telemetry.routes import metrics_routes
 from server.telemetry.watch import Telemetry
+from server.wiring import OpenServices, Services, now, open_services
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -31,9 +31,9 @@ from server.commands import (
     wallet,
     worker,
 )
-from server.commands.help_texts import complete_helps
-from server.commands.output import EXIT_CODES, Exit, exit_for, print_problem
-from server.commands.process import Interrupted
+from server.terminal.help_texts import complete_helps
+from server.terminal.output import EXIT_CODES, Exit, exit_for, print_problem
+from server.terminal.process import Interrupted
 
 TRACEBACK_VARIABLE: Final = "GPU_RENTER_TRACEBACK"
 

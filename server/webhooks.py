@@ -23,9 +23,9 @@ from standardwebhooks import Webhook
 
 from domain.errors import RenterError
 from domain.journal import Entry
-from graph.wiring import Services
 from ledger.deliveries import Cursor, Deliveries
 from ledger.observations import Observations
+from server.wiring import Services
 from tools.wire.clients import open_client
 from tools.wire.exchange import Limits, NoAnswer, exchange
 from tools.wire.public_hosts import public_client

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import settings
 from pymongo import AsyncMongoClient
 
-from graph.settings import Settings, variables
+from server.config.settings import Settings, variables
 from tests.support.stack import (
     Document,
     FreshDatabase,

@@ -19,10 +19,10 @@ from domain.approvals import Approval, ApprovalState, approval_id
 from domain.errors import Conflict, NotFound
 from domain.intents import Wants, read_intent
 from graph.deps import Desk
-from graph.ending import call_off
-from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
+from graph.steps.ending import call_off
+from graph.steps.purchases import is_extension, purchase_of
 from tools.payments.approving import Standing
 from tools.payments.purchase import Purchase
 

@@ -11,11 +11,11 @@ from domain.money import ZERO, Usd
 from domain.payments import PaymentState
 from domain.quotes import able_vendors, nobody_has
 from graph.deps import Desk
-from graph.ending import give_up
-from graph.findings import note_changes
 from graph.routing import Phase, go
 from graph.state import AgentState
-from graph.work import failures, left_for, spec_of, wait_for_person, without_job
+from graph.steps.changes import note_changes
+from graph.steps.ending import give_up
+from graph.steps.work import failures, left_for, spec_of, wait_for_person, without_job
 from ledger.payments import Payment
 
 

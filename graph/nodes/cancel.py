@@ -7,13 +7,13 @@ from langgraph.types import Command
 from domain.errors import VendorError
 from domain.jobs import JobStatus
 from domain.payments import PaymentState
-from graph.delivery import deliver, open_job
 from graph.deps import Desk
-from graph.ending import call_off
-from graph.reports import write_down
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import chain_permitting, close_slots, stop_job, without_job
+from graph.steps.delivery import deliver, open_job
+from graph.steps.ending import call_off
+from graph.steps.job_reports import write_down
+from graph.steps.work import chain_permitting, close_slots, stop_job, without_job
 from ledger.jobs import Job
 from tools.vendors.base import Accepted
 

@@ -11,16 +11,16 @@ from domain.journal import Note
 from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
 from graph.deps import Desk
-from graph.ending import give_up
-from graph.findings import note_changes
-from graph.meter import TokenMeter
-from graph.permitted import refused_offers
-from graph.planner import Consult, Decided, Situation
-from graph.quotes import quotes_of
+from graph.planner.meter import TokenMeter
+from graph.planner.planners import Consult, Decided, Situation
+from graph.planner.situation import by_ranking
 from graph.routing import Phase, go, rest
-from graph.situation import by_ranking
 from graph.state import FORGET, AgentState
-from graph.work import failures, left_for, spec_of
+from graph.steps.changes import note_changes
+from graph.steps.ending import give_up
+from graph.steps.permitted import refused_offers
+from graph.steps.quotes import quotes_of
+from graph.steps.work import failures, left_for, spec_of
 from ledger.run import RecordedOffer, Silence
 from tools.lookup import lookup_tools
 

@@ -6,12 +6,12 @@ from langgraph.types import Command
 
 from domain.goals import unused
 from graph.deps import Desk
-from graph.ending import give_up
-from graph.meter import MeteredReader, TokenMeter
+from graph.goals.goal_request import START_ANYWAY, says_no_job, spec_of_reading, understood
+from graph.planner.meter import MeteredReader, TokenMeter
 from graph.routing import Phase, go
 from graph.state import AgentState
-from graph.wishes import START_ANYWAY, says_no_job, spec_of_reading, understood
-from graph.work import spec_of
+from graph.steps.ending import give_up
+from graph.steps.work import spec_of
 from ledger.drafts import Utterance
 
 

@@ -9,12 +9,12 @@ from langgraph.types import Command
 from domain.errors import PaymentUnclear
 from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
-from graph.delivery import deliver, open_job
 from graph.deps import Desk
-from graph.extending import deliver_extension
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import wait_for_person
+from graph.steps.delivery import deliver, open_job
+from graph.steps.extension import deliver_extension
+from graph.steps.work import wait_for_person
 from ledger.payments import Payment
 from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted

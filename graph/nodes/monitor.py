@@ -10,15 +10,15 @@ from langgraph.types import Command
 from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus
-from graph.artifacts import fetch_artifact
-from graph.closing import stop_left_over
 from graph.deps import Desk
-from graph.ending import complete
-from graph.extending import next_slice
-from graph.reports import write_down
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import book_outcome, chain_permitting, stop_job
+from graph.steps.artifacts import fetch_artifact
+from graph.steps.ending import complete
+from graph.steps.extension import next_slice
+from graph.steps.job_reports import write_down
+from graph.steps.settlement import stop_left_over
+from graph.steps.work import book_outcome, chain_permitting, stop_job
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
 

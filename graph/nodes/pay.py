@@ -27,13 +27,13 @@ from domain.errors import (
 from domain.journal import Note
 from domain.payments import PaymentState
 from graph.deps import Desk
-from graph.ending import give_up
-from graph.extending import look_before_it_lapses
-from graph.findings import note_changes
-from graph.purchases import is_extension, purchase_of
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.work import wait_for_person, without_job
+from graph.steps.changes import note_changes
+from graph.steps.ending import give_up
+from graph.steps.extension import look_before_it_lapses
+from graph.steps.purchases import is_extension, purchase_of
+from graph.steps.work import wait_for_person, without_job
 from tools.payments.cashier import unclear_note
 from tools.payments.purchase import Purchase
 from tools.vendors.base import Accepted

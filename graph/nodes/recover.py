@@ -10,10 +10,10 @@ from langgraph.types import Command
 
 from domain.reliability import Trouble
 from graph.deps import Desk
-from graph.extending import refusals
 from graph.routing import Phase, rest
 from graph.state import AgentState
-from graph.work import book_outcome, chain_permitting, spec_of
+from graph.steps.extension import refusals
+from graph.steps.work import book_outcome, chain_permitting, spec_of
 from ledger.jobs import Job
 from ledger.vendors import End
 

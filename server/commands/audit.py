@@ -12,14 +12,14 @@ import typer
 
 from domain.errors import InvalidInput
 from domain.money import Usd
-from server.commands.output import Exit, JsonOption, print_json, print_problem, working
-from server.commands.process import run
 from server.commands.runs import RunArgument, UrlOption
+from server.terminal.output import Exit, JsonOption, print_json, print_problem, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from server.commands.client import ServerClient
+    from server.terminal.client import ServerClient
 
 REFUNDS: Final = ("refund_claimed", "payment_refunded")
 
@@ -67,7 +67,7 @@ def audit(
 
 async def _audit(given: str, url: str | None) -> dict[str, Any]:
     """By a server, which has the ledger open already; else out of the store that is opened here."""
-    from server.commands.client import through_server
+    from server.terminal.client import through_server
 
     async def ask(server: ServerClient) -> dict[str, Any]:
         return await server.ask("/api/audit", runId=await server.whole_id(given))
@@ -78,8 +78,8 @@ async def _audit(given: str, url: str | None) -> dict[str, Any]:
 
 async def _audit_here(given: str) -> dict[str, Any]:
     from domain.run_ids import MOST_MATCHES, is_short, the_one
-    from server.audits import audit_of, find_run
-    from server.commands.money import money_settings, open_money
+    from server.reports.audits import audit_of, find_run
+    from server.terminal.money import money_settings, open_money
 
     async with open_money(money_settings()) as opened:
         run_id = given
@@ -126,7 +126,7 @@ def _why(e: Mapping[str, Any]) -> Text:
     """What the entry says, and under a decision how it came about."""
     from rich.text import Text
 
-    from server.decisions import how_decided
+    from server.chat.decisions import how_decided
     from tools.wire.untrusted import clean_text
 
     said = [clean_text(line, 2_000) for line in e["what"].splitlines()]

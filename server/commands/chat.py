@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from server.commands.output import colour
-from server.commands.process import run
 from server.commands.runs import UrlOption, UserOption
+from server.terminal.output import colour
+from server.terminal.process import run
 
 if TYPE_CHECKING:
-    from server.commands.client import ServerClient
+    from server.terminal.client import ServerClient
 
 _MARK: Final = re.compile(r" *(?:[-*•] )?")
 LEAVE = ("exit", "quit", "bye")
@@ -41,7 +41,7 @@ def chat(
 
 async def _talk(user: str | None, run_id: str | None, url: str | None) -> None:
     from domain.errors import InvalidInput, LeaseHeld
-    from server.commands.client import ServerClient
+    from server.terminal.client import ServerClient
 
     asked = sys.stdin.isatty()
     if asked:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain.errors import InvalidInput
-from server.commands.output import Exit, print_json, print_problem
+from server.terminal.output import Exit, print_json, print_problem
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from graph.settings import Settings
+    from server.config.settings import Settings
 
 
 def demo(
@@ -46,11 +46,11 @@ def demo(
         raise InvalidInput("--svg", f"there is no folder {svg.absolute().parent}")
     from rich.console import Console
 
-    from server.commands.claims import claims
-    from server.commands.demo_end import last_page
-    from server.commands.demo_view import WIDTH, DemoView
-    from server.commands.process import run
-    from server.demo import perform
+    from server.demo.claims import claims
+    from server.demo.ending import last_page
+    from server.demo.story import perform
+    from server.demo.view import WIDTH, DemoView
+    from server.terminal.process import run
 
     begun = time.monotonic()
     stage = Console(file=io.StringIO()) if as_json else _screen()
@@ -77,7 +77,7 @@ def demo(
 
 def model_settings() -> Settings:
     """The settings of the model alone. Raises ConfigError where there is no key."""
-    from graph.settings import Settings, written
+    from server.config.settings import Settings, written
 
     given = {n: v for n, v in written().items() if n.startswith("FIREWORKS_") and v}
     return Settings.load({**given, "PLANNER_MODE": "llm"})
@@ -91,7 +91,7 @@ def _without_web_fonts(svg: str) -> str:
 def _screen() -> Console:
     from rich.console import Console
 
-    from server.commands.demo_view import WIDTH
+    from server.demo.view import WIDTH
 
     console = Console(highlight=False)
     if console.width > WIDTH or not (sys.stdout.isatty() or os.environ.get("COLUMNS")):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from domain.errors import InvalidInput, RenterError
-from server.commands.output import Exit, JsonOption, print_json, working
-from server.commands.process import run
 from server.commands.runs import UrlOption
+from server.terminal.output import Exit, JsonOption, print_json, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from server.doctor import Check
+    from server.doctor.checks import Check
 
 LABEL_CELLS = 20
 
@@ -58,8 +58,8 @@ async def _examine(url: str | None, *, quiet: bool) -> list[Check]:
 
 async def _checks(url: str | None) -> AsyncIterator[Check]:
     """What a running server finds. Where none runs, or it cannot look, what is found from here."""
-    from server.commands.client import through_server
-    from server.doctor import Check, examine
+    from server.doctor.checks import Check, examine
+    from server.terminal.client import through_server
 
     try:
         told = await through_server(url, lambda server: server.order("/api/doctor"))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from domain.errors import InvalidInput, RenterError
-from server.commands.output import JsonOption, print_json, working
-from server.commands.process import run
 from server.commands.runs import RunArgument, UrlOption
+from server.terminal.output import JsonOption, print_json, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ def download(
 
 
 async def _download(given: str, out: str, url: str | None) -> Downloaded:
-    from server.commands.client import ServerClient
+    from server.terminal.client import ServerClient
 
     async with ServerClient(url) as server:
         run_id = await server.whole_id(given)

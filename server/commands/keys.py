@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from domain.errors import InvalidInput
-from server.commands.output import JsonOption, print_json
-from server.commands.process import run
-from server.commands.store import open_store
+from server.terminal.output import JsonOption, print_json
+from server.terminal.process import run
+from server.terminal.store import open_store
 
 if TYPE_CHECKING:
     from ledger.keys import KeyRecord, Keys
@@ -109,8 +109,8 @@ def _scope(name: str) -> Scope:
 
 
 async def _create(owner: str | None, scopes: list[Scope]) -> NewKey:
-    from graph.wiring import now
     from server.access import new_key
+    from server.wiring import now
 
     made = new_key(owner, scopes, now())
     async with _keys() as kept:
@@ -124,7 +124,7 @@ async def _list() -> list[KeyRecord]:
 
 
 async def _revoke(key_id: str) -> None:
-    from graph.wiring import now
+    from server.wiring import now
 
     async with _keys() as kept:
         await kept.revoke(key_id, now())
@@ -133,8 +133,8 @@ async def _revoke(key_id: str) -> None:
 @asynccontextmanager
 async def _keys() -> AsyncIterator[Keys]:
     """The keys in the store that `open_store` finds."""
-    from graph.settings import Settings
     from ledger.keys import Keys
+    from server.config.settings import Settings
 
     async with open_store(Settings.load()) as (store, _):
         yield Keys(store)

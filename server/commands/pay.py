@@ -17,16 +17,16 @@ import typer
 
 from domain.errors import ChainDown, InvalidInput, RenterError
 from domain.money import Usd
-from server.commands.output import Exit, JsonOption, print_json, print_problem
-from server.commands.process import run
-from server.commands.receipt import goods_json, print_receipt, receipt_of, shown
+from server.terminal.output import Exit, JsonOption, print_json, print_problem
+from server.terminal.process import run
+from server.terminal.receipt import goods_json, print_receipt, receipt_of, shown
 
 if TYPE_CHECKING:
     import httpx
 
-    from graph.settings import Settings
     from server.buying import Bought
-    from server.commands.money import Opened
+    from server.config.settings import Settings
+    from server.terminal.money import Opened
     from tools.payments.chain import Chain
     from tools.payments.fetch import Fetched, FetchRequest
 
@@ -138,7 +138,7 @@ def _order(
     output: Path | None,
     as_json: bool,
 ) -> Order:
-    from server.commands.money import money_settings, payee
+    from server.terminal.money import money_settings, payee
     from tools.payments.fetch import fetch_request
 
     most = Usd.parse(max_usd, "--max-usd")
@@ -197,10 +197,10 @@ def _data(data: str | None) -> bytes | None:
 
 async def _pay(order: Order) -> int:
     """Buy, and say what came of it. The exit status."""
-    from graph.wiring import now, open_deps
     from server.buying import Buyer, Wish
-    from server.commands.money import open_money
-    from server.unknown_chain import UnknownChain
+    from server.terminal.money import open_money
+    from server.terminal.unknown_chain import UnknownChain
+    from server.wiring import now, open_deps
     from tools.payments.cashier import Cashier
     from tools.payments.chain import ChainReader
     from tools.payments.fetch import LARGEST_GOODS_BYTES, Fetcher

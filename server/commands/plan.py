@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from server.commands.output import JsonOption, print_json
-from server.commands.process import run
 from server.commands.runs import UrlOption
+from server.terminal.output import JsonOption, print_json
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from domain.money import Usd
     from domain.ranking import Decision
-    from graph.plan import Plan
+    from graph.planner.dry_run import Plan
 
 NO_MARKET: Final = (
     "No vendor was asked: nothing runs here. Start gpu-renter serve, or set MONGODB_URI"
@@ -58,7 +58,7 @@ async def _told(goal: str, budget: Usd | None, url: str | None) -> dict[str, Any
     """The plan of a server, or where none runs, one made here; with its text for this terminal."""
     from rich.console import Console
 
-    from server.commands.client import ServerClient, through_server
+    from server.terminal.client import ServerClient, through_server
 
     columns = min(400, max(40, Console().width))
 
@@ -74,10 +74,10 @@ async def _told(goal: str, budget: Usd | None, url: str | None) -> dict[str, Any
 
 
 async def _plan(goal: str, budget: Usd | None) -> tuple[Plan, str]:
-    from graph.plan import understand_goal, with_offers
-    from graph.settings import Settings
-    from graph.wiring import now, open_market, open_reader
-    from server.local import attach
+    from graph.planner.dry_run import understand_goal, with_offers
+    from server.config.settings import Settings
+    from server.local.stack import attach
+    from server.wiring import now, open_market, open_reader
 
     settings = Settings.load()
     reader = open_reader(settings)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from domain.errors import InvalidInput
-from server.commands.output import JsonOption, print_json, working
-from server.commands.process import run
+from server.terminal.output import JsonOption, print_json, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
-    from server.retention import Outcome
+    from server.reports.retention import Outcome
 
 _UNITS: Final = {"d": 1, "w": 7, "y": 365}
 _AGE: Final = re.compile(r"([1-9]\d{0,4}) ?([dwy])", re.IGNORECASE)
@@ -69,9 +69,9 @@ def _ask(older_than: str) -> None:
 
 
 async def _prune(age: timedelta, dry_run: bool) -> Outcome:
-    from graph.wiring import now
-    from server.commands.money import money_settings, open_money
-    from server.retention import Retention
+    from server.reports.retention import Retention
+    from server.terminal.money import money_settings, open_money
+    from server.wiring import now
 
     async with open_money(money_settings()) as opened:
         artifacts = opened.settings.data_dir / "artifacts"

@@ -9,9 +9,9 @@ import typer
 
 from domain.errors import InvalidInput
 from domain.money import Usd
-from server.commands.output import Exit, JsonOption, print_json, working
-from server.commands.process import run
 from server.commands.runs import UrlOption
+from server.terminal.output import Exit, JsonOption, print_json, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     from domain.networks import Network
@@ -111,7 +111,7 @@ async def _reconcile(url: str | None, word: _Word, full: bool) -> tuple[list[str
     """By a server, which has the ledger open already; else by what opens it here, as whatever a
     person says about a payment is.
     """
-    from server.commands.client import through_server
+    from server.terminal.client import through_server
 
     told = None
     if not (word.acknowledge or word.resolve):
@@ -120,9 +120,9 @@ async def _reconcile(url: str | None, word: _Word, full: bool) -> tuple[list[str
 
 
 async def _reconcile_here(word: _Word, full: bool) -> tuple[list[str], dict[str, Any]]:
-    from graph.wiring import open_deps
-    from server.commands.money import asking_chain, money_settings, open_money
-    from server.reports import reconcile_answer
+    from server.reports.reports import reconcile_answer
+    from server.terminal.money import asking_chain, money_settings, open_money
+    from server.wiring import open_deps
 
     settings = money_settings()
     async with open_money(settings) as opened:

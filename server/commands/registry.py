@@ -11,15 +11,15 @@ import typer
 
 from domain.errors import ConfigError, Conflict, InvalidInput
 from domain.money import Usd
-from server.commands.output import JsonOption, print_json, working
-from server.commands.process import run
 from server.commands.runs import UrlOption
-from server.commands.store import open_store
+from server.terminal.output import JsonOption, print_json, working
+from server.terminal.process import run
+from server.terminal.store import open_store
 
 if TYPE_CHECKING:
     from domain.quotes import Vendor
-    from graph.settings import Settings
     from ledger.vendors import Vendors
+    from server.config.settings import Settings
 
 vendors = typer.Typer(
     no_args_is_help=True,
@@ -55,7 +55,7 @@ def seed(
     [dim]$[/] gpu-renter vendors seed --endpoint http://vendor:4001
     """
     if endpoint is not None:
-        from server.commands.vendor_entry import checked_endpoint
+        from server.terminal.vendor_entry import checked_endpoint
 
         endpoint = checked_endpoint(endpoint, local=True)
     with working("Registering"):
@@ -106,8 +106,8 @@ def add(
         --endpoint https://gpu.acme.example --price-per-hour 1.20 \\
         --gpu A100 --gpu H100 --pay-to 0x… --secret-env GPU_VENDOR_SECRET_ACME
     """
-    from graph.settings import Settings
-    from server.commands.vendor_entry import vendor_entry
+    from server.config.settings import Settings
+    from server.terminal.vendor_entry import vendor_entry
 
     settings = Settings.load()
     vendor = vendor_entry(
@@ -152,8 +152,8 @@ def remove(
 
 async def _list(url: str | None) -> list[dict[str, Any]]:
     """By a server, which has the registry open already; else out of the store opened here."""
-    from graph.settings import Settings
-    from server.commands.client import through_server
+    from server.config.settings import Settings
+    from server.terminal.client import through_server
 
     told = await through_server(url, lambda server: server.ask("/api/vendors"))
     if told is not None:
@@ -163,8 +163,8 @@ async def _list(url: str | None) -> list[dict[str, Any]]:
 
 
 async def _seed(endpoint: str | None) -> list[Vendor]:
-    from graph.settings import Settings
-    from server.seed import seed
+    from server.config.settings import Settings
+    from server.local.seed import seed
 
     settings = Settings.load()
     if not settings.network.is_local:
@@ -227,7 +227,7 @@ async def _check_public(endpoint: str) -> None:
 
 
 async def _remove(vendor_id: str) -> None:
-    from graph.settings import Settings
+    from server.config.settings import Settings
 
     async with _registry(Settings.load()) as (registry, _):
         await registry.remove(vendor_id)
@@ -243,7 +243,7 @@ async def _registry(settings: Settings) -> AsyncIterator[tuple[Vendors, Settings
 
 
 def _views(found: list[Vendor]) -> list[dict[str, Any]]:
-    from server.reports import vendor_view
+    from server.reports.reports import vendor_view
 
     now = datetime.now(UTC)
     return [vendor_view(vendor, now).model_dump(mode="json", by_alias=True) for vendor in found]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.commands.output import Exit, JsonOption, print_json, working
-from server.commands.process import run
+from server.terminal.output import Exit, JsonOption, print_json, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     from domain.money import Usd
-    from server.commands.client import ServerClient
+    from server.terminal.client import ServerClient
 
 RunArgument = Annotated[
     str, typer.Argument(help="The run's id, or its first characters (4 or more).", metavar="RUN")
@@ -138,7 +138,7 @@ def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = Fal
         return
     from rich.console import Console
 
-    from server.watch import picture
+    from server.terminal.watch import picture
 
     Console().print(picture(answer, last=12))
 
@@ -171,7 +171,7 @@ def runs(
         return
     from rich.console import Console
 
-    from server.watch import run_list
+    from server.terminal.watch import run_list
 
     Console(highlight=False).print(run_list(found))
 
@@ -190,7 +190,7 @@ def watch(
 
     [dim]$[/] gpu-renter watch 66a1f2c9d53a3f9ef1f0c123 --interval 5
     """
-    from server.watch import follow
+    from server.terminal.watch import follow
 
     async def work() -> dict[str, Any]:
         async with _server(url) as server:
@@ -273,6 +273,6 @@ def _answer(answer: dict[str, Any], as_json: bool) -> None:
 
 
 def _server(url: str | None) -> ServerClient:
-    from server.commands.client import ServerClient
+    from server.terminal.client import ServerClient
 
     return ServerClient(url)

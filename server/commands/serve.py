@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from domain.errors import ConfigError, RenterError
-from server.commands.process import run
+from server.terminal.process import run
 
 if TYPE_CHECKING:
-    from graph.settings import Settings
-    from graph.wiring import Services
-    from server.local import LocalStack
+    from server.config.settings import Settings
+    from server.local.stack import LocalStack
+    from server.wiring import Services
 
 Ready = Callable[[], None]
 
@@ -42,7 +42,7 @@ def serve(
     [dim]$[/] gpu-renter serve --worker                     runs go on by themselves
     [dim]$[/] FAIL_VENDOR_ID=gpu_vendor_1 gpu-renter serve  FastGPU fails
     """
-    from graph.settings import Settings
+    from server.config.settings import Settings
     from server.telemetry.logs import configure_logs
 
     settings = Settings.load()
@@ -54,7 +54,7 @@ def serve(
 
 
 async def _serve(settings: Settings, worker: bool) -> None:
-    from server.local import LocalStack, check_not_served, predecessor_gone
+    from server.local.stack import LocalStack, check_not_served, predecessor_gone
 
     check_not_served(settings)
     await predecessor_gone(settings)
@@ -81,9 +81,9 @@ async def _serve(settings: Settings, worker: bool) -> None:
 
 @asynccontextmanager
 async def _services(stack: LocalStack, seeded: bool) -> AsyncIterator[Services]:
-    from graph.wiring import now, open_services
     from server.access import check_exposure
-    from server.seed import seed_local
+    from server.local.seed import seed_local
+    from server.wiring import now, open_services
 
     async with open_services(stack.settings) as services:
         await check_exposure(stack.settings, services.deps.ledger.keys)
@@ -100,7 +100,7 @@ async def _services(stack: LocalStack, seeded: bool) -> AsyncIterator[Services]:
 async def _working(services: Services) -> AsyncIterator[None]:
     """A worker beside the API, on the same services."""
     from server.commands.worker import check_broker, worker_over
-    from server.worker import working
+    from server.runner.worker import working
 
     check_broker(services.settings)
     async with working(worker_over(services), services.settings.drain_seconds):
@@ -110,7 +110,7 @@ async def _working(services: Services) -> AsyncIterator[None]:
 async def _answer(services: Services, listener: socket.socket, on_ready: Ready) -> None:
     """Serve the API until a signal says stop."""
     from server.app import create_app
-    from server.commands.api_server import ApiServer
+    from server.terminal.api_server import ApiServer
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Services]:
@@ -149,7 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _check_ports(settings: Settings) -> None:
     """Say at once what would only be found out in the middle of starting. Raises ConfigError."""
-    from server.local import reserved_port
+    from server.local.stack import reserved_port
 
     if settings.needs_chain:
         for variable in ("CHAIN_PORT", "VENDOR_PORT"):

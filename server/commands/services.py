@@ -58,7 +58,7 @@ def vendor(
 
     def work() -> None:
         from mock_vendor.serve import run_vendor
-        from mock_vendor.settings import VendorSettings
+        from mock_vendor.vendor.settings import VendorSettings
 
         settings = VendorSettings()
         changes = {
@@ -74,7 +74,7 @@ def vendor(
 def _serve(name: str, variable: str, work: Callable[[], None]) -> None:
     from pydantic import ValidationError
 
-    from mock_vendor.journal import FolderInUse
+    from mock_vendor.chain.journal import FolderInUse
     from mock_vendor.serve import PortInUse, exit_quietly_on_sigterm
 
     exit_quietly_on_sigterm()

@@ -11,15 +11,15 @@ import typer
 from domain.errors import ConfigError, DependencyDown, InvalidInput, NotFound
 from domain.money import MICROS_PER_DOLLAR, ZERO, Usd
 from server.commands import wallet_policy
-from server.commands.output import Exit, JsonOption, print_json, print_problem, working
-from server.commands.process import run
 from server.commands.runs import UrlOption
+from server.terminal.output import Exit, JsonOption, print_json, print_problem, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     import httpx
 
     from domain.networks import Network
-    from graph.settings import Settings
+    from server.config.settings import Settings
 
 MOST_MINTED: Final = Usd(1_000_000 * MICROS_PER_DOLLAR)
 wallet = typer.Typer(
@@ -103,7 +103,7 @@ def fund(
 
     [dim]$[/] gpu-renter wallet fund --amount 50
     """
-    from server.commands.money import money_settings
+    from server.terminal.money import money_settings
 
     dollars = Usd.parse(amount, "--amount")
     if not ZERO < dollars <= MOST_MINTED:
@@ -119,8 +119,8 @@ def fund(
 
 
 async def _show(network: str | None, rpc_url: str | None, url: str | None) -> dict[str, Any]:
-    from server.commands.client import through_server
-    from server.commands.money import money_settings
+    from server.terminal.client import through_server
+    from server.terminal.money import money_settings
 
     if network is None and rpc_url is None:
         told = await through_server(url, lambda server: server.ask("/api/wallet"))
@@ -130,9 +130,9 @@ async def _show(network: str | None, rpc_url: str | None, url: str | None) -> di
 
 
 async def _show_here(settings: Settings) -> dict[str, Any]:
-    from server.commands.money import asking_chain
-    from server.local import attach
-    from server.reports import wallet_answer
+    from server.local.stack import attach
+    from server.reports.reports import wallet_answer
+    from server.terminal.money import asking_chain
     from tools.payments.chain import ChainReader
     from tools.wire.clients import open_client
 
@@ -155,7 +155,7 @@ async def _show_here(settings: Settings) -> dict[str, Any]:
 
 async def _address(settings: Settings, http: httpx.AsyncClient) -> str:
     """The account that pays; makes none. Raises NotFound where CDP has none yet."""
-    from graph.wiring import open_wallet
+    from server.wiring import open_wallet
     from tools.payments.cdp_policy import find_account
 
     if settings.wallet_mode != "cdp":
@@ -193,8 +193,8 @@ def _new_key(path: Path) -> str:
 
 
 async def _init_cdp() -> dict[str, str]:
-    from graph.wiring import open_wallet
-    from server.commands.money import money_settings
+    from server.terminal.money import money_settings
+    from server.wiring import open_wallet
     from tools.wire.clients import open_client
 
     settings = money_settings()
@@ -211,9 +211,9 @@ async def _init_cdp() -> dict[str, str]:
 
 async def _fund(settings: Settings, amount: Usd) -> dict[str, Any]:
     from domain.networks import BASE_SEPOLIA
-    from server.commands.minting import mint
-    from server.commands.money import asking_chain
-    from server.local import attach
+    from server.local.minting import mint
+    from server.local.stack import attach
+    from server.terminal.money import asking_chain
     from tools.wire.clients import open_client
 
     settings = await attach(settings) or settings

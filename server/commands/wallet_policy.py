@@ -8,13 +8,13 @@ import typer
 
 from domain.errors import ConfigError, InvalidInput
 from domain.money import Usd
-from server.commands.output import Exit, JsonOption, print_json, print_problem, working
-from server.commands.process import run
+from server.terminal.output import Exit, JsonOption, print_json, print_problem, working
+from server.terminal.process import run
 
 if TYPE_CHECKING:
     import httpx
 
-    from graph.settings import Settings
+    from server.config.settings import Settings
     from tools.payments.cdp_api import CdpApi
     from tools.payments.cdp_policy import CdpPolicy, Installed, Lock
 
@@ -36,7 +36,7 @@ def show_policy(as_json: JsonOption = False) -> None:
 
     [dim]$[/] gpu-renter wallet policy show
     """
-    from server.commands.money import money_settings
+    from server.terminal.money import money_settings
 
     settings = money_settings()
     with working("Asking Coinbase"):
@@ -67,7 +67,7 @@ def install(
 
     [dim]$[/] gpu-renter wallet policy install
     """
-    from server.commands.money import money_settings, payee
+    from server.terminal.money import money_settings, payee
 
     settings = money_settings()
     more = [payee("--payee", address) for address in payees or []]
@@ -156,7 +156,7 @@ def print_policies(found: list[dict[str, Any]]) -> None:
 async def _install(
     settings: Settings, cap: Usd, more: list[str], replace: bool
 ) -> tuple[Lock, Installed, list[str]]:
-    from server.commands.money import open_money
+    from server.terminal.money import open_money
     from tools.payments.cdp_policy import Lock, find_account, overriding, policies_of
     from tools.payments.cdp_policy import install as install_lock
 

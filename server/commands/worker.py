@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from domain.errors import ConfigError
-from server.commands.process import on_stop_signals, run
+from server.terminal.process import on_stop_signals, run
 
 if TYPE_CHECKING:
-    from graph.settings import Settings
-    from graph.wiring import Services
-    from server.worker import Works
+    from server.config.settings import Settings
+    from server.runner.worker import Works
+    from server.wiring import Services
 
 TOO_TALKATIVE: Final = ("taskiq", "aio_pika", "aiormq", "nats")
 """They tell of every hint, and some of the queue's address."""
@@ -41,7 +41,7 @@ def worker(
     [dim]$[/] gpu-renter worker    in the folder of `gpu-renter serve`
     [dim]$[/] TASK_BROKER_URL=redis://queue:6379 MONGODB_URI=mongodb://… gpu-renter worker
     """
-    from graph.settings import Settings
+    from server.config.settings import Settings
     from server.telemetry.logs import configure_logs
 
     settings = Settings.load()
@@ -54,10 +54,10 @@ def worker(
 
 
 async def _work(asked: Settings) -> None:
-    from graph.wiring import open_services
-    from server.local import attach
+    from server.local.stack import attach
+    from server.runner.worker import working
     from server.telemetry.watch import Telemetry
-    from server.worker import working
+    from server.wiring import open_services
 
     settings = await attach(asked)
     if settings is None:
@@ -89,7 +89,7 @@ async def _work(asked: Settings) -> None:
 def check_broker(settings: Settings) -> None:
     """Raise ConfigError where the queue's address needs a package that is not installed."""
     if settings.task_broker_url is not None:
-        from server.brokers import open_broker
+        from server.runner.brokers import open_broker
 
         open_broker(settings.task_broker_url, "check")
 
@@ -98,11 +98,11 @@ def worker_over(services: Services) -> Works:
     """The worker that the settings ask for: over a queue, or over MongoDB alone."""
     url = services.settings.task_broker_url
     if url is None:
-        from server.worker import Worker
+        from server.runner.worker import Worker
 
         return Worker(services)
-    from server.brokers import open_broker
-    from server.fleet import Fleet
+    from server.runner.brokers import open_broker
+    from server.runner.fleet import Fleet
 
     queue = f"gpu-renter:{services.settings.mongodb_db_name}"
     return Fleet(services, lambda: open_broker(url, queue))

@@ -1,4 +1,4 @@
-"""The chat with the agent, as the pages need it. What it can do is in server/chat.py."""
+"""The chat with the agent, as the pages need it. What it can do is in server/chat/."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import RenterError
-from graph.wiring import Services
+from server.wiring import Services
 
 if TYPE_CHECKING:
-    from server.chat import Said
+    from server.chat.conversation import Said
 
 LONGEST_MESSAGE: Final = 4_000
 
@@ -21,7 +21,10 @@ async def talk(
 
     page_id: of the page that it is written on: what is said on another page is no part of it.
     """
-    from server.chat import Chat, Said  # with the first message: it may load a model's client
+    from server.chat.conversation import (  # with the first message: it may load a model's client
+        Chat,
+        Said,
+    )
 
     try:
         words = message[:LONGEST_MESSAGE]

@@ -10,12 +10,12 @@ from starlette.responses import RedirectResponse, Response
 
 from domain.errors import NotFound, RenterError
 from server.access import Scope
-from server.artifacts import artifact_of
-from server.dashboard.deeds import run_of
+from server.api.artifacts import artifact_of
+from server.dashboard.actions import run_of
 from server.dashboard.plain import missing, too_many, unavailable
-from server.dashboard.visitors import Visitors
-from server.keeper import Keeper
-from server.rate_limits import TooMany
+from server.dashboard.sessions import Visitors
+from server.middleware.rate_limits import TooMany
+from server.runner.keeper import Keeper
 
 
 def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:

@@ -12,15 +12,15 @@ from starlette.requests import Request
 from domain.names import Names, named, names_of
 from domain.quotes import Vendor
 from graph.routing import Phase
-from graph.wiring import now
 from ledger.run import Run
 from server.access import Scope
-from server.dashboard.frame import page
-from server.dashboard.kit import Part, box, budget_bar, card, day, pill, text, when
-from server.dashboard.talking import Talk
-from server.dashboard.visitors import TALK
-from server.dashboard.watching import Listed
-from server.phases import DOES
+from server.chat.phases import DOES
+from server.dashboard.chat_panel import Talk
+from server.dashboard.layout import page
+from server.dashboard.live_queries import Listed
+from server.dashboard.sessions import TALK
+from server.dashboard.widgets import Part, box, budget_bar, card, day, pill, text, when
+from server.wiring import now
 
 EXAMPLES: Final = (
     "Fine-tune a 7B model on an A100, under $5",

@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import RenterError
 from server.dashboard.downloads import download_routes
+from server.dashboard.live_queries import Watches
 from server.dashboard.plain import missing, too_many, unavailable
+from server.dashboard.sessions import Visitors
 from server.dashboard.sign_in import sign_in_routes
-from server.dashboard.visitors import Visitors
-from server.dashboard.watching import Watches
-from server.guard import is_guarded
-from server.keeper import Keeper
-from server.rate_limits import SharedLimits, TooMany
+from server.middleware.authenticate import is_guarded
+from server.middleware.rate_limits import SharedLimits, TooMany
+from server.runner.keeper import Keeper
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
 """Under it each request carries the Dashboard that serves it."""

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi.responses import HTMLResponse
 
 from server.dashboard.theme import TOKENS
-from server.rate_limits import TooMany
+from server.middleware.rate_limits import TooMany
 
 
 def plain_page(content: str, status: int, head: str = "") -> HTMLResponse:

@@ -11,7 +11,7 @@ from typing import Final
 from domain.journal import Entry
 from domain.money import Usd
 from graph.routing import Phase
-from server.decisions import how_decided
+from server.chat.decisions import how_decided
 
 LOG: Final = "job_log"
 _EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")

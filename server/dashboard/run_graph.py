@@ -7,7 +7,7 @@ from typing import Final
 
 from graph.routing import Phase
 from ledger.run import Run
-from server.dashboard.kit import box, text
+from server.dashboard.widgets import box, text
 
 PATH: Final = (
     (Phase.INTAKE, "Intake"),

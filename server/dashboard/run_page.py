@@ -17,9 +17,11 @@ from domain.names import Names, named, names_of
 from graph.routing import Phase
 from ledger.run import Run
 from server.access import Scope
-from server.dashboard import deeds
-from server.dashboard.frame import Page, confirmed, page
-from server.dashboard.kit import Part, box, button, card, day, pill, pill_of, short, text, when
+from server.api.views import extends, waiting_of
+from server.dashboard import actions
+from server.dashboard.chat_panel import Talk
+from server.dashboard.layout import Page, confirmed, page
+from server.dashboard.live_queries import Seen
 from server.dashboard.reading import choices, decisions, logs, losses, visits
 from server.dashboard.run_graph import draw_graph
 from server.dashboard.run_parts import (
@@ -31,10 +33,8 @@ from server.dashboard.run_parts import (
     draw_jobs,
     draw_payments,
 )
-from server.dashboard.talking import Talk
-from server.dashboard.visitors import TALK
-from server.dashboard.watching import Seen
-from server.views import extends, waiting_of
+from server.dashboard.sessions import TALK
+from server.dashboard.widgets import Part, box, button, card, day, pill, pill_of, short, text, when
 
 LEFT_ALONE: Final = timedelta(seconds=2)
 """A run that is so long overdue has no worker; then its page offers to move it."""
@@ -46,7 +46,7 @@ async def run_page(request: Request, run_id: str) -> None:
     with page(request, "", "Run · GPU Renter") as here:
         try:
             services = await here.services()
-            await deeds.run_of(services, here.visitor, run_id, Scope.READ)
+            await actions.run_of(services, here.visitor, run_id, Scope.READ)
         except NotFound as missing:
             here.client.status_code = 404
             _not_there(str(missing))
@@ -201,14 +201,14 @@ class RunPage:
         async def answer() -> None:
             run_id, approval_id = self._id, approval.id
             await self._here.doing(
-                lambda services, who: deeds.decide(services, who, run_id, approval_id, approve)
+                lambda services, who: actions.decide(services, who, run_id, approval_id, approve)
             )
             self._hurry()
 
         button(words, answer, css)
 
     async def _step(self) -> None:
-        await self._here.doing(lambda services, who: deeds.step(services, who, self._id))
+        await self._here.doing(lambda services, who: actions.step(services, who, self._id))
         self._hurry()
 
     async def _cancel(self) -> None:
@@ -218,7 +218,7 @@ class RunPage:
             "Cancel the run",
             "Keep it",
         ):
-            await self._here.doing(lambda services, who: deeds.cancel(services, who, self._id))
+            await self._here.doing(lambda services, who: actions.cancel(services, who, self._id))
             self._hurry()
 
     def _hurry(self) -> None:
@@ -243,7 +243,7 @@ class RunPage:
                 return
             if not self._waits:
                 quiet = await self._here.quietly(
-                    lambda services, who: deeds.step(services, who, self._id)
+                    lambda services, who: actions.step(services, who, self._id)
                 )
                 if not quiet:
                     return

@@ -17,12 +17,12 @@ from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import RecordedOffer, Run
+from server.api.views import payment_view
+from server.chat.decisions import how_decided, model_use
 from server.dashboard.downloads import artifact_address
-from server.dashboard.kit import box, budget_bar, card, day, short, text, when
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, Quoted, look, title
-from server.decisions import how_decided, model_use
-from server.views import payment_view
+from server.dashboard.widgets import box, budget_bar, card, day, short, text, when
 
 MOST_LINES: Final = 300
 MOST_DECISIONS: Final = 200

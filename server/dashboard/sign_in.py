@@ -14,9 +14,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from domain.errors import RenterError
 from server.access import Unauthorized
 from server.dashboard.plain import plain_page, too_many
-from server.dashboard.visitors import COOKIE, SESSION_S, Visitors
-from server.key_help import MAKE_A_KEY
-from server.rate_limits import TooMany
+from server.dashboard.sessions import COOKIE, SESSION_S, Visitors
+from server.middleware.key_help import MAKE_A_KEY
+from server.middleware.rate_limits import TooMany
 
 LARGEST_FORM_BYTES: Final = 4096
 FORM_DEADLINE_S: Final = 10.0

@@ -8,11 +8,11 @@ from nicegui import ui
 from starlette.requests import Request
 
 from domain.quotes import Vendor
-from graph.wiring import now
 from server.access import Scope
-from server.dashboard.frame import page
-from server.dashboard.kit import Part, box, card, short, text
+from server.dashboard.layout import page
 from server.dashboard.plots import record_plot
+from server.dashboard.widgets import Part, box, card, short, text
+from server.wiring import now
 
 
 def vendors(request: Request) -> None:

@@ -26,7 +26,6 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from domain.errors import RenterError
-from graph.settings import Settings
 from ledger.ledger import Ledger
 from ledger.store import Store
 from server.access import (
@@ -39,10 +38,11 @@ from server.access import (
     Unauthorized,
     key_in,
 )
-from server.guard import OTHER_NAME, asks_for_keys, names_this_machine
-from server.http_errors import problem, problem_of
-from server.origins import is_from_our_page
-from server.rate_limits import RateLimits
+from server.config.settings import Settings
+from server.middleware.authenticate import OTHER_NAME, asks_for_keys, names_this_machine
+from server.middleware.http_errors import problem, problem_of
+from server.middleware.origins import is_from_our_page
+from server.middleware.rate_limits import RateLimits
 from server.studio.settings import studio_settings
 
 ALIVE: Final = "/ok"

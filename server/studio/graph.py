@@ -32,22 +32,22 @@ from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
 from graph.build import Chat, build_graph
-from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk
-from graph.meter import MeteredReader, TokenMeter
-from graph.reader import Reads
+from graph.goals.goal_request import AskAnyway, Wish, begin, says_start_anyway, understand
+from graph.goals.reader import Reads
+from graph.persistence.checkpoints import Checkpoints
+from graph.persistence.transcripts import Transcripts, session_of
+from graph.persistence.window import window
+from graph.planner.meter import MeteredReader, TokenMeter
 from graph.routing import route
 from graph.state import AgentState
-from graph.talk import reply
-from graph.transcripts import Transcripts, session_of
-from graph.window import window
-from graph.wiring import Services, open_services
-from graph.wishes import AskAnyway, Wish, begin, says_start_anyway, understand
 from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.store import Store
+from server.chat.answers import reply
 from server.studio.door import OWNER, STUDIO_USER
 from server.studio.settings import studio_settings
+from server.wiring import Services, open_services
 
 FIRST_STEP: Final[dict[str, Any]] = {
     "phase": "",

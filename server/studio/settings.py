@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from domain.errors import ConfigError
-from graph.running import completion, read_services
-from graph.settings import Settings
+from server.config.settings import Settings
+from server.local.running import completion, read_services
 
 
 def studio_settings() -> Settings:

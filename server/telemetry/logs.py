@@ -18,8 +18,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from graph.settings import Settings
-from server.redaction import Redacting, Redactor
+from server.config.settings import Settings
+from server.telemetry.redaction import Redacting, Redactor
 from tools.wire.observer import Step, at_hand
 
 IDS: Final = ("run", "tick", "payment", "vendor")

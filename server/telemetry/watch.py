@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 from domain.errors import ConfigError
-from graph.settings import Settings
-from graph.wiring import OpenServices, Services
 from ledger.ledger import Ledger
+from server.config.settings import Settings
 from server.telemetry.books import Books
 from server.telemetry.metrics import Metrics
+from server.wiring import OpenServices, Services
 from tools.wire.observer import Listener
 
 LOG: Final = logging.getLogger(__name__)

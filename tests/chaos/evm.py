@@ -18,13 +18,11 @@ from mock_vendor.accounts import (
     dev_address,
     dev_key,
 )
-from mock_vendor.blocks import BASE_FEE_WEI, Block
-from mock_vendor.chain import LocalChain, create_chain_app
-from mock_vendor.facilitator import LocalFacilitator
-from mock_vendor.memory_chain import MemoryChain, Transfer
-from mock_vendor.provider import InProcessProvider
-from mock_vendor.rpc import JsonRpc
-from mock_vendor.token import (
+from mock_vendor.chain.blocks import BASE_FEE_WEI, Block
+from mock_vendor.chain.chain import LocalChain, create_chain_app
+from mock_vendor.chain.provider import InProcessProvider
+from mock_vendor.chain.rpc import JsonRpc
+from mock_vendor.chain.token import (
     AUTHORIZATION_STATE,
     AUTHORIZATION_USED_EVENT,
     TRANSFER_EVENT,
@@ -33,7 +31,9 @@ from mock_vendor.token import (
     topic,
     word,
 )
-from mock_vendor.treasury import EvmTreasury
+from mock_vendor.facilitator.facilitator import LocalFacilitator
+from mock_vendor.vendor.treasury import EvmTreasury
+from tests.support.memory_chain import MemoryChain, Transfer
 from tests.support.world import Clock, Outside
 
 CANCEL: Final = "cancelAuthorization(address,bytes32,bytes)"

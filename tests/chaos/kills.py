@@ -27,11 +27,11 @@ from pydantic import SecretStr
 
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, slot_nonce
-from graph.settings import Settings
-from graph.wiring import Services, now, open_services
-from ledger.embedded import find_program
 from mock_vendor.accounts import dev_address
-from server.seed import seed_local
+from server.config.settings import Settings
+from server.local.mongodb import find_program
+from server.local.seed import seed_local
+from server.wiring import Services, now, open_services
 from tools.payments.chain import ChainReader, Transfer
 from tools.payments.json_rpc import topic
 

@@ -20,11 +20,11 @@ from domain.payments import PaymentState, slot_nonce
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Run
-from mock_vendor.memory_chain import Transfer
-from mock_vendor.quoting import extension_price
-from mock_vendor.service import VendorService
-from mock_vendor.settings import VendorProfile
+from mock_vendor.vendor.quoting import extension_price
+from mock_vendor.vendor.service import VendorService
+from mock_vendor.vendor.settings import VendorProfile
 from tests.chaos.record import Record
+from tests.support.memory_chain import Transfer
 
 VENDOR_HOSTS = {"vendor.test"}
 PAID = (PaymentState.SETTLED, PaymentState.REFUNDED)

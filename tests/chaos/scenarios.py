@@ -12,7 +12,7 @@ from domain.policy import SpendingPolicy
 from domain.slices import SliceRule
 from graph.deps import Limits
 from mock_vendor.accounts import dev_address
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
 
 V1: Final = dev_address("gpu_vendor_1")
 V2: Final = dev_address("gpu_vendor_2")

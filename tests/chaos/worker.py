@@ -10,9 +10,9 @@ import logging
 import sys
 
 from domain.errors import RenterError
-from graph.settings import Settings
-from graph.wiring import Services, open_services
-from server.ticks import Ticker
+from server.config.settings import Settings
+from server.runner.tick import Ticker
+from server.wiring import Services, open_services
 
 PAUSE_S = 0.3
 

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from graph.running import services_file
-from ledger.embedded import with_password
 from ledger.ledger import Ledger
 from ledger.store import Store
+from server.local.mongodb import with_password
+from server.local.running import services_file
 from tests.dashboard.browser import chromium, launched
 from tests.support.served import Served
 

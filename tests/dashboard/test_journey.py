@@ -13,10 +13,10 @@ from playwright.async_api import Browser, Page, expect
 
 from domain.journal import Note
 from domain.money import Usd
-from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from server.phases import DOES
+from server.chat.phases import DOES
+from server.wiring import new_run_id, now
 from tests.dashboard.browser import DESKTOP, PHONE, visiting
 from tests.support.served import Served
 

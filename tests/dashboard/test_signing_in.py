@@ -14,13 +14,13 @@ from playwright.async_api import Browser, Page, expect
 
 from domain.approvals import Approval, ApprovalState
 from domain.money import Usd
-from graph.settings import Settings
-from graph.wiring import new_run_id, now
 from ledger.ledger import Ledger
 from ledger.run import Run
 from ledger.store import Store
 from server.access import Scope, new_key
-from server.dashboard.visitors import COOKIE, TALK
+from server.config.settings import Settings
+from server.dashboard.sessions import COOKIE, TALK
+from server.wiring import new_run_id, now
 from tests.dashboard.browser import PHONE, chromium, visiting
 from tests.support.served import Served
 

@@ -9,10 +9,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from typer.testing import CliRunner
 
-from graph.settings import Settings, secret_variables, variables
 from mock_vendor.__main__ import _parser
-from mock_vendor.settings import VendorSettings
+from mock_vendor.vendor.settings import VendorSettings
 from server import cli
+from server.config.settings import Settings, secret_variables, variables
 from tests.conftest import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())

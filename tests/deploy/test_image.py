@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from graph.settings import variables
+from server.config.settings import variables
 from tests.conftest import ROOT
 
 OURS = {"PATH", "HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domain.goals import unused
 from domain.goals.unused import LONGEST_NAMED, MOST_NAMED
 from server.dashboard.home import EXAMPLES
-from server.demo import GOAL
+from server.demo.story import GOAL
 from tests.domain.goal_sentences import NOW
 
 TRAIN_PY = (

@@ -13,12 +13,12 @@ import pytest
 from pydantic import SecretStr
 from taskiq import AsyncBroker, InMemoryBroker
 
-import server.fleet
+import server.runner.fleet
 from bench.fleet import Plan, play
 from domain.errors import ConfigError
-from server.brokers import open_broker
-from server.fleet import Fleet
-from server.worker import working
+from server.runner.brokers import open_broker
+from server.runner.fleet import Fleet
+from server.runner.worker import working
 from tests.fleet.test_worker import DEADLINE_S, Ticks, ended
 from tests.support.fleet import TickSpan, WorkerProcess, overlaps
 from tests.support.queues import RedisServer
@@ -63,7 +63,7 @@ async def test_two_workers_share_runs_over_redis_and_each_is_paid_once(
 async def test_hints_that_are_lost_delay_a_run_and_no_more(
     database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.fleet, "HINT_S", 0.1)
+    monkeypatch.setattr(server.runner.fleet, "HINT_S", 0.1)
 
     class Swallows(InMemoryBroker):
         """A queue out of which nothing comes."""
@@ -123,7 +123,7 @@ async def test_a_hint_for_a_run_that_is_not_due_ticks_nothing(database: FreshDat
         fence = (await world.run(run)).fence
         fleet = Fleet(world.process.services, InMemoryBroker)
         broker = fleet._broker
-        task = broker.find_task(server.fleet.TASK)
+        task = broker.find_task(server.runner.fleet.TASK)
         assert task is not None
         for _ in range(2):
             await task.kiq(run.id)

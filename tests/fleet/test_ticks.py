@@ -18,7 +18,7 @@ from domain.slices import SliceRule
 from graph.deps import Limits
 from ledger.run import Run
 from ledger.schedule import FETCH
-from server.ticks import INTERRUPTED, Ticker
+from server.runner.tick import INTERRUPTED, Ticker
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
 

@@ -16,12 +16,12 @@ from langgraph.runtime import RunControl
 from domain.clocks import LONGEST_DUE
 from domain.errors import ClockOff, StoreDown, VendorUnreachable
 from domain.jobs import RunStatus
-from graph.wiring import now
 from ledger.clock import ClockWatch
 from ledger.holder import Holder
 from ledger.run import Run
 from ledger.schedule import Overdue
-from server.worker import POLL_S, Pool, Worker, working
+from server.runner.worker import POLL_S, Pool, Worker, working
+from server.wiring import now
 from tests.support.stack import FreshDatabase
 from tests.support.world import SIDE_BY_SIDE, World
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from graph.deps import Limits
 from ledger.run import Run
-from server.ticks import Ticker
+from server.runner.tick import Ticker
 from tests.chaos.effects import Life, Moment
 from tests.chaos.record import Record
 from tests.support.stack import FreshDatabase

@@ -16,11 +16,11 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from graph.deps import Desk
 from graph.nodes.approve import Answer, read_answer
-from graph.purchases import purchase_of
+from graph.steps.purchases import purchase_of
 from ledger.run import Run
-from server.audits import unapproved
-from server.ticks import WAITING
-from server.views import status_view
+from server.api.views import status_view
+from server.reports.audits import unapproved
+from server.runner.tick import WAITING
 from tests.support.stack import FreshDatabase
 from tests.support.world import Process, World
 

@@ -9,8 +9,8 @@ import pytest
 from domain.money import Usd
 from domain.payments import PaymentState
 from graph.deps import Limits
-from graph.planner import RankingPlanner
-from graph.work import spec_of
+from graph.planner.planners import RankingPlanner
+from graph.steps.work import spec_of
 from tests.support.builders import a_payment, check_books
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World

@@ -19,15 +19,15 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 
 from domain.goals import LONGEST_GOAL
-from graph.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.deps import Desk
-from graph.reader import goal_prompt, question_prompt
+from graph.goals.goal_request import understand
+from graph.goals.reader import goal_prompt, question_prompt
+from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
+from graph.persistence.transcripts import Transcripts, session_of
+from graph.persistence.window import MOST_BYTES, MOST_MESSAGES, window
 from graph.state import AgentState
-from graph.transcripts import Transcripts, session_of
-from graph.window import MOST_BYTES, MOST_MESSAGES, window
-from graph.wishes import understand
 from ledger.drafts import MOST_SAID, Utterance
-from mock_vendor.workload import MAX_EPOCHS
+from mock_vendor.vendor.workload import MAX_EPOCHS
 from tests.support.chatting import person
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
@@ -142,7 +142,7 @@ def test_the_window_keeps_the_newest_messages_that_fit(letter: str) -> None:
 
 
 async def test_a_window_holds_a_whole_goal() -> None:
-    from graph.reader import RuleReader
+    from graph.goals.reader import RuleReader
 
     [said] = window([], [HumanMessage("Train on an A100, $5. " + "x" * (LONGEST_GOAL - 40))])
     assert not isinstance(await understand(RuleReader(), [Utterance(said.text, NOW)]), str)

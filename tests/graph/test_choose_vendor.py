@@ -11,7 +11,7 @@ from domain.reliability import Trouble
 from graph.deps import Limits
 from ledger.run import Run
 from ledger.vendors import End
-from mock_vendor.settings import seeded_vendors, vendor_profile
+from mock_vendor.vendor.settings import seeded_vendors, vendor_profile
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World
 

@@ -9,7 +9,7 @@ from domain.money import Usd
 from domain.slices import SliceRule
 from graph.deps import Limits
 from ledger.jobs import Jobs
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps

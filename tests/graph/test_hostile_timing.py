@@ -12,7 +12,7 @@ from domain.networks import LOCAL
 from domain.payments import PaymentState as S
 from domain.policy import Caps, SpendingPolicy
 from mock_vendor.accounts import dev_address, dev_key
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps

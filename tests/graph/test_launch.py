@@ -14,9 +14,9 @@ from graph.deps import Desk
 from graph.nodes.launch import launch
 from graph.routing import Phase
 from mock_vendor.accounts import dev_address
-from mock_vendor.billing import Billing, Receipt
-from mock_vendor.challenge import Purchase
-from mock_vendor.settings import seeded_vendors
+from mock_vendor.vendor.billing import Billing, Receipt
+from mock_vendor.vendor.challenge import Purchase
+from mock_vendor.vendor.settings import seeded_vendors
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps

@@ -17,7 +17,7 @@ from graph.deps import Limits
 from ledger.allowances import Allowances
 from ledger.payments import Payment, Payments
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
 from tests.chaos.planted import planted
 from tests.graph.test_closing import Nodes
 from tests.support.stack import FreshDatabase

@@ -13,8 +13,8 @@ from graph.nodes.intake import intake
 from graph.nodes.pay import pay
 from graph.routing import Phase
 from graph.state import AgentState
-from mock_vendor.settings import seeded_vendors, vendor_profile
-from server.views import status_view
+from mock_vendor.vendor.settings import seeded_vendors, vendor_profile
+from server.api.views import status_view
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps

@@ -10,7 +10,7 @@ from langgraph.runtime import RunControl
 
 from domain.errors import LeaseHeld, NotFound
 from ledger.following import follow
-from server.ticks import INTERRUPTED, Ticker
+from server.runner.tick import INTERRUPTED, Ticker
 from tests.chaos.effects import Life, Moment
 from tests.chaos.record import Record
 from tests.graph.at_work import LEASE, POLL, RELEASE, TAKEN, at_work

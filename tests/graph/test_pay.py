@@ -8,8 +8,8 @@ import pytest
 from domain.money import Usd
 from domain.payments import PaymentState, slot_nonce
 from domain.quotes import Rail
-from mock_vendor.settings import Rail as VendorRail
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import Rail as VendorRail
+from mock_vendor.vendor.settings import vendor_profile
 from tests.support.builders import check_books
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World, Wraps

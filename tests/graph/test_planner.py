@@ -12,12 +12,12 @@ from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.ranking import Abort, Rent, Wait
-from graph.answers import NAMES
 from graph.deps import Limits
-from graph.planner import LONGEST_ARGS, Decided, ModelPlanner, RankingPlanner
-from graph.settings import Settings
-from graph.wiring import open_planner
-from server.decisions import DECISIONS, how_decided
+from graph.planner.answers import NAMES
+from graph.planner.planners import LONGEST_ARGS, Decided, ModelPlanner, RankingPlanner
+from server.chat.decisions import DECISIONS, how_decided
+from server.config.settings import Settings
+from server.wiring import open_planner
 from tests.support.builders import an_offer
 from tests.support.fireworks_stand_in import (
     Answer,

@@ -13,12 +13,12 @@ from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.ranking import Rent
 from domain.tokens import ModelUse, TokenPrices
-from graph.planner import MOST_MODEL_CALLS, Consult, Decided
-from graph.wiring import new_run_id
+from graph.planner.planners import MOST_MODEL_CALLS, Consult, Decided
 from ledger.jobs import Job
 from ledger.run import Run
-from mock_vendor.settings import vendor_profile
-from server.views import status_view
+from mock_vendor.vendor.settings import vendor_profile
+from server.api.views import status_view
+from server.wiring import new_run_id
 from tests.support.builders import an_offer
 from tests.support.fireworks_stand_in import (
     Answer,

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from domain.intents import Wants
 from domain.jobs import Preference
 from domain.money import Usd
-from graph.fireworks import open_fireworks
-from graph.reader import ModelReader, read_said
-from graph.wishes import AskAnyway, understand
+from graph.goals.goal_request import AskAnyway, understand
+from graph.goals.reader import ModelReader, read_said
+from graph.planner.fireworks import open_fireworks
 from ledger.drafts import Utterance
 from tests.support.fireworks_stand_in import (
     Answer,

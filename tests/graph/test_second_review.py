@@ -14,7 +14,7 @@ from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState as S
 from ledger.payments import Payment
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
 from tests.graph.test_hostile_timing import FAST, RELIABLE, sound
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase

@@ -12,7 +12,7 @@ from domain import networks
 from domain.errors import ConfigError
 from domain.money import Usd
 from domain.vendor_secrets import is_vendor_secret
-from graph.settings import (
+from server.config.settings import (
     LOCAL_VENDOR_SECRET,
     Settings,
     secret_variables,

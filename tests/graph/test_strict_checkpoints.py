@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
 from langgraph.types import Interrupt, Send
 
 from domain.errors import StateRefused
-from graph.strict_serializer import TYPES, ForeignType, StrictSerializer
+from graph.persistence.strict_serializer import TYPES, ForeignType, StrictSerializer
 from ledger.run import Run
 from tests.support.stack import FreshDatabase
 from tests.support.world import World

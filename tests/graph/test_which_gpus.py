@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
 from tests.support.stack import FreshDatabase
 from tests.support.world import SIDE_BY_SIDE, World
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from domain.errors import ConfigError, DependencyDown
-from ledger.child import ChildProcess
-from ledger.guard import LOG_BYTES
+from server.local.child import ChildProcess
+from server.local.guard import LOG_BYTES
 
 SERVICE = """
 import json, os, sys, time
@@ -186,7 +186,7 @@ async def test_the_log_keeps_the_latest_output_within_its_bound(tmp_path: Path) 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from ledger.child import ChildProcess
+from server.local.child import ChildProcess
 async def main():
     child = ChildProcess("it", [sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]), grace_s=0.2)
     await child.start_service()

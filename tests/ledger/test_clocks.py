@@ -11,8 +11,6 @@ from pydantic import SecretStr
 
 from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF, MOST_OFF_STORE
 from domain.errors import ClockOff, LeaseHeld
-from graph.settings import Settings
-from graph.wiring import now
 from ledger import clock as clocks
 from ledger.clock import ClockWatch
 from ledger.deliveries import LONGEST_WAIT, LOOK_BACK, Deliveries
@@ -21,7 +19,9 @@ from ledger.idempotency import Idempotency, KeyBusy
 from ledger.ledger import Ledger
 from ledger.schedule import has_come
 from ledger.sweeps import SweepTurn
-from server.commands.money import open_money
+from server.config.settings import Settings
+from server.terminal.money import open_money
+from server.wiring import now
 from tests.support.builders import NOON, at, leased, open_ledger
 from tests.support.stack import FreshDatabase
 

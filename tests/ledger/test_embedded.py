@@ -15,15 +15,15 @@ from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.errors import OperationFailure
 
 from domain.errors import ConfigError, StoreDown
-from ledger import embedded
-from ledger.embedded import EmbeddedMongo, FolderLock
+from server.local import mongodb as embedded
+from server.local.mongodb import EmbeddedMongo, FolderLock
 from tests.support.stack import Document, FreshDatabase
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
 from pymongo import AsyncMongoClient, WriteConcern
-from ledger.embedded import EmbeddedMongo
+from server.local.mongodb import EmbeddedMongo
 async def main():
     mongo = EmbeddedMongo(Path(sys.argv[1]))
     uri = await mongo.start()

@@ -10,8 +10,8 @@ from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
-from graph.checkpoints import PinnedClient
-from graph.transcripts import Transcripts
+from graph.persistence.checkpoints import PinnedClient
+from graph.persistence.transcripts import Transcripts
 from ledger.store import Store
 from tests.support.stack import FreshDatabase
 

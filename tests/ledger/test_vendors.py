@@ -16,7 +16,7 @@ from domain.reliability import Trouble, block_at, weight
 from domain.vendor_secrets import SEEDED_VENDORS
 from ledger.ledger import Ledger
 from ledger.vendors import BOOKED_KEPT, End
-from mock_vendor.settings import seeded_vendors
+from mock_vendor.vendor.settings import seeded_vendors
 from tests.support.builders import NOON, a_vendor, open_ledger
 from tests.support.stack import FreshDatabase
 

@@ -15,12 +15,12 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 from pydantic import SecretStr
 
-from graph.answers import DECISIONS
-from graph.fireworks import open_fireworks
-from graph.planner import Decided, ModelPlanner
-from graph.prompts import opening
-from graph.settings import Settings
-from graph.wiring import open_planner
+from graph.planner.answers import DECISIONS
+from graph.planner.fireworks import open_fireworks
+from graph.planner.planners import Decided, ModelPlanner
+from graph.planner.prompts import opening
+from server.config.settings import Settings
+from server.wiring import open_planner
 from tests.conftest import LIVE
 from tests.support.fireworks_stand_in import (
     Answer,

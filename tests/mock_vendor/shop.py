@@ -15,13 +15,14 @@ from x402.extensions.payment_identifier import append_payment_identifier_to_exte
 from x402.http import decode_payment_required_header, encode_payment_signature_header
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address, dev_key
-from mock_vendor.app import create_app
-from mock_vendor.facilitator_app import FacilitatorClient
-from mock_vendor.memory_chain import MemoryChain
-from mock_vendor.memory_facilitator import MemoryFacilitator
-from mock_vendor.service import VendorService
-from mock_vendor.settings import VendorSettings
-from mock_vendor.treasury import MemoryTreasury, Treasury
+from mock_vendor.facilitator.app import FacilitatorClient
+from mock_vendor.vendor.app import create_app
+from mock_vendor.vendor.service import VendorService
+from mock_vendor.vendor.settings import VendorSettings
+from mock_vendor.vendor.treasury import Treasury
+from tests.support.memory_chain import MemoryChain
+from tests.support.memory_facilitator import MemoryFacilitator
+from tests.support.memory_treasury import MemoryTreasury
 
 Json = dict[str, Any]
 SECRET = "local-vendor-secret"

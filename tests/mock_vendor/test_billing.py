@@ -30,9 +30,9 @@ from x402.mechanisms.evm.exact import ExactEvmScheme, ExactEvmServerScheme
 from x402.schemas import SettleResponse
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address, dev_key
-from mock_vendor.memory_chain import MemoryChain
-from mock_vendor.memory_facilitator import MemoryFacilitator
-from mock_vendor.settings import vendor_profile
+from mock_vendor.vendor.settings import vendor_profile
+from tests.support.memory_chain import MemoryChain
+from tests.support.memory_facilitator import MemoryFacilitator
 
 from .shop import VENDOR, header_for, open_shop, sign
 from .worlds import requirements

@@ -13,15 +13,15 @@ from x402.mechanisms.evm.constants import (
 )
 
 from mock_vendor.accounts import AGENT_FUNDS, LOCAL_USDC_ADDRESS, dev_address, dev_key
-from mock_vendor.authorization import read_authorization
-from mock_vendor.blocks import ChainError, Reverted
-from mock_vendor.token import (
+from mock_vendor.chain.blocks import ChainError, Reverted
+from mock_vendor.chain.token import (
     AUTHORIZATION_CANCELED_EVENT,
     AUTHORIZATION_USED_EVENT,
     TRANSFER_EVENT,
     address_bytes,
     word,
 )
+from mock_vendor.facilitator.authorization import read_authorization
 
 from .shop import sign
 from .worlds import EvmWorld, MemoryWorld, World, balance, call, is_closed, logs, requirements

@@ -15,11 +15,11 @@ from mock_vendor.accounts import (
     LOCAL_USDC_ADDRESS,
     dev_address,
 )
-from mock_vendor.blocks import ChainError
-from mock_vendor.chain import LocalChain, create_chain_app
-from mock_vendor.journal import FolderInUse
-from mock_vendor.rpc import JsonRpc
-from mock_vendor.token import MINT, TRANSFER, address_bytes, selector, word
+from mock_vendor.chain.blocks import ChainError
+from mock_vendor.chain.chain import LocalChain, create_chain_app
+from mock_vendor.chain.journal import FolderInUse
+from mock_vendor.chain.rpc import JsonRpc
+from mock_vendor.chain.token import MINT, TRANSFER, address_bytes, selector, word
 
 from .worlds import balance, send, signed
 

@@ -9,14 +9,14 @@ from web3.types import RPCEndpoint, RPCResponse
 from x402.mechanisms.evm.constants import ERR_NONCE_ALREADY_USED
 
 from mock_vendor.accounts import dev_address
-from mock_vendor.authorization import read_authorization
-from mock_vendor.chain import LocalChain
-from mock_vendor.facilitator import LocalFacilitator
-from mock_vendor.facilitator_app import create_facilitator_app
-from mock_vendor.memory_facilitator import MemoryFacilitator
-from mock_vendor.provider import InProcessProvider
-from mock_vendor.rpc import JsonRpc
-from mock_vendor.treasury import EvmTreasury
+from mock_vendor.chain.chain import LocalChain
+from mock_vendor.chain.provider import InProcessProvider
+from mock_vendor.chain.rpc import JsonRpc
+from mock_vendor.facilitator.app import create_facilitator_app
+from mock_vendor.facilitator.authorization import read_authorization
+from mock_vendor.facilitator.facilitator import LocalFacilitator
+from mock_vendor.vendor.treasury import EvmTreasury
+from tests.support.memory_facilitator import MemoryFacilitator
 
 from .shop import sign
 from .worlds import MemoryWorld, balance, requirements

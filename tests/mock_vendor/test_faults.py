@@ -9,7 +9,7 @@ import pytest
 from x402.http import decode_payment_required_header
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
-from mock_vendor.faults import Fault
+from mock_vendor.vendor.faults import Fault
 
 from .shop import VENDOR, Json, Shop, header_for, open_shop
 

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mock_vendor import workload
 from mock_vendor.accounts import dev_address
-from mock_vendor.jobs import NODE_LOST, PAID_TIME_RAN_OUT
-from mock_vendor.store import Store
+from mock_vendor.vendor import workload
+from mock_vendor.vendor.jobs import NODE_LOST, PAID_TIME_RAN_OUT
+from mock_vendor.vendor.store import Store
 
 from .shop import SECRET, VENDOR, Shop, open_shop
 

@@ -17,10 +17,10 @@ from x402 import PaymentRequired
 from x402.http import decode_payment_required_header
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
-from mock_vendor.blocks import ChainError
-from mock_vendor.rpc import JsonRpc
+from mock_vendor.chain.blocks import ChainError
+from mock_vendor.chain.rpc import JsonRpc
+from mock_vendor.chain.token import TRANSFER, address_bytes, selector, word
 from mock_vendor.serve import PortInUse, run_chain
-from mock_vendor.token import TRANSFER, address_bytes, selector, word
 
 from .shop import SECRET, VENDOR, header_for
 from .worlds import balance, send

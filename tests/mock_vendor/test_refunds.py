@@ -9,14 +9,15 @@ import pytest
 from web3 import Web3
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
-from mock_vendor.chain import LocalChain
-from mock_vendor.memory_chain import MemoryChain
-from mock_vendor.provider import InProcessProvider
-from mock_vendor.records import Refund
-from mock_vendor.rpc import JsonRpc
-from mock_vendor.settings import VendorProfile, vendor_profile
-from mock_vendor.store import Store
-from mock_vendor.treasury import EvmTreasury, MemoryTreasury, Refunds, SignedTransfer
+from mock_vendor.chain.chain import LocalChain
+from mock_vendor.chain.provider import InProcessProvider
+from mock_vendor.chain.rpc import JsonRpc
+from mock_vendor.vendor.records import Refund
+from mock_vendor.vendor.settings import VendorProfile, vendor_profile
+from mock_vendor.vendor.store import Store
+from mock_vendor.vendor.treasury import EvmTreasury, Refunds, SignedTransfer
+from tests.support.memory_chain import MemoryChain
+from tests.support.memory_treasury import MemoryTreasury
 
 from .shop import VENDOR, open_shop
 from .worlds import EvmWorld, balance

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from mock_vendor import workload
+from mock_vendor.vendor import workload
 
 
 def trained(seed: int, epochs: int) -> workload.Training:

@@ -18,16 +18,17 @@ from mock_vendor.accounts import (
     dev_address,
     dev_key,
 )
-from mock_vendor.blocks import BASE_FEE_WEI
-from mock_vendor.chain import LocalChain
-from mock_vendor.facilitator import LocalFacilitator
-from mock_vendor.facilitator_app import FacilitatorClient
-from mock_vendor.memory_chain import MemoryChain
-from mock_vendor.memory_facilitator import MemoryFacilitator
-from mock_vendor.provider import InProcessProvider
-from mock_vendor.rpc import JsonRpc
-from mock_vendor.token import TRANSFER, address_bytes, selector, word
-from mock_vendor.treasury import EvmTreasury, MemoryTreasury, Treasury
+from mock_vendor.chain.blocks import BASE_FEE_WEI
+from mock_vendor.chain.chain import LocalChain
+from mock_vendor.chain.provider import InProcessProvider
+from mock_vendor.chain.rpc import JsonRpc
+from mock_vendor.chain.token import TRANSFER, address_bytes, selector, word
+from mock_vendor.facilitator.app import FacilitatorClient
+from mock_vendor.facilitator.facilitator import LocalFacilitator
+from mock_vendor.vendor.treasury import EvmTreasury, Treasury
+from tests.support.memory_chain import MemoryChain
+from tests.support.memory_facilitator import MemoryFacilitator
+from tests.support.memory_treasury import MemoryTreasury
 
 ABI_CANCEL = "cancelAuthorization(address,bytes32,bytes)"
 

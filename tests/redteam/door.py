@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from fastapi import FastAPI
 
-from graph.wiring import Services
 from server.access import Scope, new_key
-from server.bodies import Bodies
-from server.callbacks import callback_routes
-from server.chat_routes import chat_routes
-from server.edge import Edge
-from server.events import event_routes
-from server.guard import Guard
-from server.http_errors import add_error_handlers
-from server.idempotency import Idempotent
-from server.keeper import Keeper
-from server.routes import api_routes
+from server.api.callbacks import callback_routes
+from server.api.chat import chat_routes
+from server.api.events import event_routes
+from server.api.runs import api_routes
+from server.middleware.authenticate import Guard
+from server.middleware.body_limit import Bodies
+from server.middleware.http_errors import add_error_handlers
+from server.middleware.idempotency import Idempotent
+from server.middleware.security_headers import Edge
+from server.runner.keeper import Keeper
+from server.wiring import Services
 
 if TYPE_CHECKING:
     from tests.redteam.stage import Scene

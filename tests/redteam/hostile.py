@@ -18,10 +18,10 @@ from typing import Any, Final
 import httpx
 from x402.http import PAYMENT_REQUIRED_HEADER
 
-from mock_vendor.blocks import Reverted
-from mock_vendor.memory_chain import MemoryChain
+from mock_vendor.chain.blocks import Reverted
 from tests.chaos.record import PAYMENT_HEADERS
 from tests.redteam.leaks import ATTACKER_SECRET, VENDOR_SECRET
+from tests.support.memory_chain import MemoryChain
 
 Json = dict[str, Any]
 GONE: Final = object()

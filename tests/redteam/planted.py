@@ -23,8 +23,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from domain.approvals import Approval
 from domain.policy import SpendingPolicy
-from graph import extending, planner
-from graph.strict_serializer import StrictSerializer
+from graph.persistence.strict_serializer import StrictSerializer
+from graph.planner import planners
+from graph.steps import extension
 from ledger.approvals import Approvals, _approval
 from ledger.run import Run
 from server.access import Principal
@@ -148,7 +149,7 @@ def artifacts_from_anywhere(stack: ExitStack) -> None:
 
 def vendors_clock_believed(stack: ExitStack) -> None:
     """How much paid time is used is what the vendor says."""
-    stack.enter_context(patch.object(extending, "_used", lambda _, __, report: report.used_minutes))
+    stack.enter_context(patch.object(extension, "_used", lambda _, __, report: report.used_minutes))
 
 
 def approvals_of_any_run(stack: ExitStack) -> None:
@@ -204,7 +205,7 @@ def nothing_is_a_transfer(stack: ExitStack) -> None:
 
 def no_end_of_model_calls(stack: ExitStack) -> None:
     """A model may look things up as often as it likes."""
-    stack.enter_context(patch.object(planner, "MOST_MODEL_CALLS", 9))
+    stack.enter_context(patch.object(planners, "MOST_MODEL_CALLS", 9))
 
 
 def one_secret_for_all(stack: ExitStack) -> None:

@@ -32,13 +32,13 @@ from domain.errors import RenterError
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
-from graph.planner import MOST_MODEL_CALLS, Planner, RankingPlanner
-from graph.settings import Settings
-from graph.wiring import open_planner
+from graph.planner.planners import MOST_MODEL_CALLS, Planner, RankingPlanner
 from ledger.run import Run
 from mock_vendor.accounts import dev_address
-from mock_vendor.settings import VendorProfile, vendor_profile
-from server.views import status_view
+from mock_vendor.vendor.settings import VendorProfile, vendor_profile
+from server.api.views import status_view
+from server.config.settings import Settings
+from server.wiring import open_planner
 from tests.chaos.effects import Life
 from tests.chaos.promises import Evidence, VendorBooks, check_end, check_now
 from tests.chaos.record import Record

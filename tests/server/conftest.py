@@ -20,13 +20,13 @@ from pymongo import AsyncMongoClient, MongoClient
 from domain.errors import StoreDown
 from domain.money import Usd
 from graph.build import build_graph
-from graph.checkpoints import Checkpoints, RunSaver
-from graph.settings import Settings
-from graph.wiring import OpenServices, Services, now, open_deps, open_services, tick_desk
+from graph.persistence.checkpoints import Checkpoints, RunSaver
 from ledger.ledger import Ledger
 from ledger.store import Store
 from server.app import create_app
-from server.seed import seed
+from server.config.settings import Settings
+from server.local.seed import seed
+from server.wiring import OpenServices, Services, now, open_deps, open_services, tick_desk
 from tests.support.stack import Document, FreshDatabase
 from tools.wire.clients import open_client
 

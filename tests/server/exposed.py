@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from graph.wiring import Services, now
 from server.access import EVERY_SCOPE, NewKey, Scope, new_key
 from server.app import create_app
+from server.wiring import Services, now
 from tests.server.conftest import Api, opening, serving
 
 ALL_BUT_ADMIN = EVERY_SCOPE - {Scope.ADMIN}

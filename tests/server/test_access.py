@@ -11,8 +11,6 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from domain.errors import ConfigError, InvalidInput, NotFound, StoreDown
-from graph.settings import Settings
-from graph.wiring import Services, now
 from ledger.keys import Keys
 from ledger.store import Store
 from server.access import (
@@ -27,8 +25,10 @@ from server.access import (
     new_key,
 )
 from server.app import create_app
-from server.commands.client import ServerClient
-from server.guard import is_guarded
+from server.config.settings import Settings
+from server.middleware.authenticate import is_guarded
+from server.terminal.client import ServerClient
+from server.wiring import Services, now
 from tests.server.conftest import failing, opening, serving
 from tests.server.exposed import exposed
 from tests.support.stack import FreshDatabase

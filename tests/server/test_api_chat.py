@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from domain.goals import ASK_FOR_BUDGET
+from server.api.chat import EVENTS
 from server.app import create_app
-from server.chat_routes import EVENTS
 from tests.server.conftest import Api, opening, serving
 from tests.support.stack import FreshDatabase
 from tests.support.world import World

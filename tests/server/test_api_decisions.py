@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from domain.money import Usd
-from graph.settings import Settings
-from graph.wiring import Services, now, open_services
 from server.app import create_app
-from server.seed import seed
+from server.config.settings import Settings
+from server.local.seed import seed
+from server.wiring import Services, now, open_services
 from tests.server.conftest import Api, Wallet, balanced, opening, serving
 
 

@@ -13,13 +13,13 @@ import pytest
 from pydantic import SecretStr
 
 from domain.errors import StoreDown
-from graph.settings import Settings
-from graph.wiring import Services, now, open_services
 from ledger.store import Documents
 from mock_vendor.accounts import dev_key
 from server import app as configured
 from server.app import create_app
-from server.seed import seed
+from server.config.settings import Settings
+from server.local.seed import seed
+from server.wiring import Services, now, open_services
 from tests.server.conftest import Api, Door, Wallet, balanced, impatient, opening, serving
 from tests.support.stack import FreshDatabase, VendorAdmin
 

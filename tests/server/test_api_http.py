@@ -19,12 +19,12 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from domain import errors
 from domain.errors import RenterError
-from graph.wiring import Services
 from ledger.ledger import Ledger
 from ledger.runs import Runs
 from server.app import create_app
-from server.commands.client import ServerClient
-from server.http_errors import UNEXPECTED, problem_of
+from server.middleware.http_errors import UNEXPECTED, problem_of
+from server.terminal.client import ServerClient
+from server.wiring import Services
 from tests.server.conftest import Api, failing, opening, serving
 
 START = b'{"userId": "u1", "goal": "Train", "budgetTotal": 5}'

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from graph.wiring import Services
 from ledger.holder import Holder
 from server.access import EVERYBODY
 from server.app import create_app
-from server.chat import Chat
-from server.dashboard.deeds import step
-from server.dashboard.visitors import Visitor
+from server.chat.conversation import Chat
+from server.dashboard.actions import step
+from server.dashboard.sessions import Visitor
+from server.wiring import Services
 from tests.server.conftest import Api, Wallet, balanced, opening, serving
 from tests.support.stack import VendorAdmin
 from tests.support.world import SIDE_BY_SIDE

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from domain.policy import OpenRuns
-from graph.wiring import Services
 from server.app import create_app
+from server.wiring import Services
 from tests.server.conftest import GOAL, Api, opening, serving
 
 ABSENT = object()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from graph.wiring import Services
-from server.artifacts import CHUNK_BYTES, Download
+from server.api.artifacts import CHUNK_BYTES, Download
+from server.wiring import Services
 from tests.server.conftest import Api
 from tests.support.stack import VendorAdmin
 

@@ -14,16 +14,16 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from domain.errors import DependencyDown, InvalidInput
-from graph.settings import Settings
-from graph.wiring import Services
 from server.access import Scope
+from server.api.docs_page import docs_page
 from server.app import create_app
-from server.bodies import LARGEST_BODY_BYTES, Bodies
 from server.commands.registry import _check_public
-from server.docs_page import docs_page
-from server.edge import content_policy
-from server.http_errors import problem
-from server.rate_limits import RateLimits, TooMany
+from server.config.settings import Settings
+from server.middleware.body_limit import LARGEST_BODY_BYTES, Bodies
+from server.middleware.http_errors import problem
+from server.middleware.rate_limits import RateLimits, TooMany
+from server.middleware.security_headers import content_policy
+from server.wiring import Services
 from tests.server.conftest import Api, failing, opening, serving
 from tests.server.exposed import Exposed, exposed, with_settings
 from tests.server.test_api_http import JSON, START, listening

@@ -30,9 +30,9 @@ from domain.payments import PaymentState, slot_nonce
 from domain.policy import SpendingPolicy
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address, dev_key
-from server.audits import unapproved
 from server.buying import Bought, Buyer, Outcome, Wish, run_id_of
-from server.unknown_chain import UnknownChain
+from server.reports.audits import unapproved
+from server.terminal.unknown_chain import UnknownChain
 from tests.support.builders import check_books, open_ledger
 from tests.support.paid_shop import GOODS, HEADERS, SHOP, PaidShop
 from tests.support.stack import FreshDatabase

@@ -11,13 +11,13 @@ from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
 from domain.money import Usd
-from graph.settings import LOCAL_VENDOR_SECRET, Settings
-from graph.wiring import Services, now, open_services
 from ledger.jobs import Job
-from mock_vendor.callbacks import Callbacks
-from mock_vendor.records import Job as VendorsJob
-from server.seed import seed
-from server.ticks import Ticker
+from mock_vendor.vendor.callbacks import Callbacks
+from mock_vendor.vendor.records import Job as VendorsJob
+from server.config.settings import LOCAL_VENDOR_SECRET, Settings
+from server.local.seed import seed
+from server.runner.tick import Ticker
+from server.wiring import Services, now, open_services
 from tests.server.conftest import GOAL, Api
 from tests.support.stack import FreshDatabase
 

@@ -16,10 +16,10 @@ from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.tokens import ModelUse
-from graph.reader import Asked, RuleReader
-from graph.replies import LONGEST_WORDS
-from graph.talk import HELP, NOT_STARTED, WELCOME
+from graph.goals.reader import Asked, RuleReader
 from ledger.runs import FETCH
+from server.chat.answers import HELP, NOT_STARTED, WELCOME
+from server.chat.replies import LONGEST_WORDS
 from tests.support.builders import check_books
 from tests.support.chatting import Person, person, run_of
 from tests.support.stack import FreshDatabase
@@ -459,7 +459,7 @@ async def test_the_transcript_has_every_word_of_both(database: FreshDatabase) ->
         me, run = person(world), await world.start()
         asked = ["how is it going?", "what did you spend?", "sing"]
         told = [await me.told(message, run.id) for message in asked]
-        from graph.transcripts import Transcripts, session_of
+        from graph.persistence.transcripts import Transcripts, session_of
 
         transcripts = Transcripts.beside(world.process.services.checkpoints.saver)
         kept = await transcripts.last(session_of("user_1", run.id), 100)

@@ -10,7 +10,7 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.slices import SliceRule
 from graph.deps import Limits
-from graph.talk import HELP
+from server.chat.answers import HELP
 from tests.support.builders import check_books
 from tests.support.chatting import person, run_of
 from tests.support.stack import FreshDatabase

@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 from domain import errors
 from domain.money import Usd
 from server import cli
-from server.commands.bars import budget_line, losses
-from server.commands.client import ServerClient, server_url
-from server.commands.output import Exit, exit_for
-from server.commands.vendor_entry import vendor_entry
-from server.run_picture import picture, run_list
-from server.watch import follow
+from server.terminal.bars import budget_line, losses
+from server.terminal.client import ServerClient, server_url
+from server.terminal.output import Exit, exit_for
+from server.terminal.run_picture import picture, run_list
+from server.terminal.vendor_entry import vendor_entry
+from server.terminal.watch import follow
 from tests.support.served import free_ports, gpu_renter
 
 COMMANDS = ("demo", "serve", "doctor", "start", "tick", "status", "watch", "vendor", "chain")
@@ -364,7 +364,7 @@ def shown_on(console: Console) -> str:
 async def test_watching_goes_on_to_the_end_through_busy_and_failing_ticks(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.watch.BUSY_WAIT_S", 0)
+    monkeypatch.setattr("server.terminal.watch.BUSY_WAIT_S", 0)
     server = ScriptedServer(errors.LeaseHeld("busy"), errors.StoreDown("down"))
     console = screen(terminal=terminal)
 
@@ -393,7 +393,7 @@ async def test_watching_calls_vendors_by_their_names() -> None:
 async def test_watching_gives_up_when_something_stays_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.watch.BUSY_WAIT_S", 0)
+    monkeypatch.setattr("server.terminal.watch.BUSY_WAIT_S", 0)
     server = ScriptedServer(*[errors.StoreDown("down")] * 5)
 
     with pytest.raises(errors.StoreDown):
@@ -467,7 +467,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return httpx.Response(409, json=problem)
 
     server = partial(ServerClient, transport=httpx.MockTransport(answer))
-    monkeypatch.setattr("server.commands.client.ServerClient", server)
+    monkeypatch.setattr("server.terminal.client.ServerClient", server)
     return asked
 
 

@@ -13,7 +13,7 @@ from domain.journal import Entry, Note
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from server.audits import unapproved
+from server.reports.audits import unapproved
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.server.test_cli_terminal import DECIDED, HOW_DECIDED
 from tests.support.builders import NOON, at

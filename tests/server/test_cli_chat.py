@@ -23,8 +23,8 @@ from domain.goals import ASK_FOR_BUDGET
 from server import cli
 from server.app import create_app
 from server.commands.chat import _Lines, _talk
-from server.commands.client import ServerClient
-from server.commands.output import Exit
+from server.terminal.client import ServerClient
+from server.terminal.output import Exit
 from tests.conftest import ROOT
 from tests.server.conftest import Api, opening, serving
 from tests.support.served import free_ports

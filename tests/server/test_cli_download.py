@@ -12,11 +12,11 @@ import pytest
 
 from domain.errors import InvalidInput, NotFound, RenterError
 from domain.money import Usd
-from graph.wiring import Services
 from server import cli
-from server.commands.client import ServerClient
 from server.commands.download import _download, _target
-from server.commands.output import Exit
+from server.terminal.client import ServerClient
+from server.terminal.output import Exit
+from server.wiring import Services
 from tests.server.conftest import Api
 from tests.support.stack import VendorAdmin
 

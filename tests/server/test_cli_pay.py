@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from domain.payments import PaymentState
-from graph.settings import LOCAL_VENDOR_SECRET
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
 from server.buying import run_id_of
 from server.commands.pay import _order
+from server.config.settings import LOCAL_VENDOR_SECRET
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.paid_shop import GOODS, SHOP, PaidShop, ServedShop, served
 from tests.support.served import free_ports

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from domain.networks import LOCAL
-from graph.running import services_file
 from server import cli
+from server.local.running import services_file
 from tests.support.served import DEADLINE_S, Served, alive, descendants, gpu_renter, until_gone
 from tools.payments.chain import ChainReader, Transfer
 

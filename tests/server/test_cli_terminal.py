@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from server import cli
 from server.commands.chat import say
-from server.commands.output import Exit, working
-from server.run_picture import picture, run_list
+from server.terminal.output import Exit, working
+from server.terminal.run_picture import picture, run_list
 from tests.conftest import ROOT
 from tests.support.served import COMMAND, free_ports
 

@@ -142,7 +142,7 @@ def test_real_money_is_never_moved(cli: MoneyCli, monkeypatch: pytest.MonkeyPatc
 def test_another_network_does_not_inherit_the_rpc(
     cli: MoneyCli, chain_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from server.commands.money import money_settings
+    from server.terminal.money import money_settings
 
     monkeypatch.setenv("RPC_URL", chain_url)
     monkeypatch.setenv("X402_PRIVATE_KEY", KEY)

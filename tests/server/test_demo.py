@@ -18,8 +18,8 @@ from domain.quotes import Rail
 from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import Reservation, Run
-from server.commands.claims import claims
-from server.demo import Outcome
+from server.demo.claims import claims
+from server.demo.story import Outcome
 from tests.support.served import gpu_renter
 from tools.payments.chain import Transfer
 

@@ -19,12 +19,12 @@ from pydantic import SecretStr
 from domain.errors import ChainDown, ConfigError, DependencyDown
 from domain.quotes import Vendor
 from graph.deps import Deps
-from graph.settings import Settings
-from graph.wiring import open_vendors
-from mock_vendor.memory_chain import MemoryChain
-from server import doctor
-from server import surroundings as around
+from server.config.settings import Settings
+from server.doctor import checks as doctor
+from server.doctor import surroundings as around
+from server.wiring import open_vendors
 from tests.support.builders import a_vendor
+from tests.support.memory_chain import MemoryChain
 from tests.support.served import free_ports
 from tests.support.world import AGENT
 from tests.tools.test_chain import Restricted

@@ -13,14 +13,14 @@ import pytest
 
 from domain.errors import StoreDown
 from domain.journal import Note
-from graph.wiring import Services
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.store import Documents
 from server.access import EVERYBODY, Principal, Scope
+from server.api.events import Journal, Streams, Wakeups
 from server.app import create_app
-from server.events import Journal, Streams, Wakeups
-from server.rate_limits import TooMany
+from server.middleware.rate_limits import TooMany
+from server.wiring import Services
 from tests.server.conftest import Api, opening
 from tests.server.exposed import exposed
 from tests.server.test_api_http import listening

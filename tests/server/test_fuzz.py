@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from bench.fuzz import ended_runs, fuzz, listening
-from graph.wiring import Services
 from server.app import create_app
+from server.wiring import Services
 from tests.server.conftest import opening
 
 EACH = 2

@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from domain.errors import StoreDown
-from graph.wiring import Services
 from ledger.idempotency import KEPT, Given, Idempotency, KeyBusy, KeyReused, Marker
 from ledger.runs import Runs
 from ledger.store import Store
 from server.app import create_app
-from server.idempotency import REPLAYED
+from server.middleware.idempotency import REPLAYED
+from server.wiring import Services
 from tests.server.conftest import Api, opening, serving
 from tests.server.exposed import exposed
 from tests.support.stack import FreshDatabase

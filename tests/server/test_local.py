@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
 from domain.errors import ChainDown, ConfigError, DependencyDown
-from graph.running import Service, read_services, services_file
-from graph.settings import Settings
-from ledger import embedded
-from ledger.embedded import FolderLock
-from server.local import LocalStack, attach, reserved_port, services_lock, write_services
+from server.config.settings import Settings
+from server.local import mongodb as embedded
+from server.local.mongodb import FolderLock
+from server.local.running import Service, read_services, services_file
+from server.local.stack import LocalStack, attach, reserved_port, services_lock, write_services
 from tests.support.stack import NOWHERE, Document, VendorAdmin
 
 FREE = {"chain_port": 0, "vendor_port": 0}
@@ -186,8 +186,8 @@ async def test_a_service_that_no_longer_answers_is_not_attached_to(tmp_path: Pat
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from graph.settings import Settings
-from server.local import LocalStack
+from server.config.settings import Settings
+from server.local.stack import LocalStack
 async def main():
     stack = LocalStack(Settings(data_dir=Path(sys.argv[1])), ephemeral=True)
     await stack.start()

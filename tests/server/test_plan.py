@@ -10,14 +10,14 @@ import pytest
 from domain.goals import ASK_FOR_BUDGET
 from domain.money import Usd
 from domain.reliability import Trouble
-from graph.plan import Market, Plan, understand_goal, with_offers
-from graph.reader import RuleReader
+from graph.goals.reader import RuleReader
+from graph.planner.dry_run import Market, Plan, understand_goal, with_offers
 from ledger.vendors import End
 from server import cli
-from server.commands.output import Exit
+from server.api.views import status_view
 from server.commands.plan import NO_MARKET, plan_view, show
 from server.dashboard.reading import choices
-from server.views import status_view
+from server.terminal.output import Exit
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 

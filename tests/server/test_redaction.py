@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from graph.settings import Settings
-from graph.wiring import now
 from server.access import Scope, new_key
-from server.redaction import MASK, Redacting, Redactor
+from server.config.settings import Settings
+from server.telemetry.redaction import MASK, Redacting, Redactor
+from server.wiring import now
 
 KEY = "0x" + "ac" * 32
 TX = "0x" + "be" * 32

@@ -13,13 +13,14 @@ from langchain_core.messages import AnyMessage
 from langchain_core.tools import BaseTool
 
 from domain.tokens import TokenLimits
-from graph.planner import Consult, Decided, RankingPlanner, Situation
-from graph.reader import ModelReader
-from graph.wiring import Services
+from graph.goals.reader import ModelReader
+from graph.planner.planners import Consult, Decided, RankingPlanner, Situation
 from server import cli
 from server.access import Scope
-from server.commands import audit, client, doctor, plan, reconcile, registry, wallet
-from server.commands.output import Exit
+from server.commands import audit, doctor, plan, reconcile, registry, wallet
+from server.terminal import client
+from server.terminal.output import Exit
+from server.wiring import Services
 from tests.server.conftest import GOAL, Api
 from tests.server.exposed import exposed
 from tests.server.test_cli_download import ID, reach

@@ -14,11 +14,11 @@ from domain.money import Usd
 from domain.payments import PaymentState
 from domain.slices import SliceRule
 from graph.deps import Limits
-from graph.transcripts import Transcripts, session_of
+from graph.persistence.transcripts import Transcripts, session_of
 from ledger.deliveries import Deliveries
 from ledger.ledger import Ledger
 from ledger.run import Run
-from server.retention import Retention
+from server.reports.retention import Retention
 from tests.chaos.effects import Crash, Life, Moment, When
 from tests.chaos.record import Record
 from tests.support.stack import FreshDatabase

@@ -19,16 +19,16 @@ from domain.goals import ASK_FOR_BUDGET, ASK_FOR_JOB
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
-from graph.checkpoints import MOST_STATES, PRUNED_EVERY
-from graph.reader import RuleReader
-from graph.settings import Settings
+from graph.goals.goal_request import AskAnyway, Wish
+from graph.goals.reader import RuleReader
+from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.state import AgentState
-from graph.wiring import Services
-from graph.wishes import AskAnyway, Wish
 from server.access import new_key
+from server.config.settings import Settings
 from server.studio.door import STUDIO_USER, TALKING
 from server.studio.graph import Office, _wish, build
 from server.studio.settings import studio_settings
+from server.wiring import Services
 from tests.support.builders import NOON, check_books, open_ledger
 from tests.support.stack import FreshDatabase
 from tests.support.studio import client_of, free_port, register_vendor, say, studio

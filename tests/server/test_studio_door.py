@@ -25,10 +25,10 @@ from starlette.types import Scope as AsgiScope
 
 from domain.errors import ConfigError
 from domain.money import Usd
-from graph.settings import Settings
 from ledger.ledger import Ledger
 from server.access import EVERYBODY, PRINCIPAL, Principal, Scope, new_key
-from server.origins import is_from_our_page, only_links_here
+from server.config.settings import Settings
+from server.middleware.origins import is_from_our_page, only_links_here
 from server.studio.door import INPUTS, DoorLedger, StudioDoor, authorize, identity_of
 from server.studio.graph import graph
 from tests.dashboard.browser import launched

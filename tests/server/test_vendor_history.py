@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from domain.reliability import Record, Trouble, block_for, weight
-from server.reports import vendor_view
+from server.reports.reports import vendor_view
 from tests.support.builders import NOON, a_vendor
 
 

@@ -15,12 +15,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from domain.errors import ConfigError
 from domain.journal import Note
-from graph.settings import Settings
-from graph.wiring import now
 from ledger.deliveries import Deliveries
 from ledger.observations import Head, Observations
 from ledger.store import Store
+from server.config.settings import Settings
 from server.webhooks import BACKOFF_S, TYPES, Webhooks, receiver_of
+from server.wiring import now
 from tests.support.stack import FreshDatabase
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.chat import Chat, Said
+from server.chat.conversation import Chat, Said
 from tests.support.world import Process, World
 
 

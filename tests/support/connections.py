@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from pymongo.monitoring import CommandListener
 
-from graph.checkpoints import Checkpoints, RunSaver
+from graph.persistence.checkpoints import Checkpoints, RunSaver
 from ledger.store import Store
 from tests.support.stack import FreshDatabase
 
@@ -26,7 +26,7 @@ class Connections:
     async def open(
         cls, database: FreshDatabase, listeners: Sequence[CommandListener] = ()
     ) -> AsyncIterator[Self]:
-        options = {"event_listeners": list(listeners)}
+        options: dict[str, Any] = {"event_listeners": list(listeners)}
         store = Store.open(database.uri, database.name, **options)
         checkpoints = await Checkpoints.open(database.uri, database.name, store, **options)
         try:

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from graph.settings import Settings
+from server.config.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 READY_S: Final = 60.0

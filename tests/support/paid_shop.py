@@ -28,8 +28,8 @@ from x402 import PaymentPayload, PaymentRequirements
 from x402.http import decode_payment_signature_header, encode_payment_response_header
 
 from mock_vendor.accounts import AGENT_FUNDS, LOCAL_NETWORK, LOCAL_USDC_ADDRESS, dev_address
-from mock_vendor.memory_chain import MemoryChain, Transfer
-from mock_vendor.memory_facilitator import MemoryFacilitator
+from tests.support.memory_chain import MemoryChain, Transfer
+from tests.support.memory_facilitator import MemoryFacilitator
 
 AGENT: Final = dev_address("agent")
 SHOP: Final = dev_address("shop")

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from domain.journal import Note
 from domain.money import Usd
-from graph.fireworks import open_fireworks
-from graph.planner import Decided, ModelPlanner, Situation
+from graph.planner.fireworks import open_fireworks
+from graph.planner.planners import Decided, ModelPlanner, Situation
 from ledger.run import Run
 from tests.support.builders import an_offer
 from tests.support.fireworks_stand_in import Answer, Fireworks, Script, calls, fireworks

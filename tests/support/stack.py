@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from graph.settings import LOCAL_VENDOR_SECRET, Settings
-from ledger.embedded import EmbeddedMongo
-from server.local import LocalStack
+from server.config.settings import LOCAL_VENDOR_SECRET, Settings
+from server.local.mongodb import EmbeddedMongo
+from server.local.stack import LocalStack
 from tools.wire.clients import open_client
 
 Document = dict[str, Any]

@@ -19,9 +19,9 @@ from langgraph_sdk.client import LangGraphClient
 
 from domain.money import Usd
 from domain.quotes import Vendor
-from graph.settings import Settings
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
+from server.config.settings import Settings
 from tests.conftest import ROOT
 from tests.support.builders import NOON
 from tests.support.stack import FreshDatabase

@@ -15,7 +15,7 @@ import re
 from functools import cache
 from typing import Any, Final
 
-from graph import answers, prompts
+from graph.planner import answers, prompts
 from tools import payment_tools, vendor_tools
 
 FRAME: Final = 16

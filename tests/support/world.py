@@ -41,28 +41,29 @@ from domain.quotes import Vendor
 from domain.slices import SliceRule
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.build import Graph, build_graph
-from graph.checkpoints import Checkpoints
 from graph.deps import Deps, Desk, Limits
-from graph.planner import Planner, RankingPlanner
-from graph.settings import Settings
-from graph.wiring import Services, new_run_id, tick_desk
+from graph.persistence.checkpoints import Checkpoints
+from graph.planner.planners import Planner, RankingPlanner
 from ledger.jobs import Job
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Run
 from ledger.store import Store
 from mock_vendor.accounts import AGENT_FUNDS, dev_address, dev_key
-from mock_vendor.app import create_app
-from mock_vendor.facilitator_app import FacilitatorClient
-from mock_vendor.faults import Fault
-from mock_vendor.memory_chain import MemoryChain, Transfer
-from mock_vendor.memory_facilitator import MemoryFacilitator
-from mock_vendor.problems import DroppedConnection
-from mock_vendor.service import VendorService
-from mock_vendor.settings import VendorProfile, VendorSettings, seeded_vendors
-from mock_vendor.treasury import MemoryTreasury, Treasury
-from server.ticks import Ticked, Ticker
+from mock_vendor.facilitator.app import FacilitatorClient
+from mock_vendor.vendor.app import create_app
+from mock_vendor.vendor.faults import Fault
+from mock_vendor.vendor.problems import DroppedConnection
+from mock_vendor.vendor.service import VendorService
+from mock_vendor.vendor.settings import VendorProfile, VendorSettings, seeded_vendors
+from mock_vendor.vendor.treasury import Treasury
+from server.config.settings import Settings
+from server.runner.tick import Ticked, Ticker
+from server.wiring import Services, new_run_id, tick_desk
 from tests.support.connections import Connections
+from tests.support.memory_chain import MemoryChain, Transfer
+from tests.support.memory_facilitator import MemoryFacilitator
+from tests.support.memory_treasury import MemoryTreasury
 from tests.support.stack import FreshDatabase
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain, ChainReader

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from domain.journal import Note, event_facts, event_line
-from graph.settings import Settings
+from server.config.settings import Settings
 from server.telemetry.logs import configure_logs
 from tests.support.stack import FreshDatabase
 from tests.support.world import Process, World

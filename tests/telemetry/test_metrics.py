@@ -15,13 +15,13 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from domain import errors
 from domain.money import Usd
-from graph.settings import Settings
-from graph.wiring import Services
 from ledger.totals import RunTotals, Totals
 from server.app import create_app
+from server.config.settings import Settings
 from server.telemetry import books
 from server.telemetry.metrics import MOST_VENDORS, OTHER, Metrics
 from server.telemetry.watch import Telemetry
+from server.wiring import Services
 from tests.server.conftest import GOAL, Api, Door, failing, impatient, opening, serving
 from tests.support.fleet import READY_S, WorkerProcess, worker_environment
 from tests.support.served import free_ports

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from domain.money import Usd
-from graph.settings import LOCAL_VENDOR_SECRET
-from graph.wiring import Services, new_run_id, now
+from server.config.settings import LOCAL_VENDOR_SECRET
+from server.runner.tick import Ticker
 from server.telemetry import traces
 from server.telemetry.watch import Telemetry
-from server.ticks import Ticker
+from server.wiring import Services, new_run_id, now
 from tests.support.stack import VendorAdmin
 from tests.telemetry.collector import attributes, collector
 

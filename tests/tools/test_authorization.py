@@ -130,7 +130,7 @@ async def test_undeclared_it_is_left_out_and_other_extensions_are_echoed(
 
 
 def test_json_schema_is_not_loaded_to_pay() -> None:
-    look = "import sys, graph.wiring; print('jsonschema' in sys.modules)"
+    look = "import sys, server.wiring; print('jsonschema' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n", "loading it takes seconds, at each start of a server"
 

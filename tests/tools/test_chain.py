@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from domain.errors import ChainDown, ConfigError, InvalidInput
 from domain.money import Usd
-from mock_vendor.memory_chain import MemoryChain
+from tests.support.memory_chain import MemoryChain
 from tests.tools.builders import AGENT, NETWORK, NONCE, PAYEE, STRANGER, TX, Recorder
 from tests.tools.test_challenge import JSON
 from tools.payments.chain import (

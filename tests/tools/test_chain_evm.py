@@ -13,7 +13,7 @@ from eth_utils.crypto import keccak
 from domain.money import Usd
 from domain.payments import slot_nonce
 from mock_vendor.accounts import dev_key
-from mock_vendor.chain import LocalChain, create_chain_app
+from mock_vendor.chain.chain import LocalChain, create_chain_app
 from tests.tools.builders import (
     AGENT,
     AGENT_KEY,

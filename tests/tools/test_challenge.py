@@ -11,7 +11,7 @@ from domain.money import Usd
 from domain.networks import BASE
 from domain.payments import PaymentTerms, PurchaseKind
 from domain.policy import SpendingPolicy
-from graph.settings import Settings
+from server.config.settings import Settings
 from tests.tools.builders import (
     NETWORK,
     PAYEE,

@@ -1,6 +1,6 @@
 """What the agent can ask of a vendor, and what it hears back.
 
-The protocol is what `mock_vendor/app.py` serves. Every text field is a vendor's word: bounded,
+The protocol is what `mock_vendor/vendor/` serves. Every text field is a vendor's word: bounded,
 stripped of control characters, to be stored and shown but never followed. Amounts and
 transaction hashes in answers are claims until the chain confirms them.
 """

@@ -7,9 +7,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from domain.errors import RenterError
-from graph.wiring import Services
 from mock_vendor.accounts import dev_address
 from server.studio.graph import Office, build
+from server.wiring import Services
 from tests.redteam.attack import ATTACKER, HONEST, attack
 from tests.redteam.hostile import fails, says, terms
 from tests.redteam.stage import Scene

@@ -1,0 +1,324 @@
+"""From what a person says to a run: what is understood, what is asked back, and the run's start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from domain.errors import LEAVES_OUT, InvalidInput, NotAllUsed
+from domain.goals import (
+    ASK_FOR_JOB,
+    LONGEST_GOAL,
+    MOST_UNASKED,
+    NOTHING_UNUSED,
+    Reading,
+    Unused,
+    check_goal,
+    plain,
+    read_answer,
+    read_budget,
+    unused,
+)
+from domain.goals.reading import hours
+from domain.goals.wishes import read_only
+from domain.intents import Wants, in_all, read_intent
+from domain.jobs import JobSpec
+from domain.money import Usd
+from domain.phrasing import asks, only_asks, without_greeting
+from domain.quotes import Vendor
+from graph.deps import Deps
+from graph.goals.reader import GoalReader, Heard, Reads, RuleReader, read_said
+from ledger.drafts import Utterance
+from ledger.run import Run
+
+MOST_NAMED: Final = 10
+START_ANYWAY: Final = (
+    "It starts only once you have said yes to that: in the chat, with `gpu-renter start --yes`, or "
+    "with acceptNotUsed over the API"
+)
+_START_ANYWAY: Final = re.compile(
+    r"(?:(?:yes|yeah|yep|y|ok(?:ay)?|sure|fine|agreed)(?:[,!.]? (?:please|do(?: it| that)?|"
+    r"(?:please )?(?:start|run|go)(?: it)?(?: (?:ahead|on))?(?: (?:anyway|all the same|now))?))*|"
+    r"(?:please )?(?:start|run)(?: it)?(?: (?:anyway|all the same))?|"
+    r"(?:please )?(?:go ahead|do it|go on)(?: (?:anyway|all the same))?)(?:[,]? please)?", re.I,
+)  # fmt: skip
+_GOES_ON: Final = re.compile(
+    r"(?:and|but|also|then|so|or|actually|instead|rather|make (?:it|that)|change|use|with|for|on|"
+    r"at|in|only|ok(?:ay)?|yes|no)\b", re.I,
+)  # fmt: skip
+"""How a message begins that goes on with what was said before."""
+_ANY_VENDOR: Final = re.compile(
+    r"(?:ok(?:ay)?,? )?(?:(?:rent )?(?:from|at|use|take) )?any(?:\s?one|body|where)?"
+    r"(?: (?:registered )?(?:vendor|provider))?(?: (?:of them|you (?:have|know)|will do|is fine))*"
+    r"(?:,? please)?[.!]?", re.I,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A goal that can be started."""
+
+    goal: str
+    budget: Usd
+    heard: Heard
+    leaves_out: Unused = NOTHING_UNUSED
+    """What the goal says beside what was understood; the person knows of what is their own."""
+
+
+class Refusal(str):
+    """A question that is asked because what was said last cannot be used at all."""
+
+
+class AskAnyway(str):
+    """The question whether to start although the goal names what a run leaves out.
+
+    `own` is what a yes is to.
+    """
+
+    own: tuple[str, ...] = ()
+
+    @classmethod
+    def about(cls, leaves_out: Unused) -> AskAnyway:
+        question = cls(
+            f"{leaves_out.line} {LEAVES_OUT}. Shall I start it all the same? Then say "
+            '"yes, start it"; else say "no", and I start nothing.'
+        )
+        question.own = leaves_out.own
+        return question
+
+
+def says_start_anyway(text: str) -> bool:
+    """Whether a message is a yes to AskAnyway, and nothing else."""
+    return bool(_START_ANYWAY.fullmatch(plain(text).rstrip(" .!")))
+
+
+async def understand(
+    reader: Reads,
+    said: Sequence[Utterance],
+    vendors: Sequence[Vendor] | None = None,
+    *,
+    sure: bool = False,
+    accepted: Collection[str] = (),
+) -> Wish | str:
+    """What these utterances come to: a wish that is complete, or the next question.
+
+    vendors: the registry, where it is at hand: who is to be rented from alone must be in it.
+    sure: the budget was given in a field of its own, and is not asked for again.
+    accepted: what a run leaves out and the person has said yes to. By rules alone: whatever a
+    model reads, AskAnyway comes before a Wish whose goal names more of the person's own.
+    """
+    try:
+        heard = await reader.read(said)
+        reading = heard.reading
+        if reading == Reading():
+            return Refusal(ASK_FOR_JOB)
+        if _vendors_are_left_open(said):
+            reading = replace(reading, only_vendors=())
+        if reading.question or reading.budget is None:
+            return reading.question
+        if vendors is not None and (question := _unregistered(reading, vendors)):
+            return question
+        if not sure and reading.budget > MOST_UNASKED and not _said_twice(said, reading.budget):
+            return (
+                f"That is {reading.budget}, more than the {MOST_UNASKED} that I take for granted. "
+                f'If you mean it, say "{in_all(reading.budget)}"; else say how much I may spend.'
+            )
+        goal = check_goal(goal_of(said))
+        leaves_out = unused(goal, said[-1].at)
+        if set(leaves_out.own) - set(accepted):
+            return AskAnyway.about(leaves_out)
+        return Wish(goal, reading.budget, replace(heard, reading=reading), leaves_out)
+    except InvalidInput as problem:
+        return Refusal(f"I cannot use that: {problem}")
+
+
+def begins_anew(said: Utterance, before: Sequence[Utterance]) -> bool:
+    """Whether a message is a goal by itself, and not the rest of what was said before it."""
+    if "jobType" in read_said(before).missing or _GOES_ON.match(said.text.strip()):
+        return False
+    try:
+        reading = read_said([said])
+    except InvalidInput:
+        return False
+    return bool(reading.job_type and not reading.missing)
+
+
+def _said_twice(said: Sequence[Utterance], amount: Usd) -> bool:
+    return sum(read_answer(utterance.text).amount == amount for utterance in said) > 1
+
+
+def _unregistered(reading: Reading, vendors: Sequence[Vendor]) -> str:
+    """The question about vendors that the goal names and nobody knows; or nothing."""
+    ids = _ids(vendors)
+    unknown = [name for name in reading.only_vendors if not _id_of(name, ids)]
+    if not unknown:
+        return ""
+    known = sorted({vendor.name for vendor in vendors})
+    return (
+        f"No vendor is registered here as {' or '.join(unknown)[:100]}. "
+        f"I can rent from {', '.join(known[:MOST_NAMED]) or 'nobody yet'}. "
+        'Say "only from" one of them, or "any vendor".'
+    )
+
+
+def _vendors_are_left_open(said: Sequence[Utterance]) -> bool:
+    """Whether "any vendor" was said, and no vendor was named after it."""
+    words = [plain(utterance.text) for utterance in said]
+    last = max((n for n, text in enumerate(words) if _ANY_VENDOR.fullmatch(text)), default=None)
+    return last is not None and not any(read_only(text) for text in words[last + 1 :])
+
+
+def goal_of(said: Sequence[Utterance]) -> str:
+    """The goal's own words: what was said, less greetings and what only answers "How much?"."""
+    words = [without_greeting(u.text) for u in said if not (_only_answers(u) and len(said) > 1)]
+    return " ".join(words)[:LONGEST_GOAL]
+
+
+def _only_answers(said: Utterance) -> bool:
+    return is_amount(said.text) or read_intent(said.text).wants is Wants.RAISE
+
+
+def is_amount(text: str) -> bool:
+    """Whether a text is an amount of money and nothing else."""
+    return bool(re.fullmatch(r"[\s$0-9.,a-zA-Z]{1,24}", text)) and bool(
+        re.fullmatch(r"\s*(?:us)?\$?\s*[0-9.,]+\s*(?:usdc?|dollars?|bucks?)?\s*", text, re.I)
+        and read_answer(text).amount
+    )
+
+
+def says_no_job(goal: str, reading: Reading) -> str:
+    """Why a goal is none that anything could be rented for; empty where it is one."""
+    return f"the goal {why}. {ASK_FOR_JOB}" if (why := _no_job(goal, reading)) else ""
+
+
+def check_says_job(reader: GoalReader, goal: str, now: datetime) -> None:
+    """Raise InvalidInput where the goal is none, as far as that is known before it is read: a model
+    may hear a job where the rules do not, so what they miss is left to the first tick then.
+    """
+    if isinstance(reader, RuleReader) or only_asks(goal):
+        check_is_job(goal, read_said([Utterance(goal, now)]))
+
+
+def check_is_job(goal: str, reading: Reading) -> None:
+    """Raise InvalidInput where nothing could be rented for what was read of the goal."""
+    if why := _no_job(goal, reading):
+        raise InvalidInput("goal", f"it {why}", ASK_FOR_JOB)
+
+
+def _no_job(goal: str, reading: Reading) -> str:
+    if only_asks(goal):
+        return "is a question"
+    if reading.job_type is not None:
+        return ""
+    if reading.gpu_type is None and reading.minutes is None:
+        return "says neither what to run nor on what"
+    return "is a question" if asks(goal) else ""
+
+
+def check_all_used(goal: str, now: datetime, *, accepted: bool, remedy: str) -> Unused:
+    """What a run leaves out of the goal. Raises NotAllUsed where that is the person's own to run,
+    and they have not said yes to it. remedy: how to say it.
+    """
+    leaves_out = unused(goal, now)
+    if leaves_out.own and not accepted:
+        raise NotAllUsed(leaves_out.words, remedy)
+    return leaves_out
+
+
+def check_budget(goal: str, budget: Usd) -> None:
+    """Raise InvalidInput where the goal's own words allow less than the budget beside it."""
+    said = read_budget(plain(goal)).amount
+    if said is not None and said < budget:
+        raise InvalidInput(
+            "budgetTotal",
+            f"the goal says {said} at most, and this is {budget}",
+            "Say the same in both, or leave the amount out of the goal",
+        )
+
+
+async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
+    """The run for a wish, with the spec that was understood. Again, it gives the same run.
+
+    Raises TooManyRuns.
+    """
+    spec = await spec_of_reading(deps, wish.heard.reading)
+    return await deps.ledger.runs.create(
+        run_id,
+        user_id,
+        wish.goal,
+        wish.budget,
+        deps.now(),
+        spec=spec,
+        used=wish.heard.used,
+        leaves_out=wish.leaves_out,
+        accepted=True,
+        most_open=deps.limits.open_runs,
+    )
+
+
+async def spec_of_reading(deps: Deps, reading: Reading) -> JobSpec:
+    """The job spec, with the vendors that it names turned into their ids."""
+    spec = reading.spec()
+    if not (spec.excluded_vendors or spec.only_vendors):
+        return spec
+    return resolved(spec, await deps.ledger.vendors.all())
+
+
+def resolved(spec: JobSpec, vendors: Sequence[Vendor]) -> JobSpec:
+    """The spec with the registry's ids for the vendors that it names."""
+    ids = _ids(vendors)
+    out, only = (
+        tuple(_id_of(name, ids) or name for name in names)
+        for names in (spec.excluded_vendors, spec.only_vendors)
+    )
+    allowed = tuple(v for v in only if v not in out)
+    # Where nobody is left, it is nobody, and not anybody.
+    return replace(spec, excluded_vendors=out, only_vendors=allowed or only)
+
+
+def _ids(vendors: Sequence[Vendor]) -> dict[str, str]:
+    """A vendor's name or id, however it is spelled → its id."""
+    return {_bare(v.name): v.vendor_id for v in vendors} | {
+        _bare(v.vendor_id): v.vendor_id for v in vendors
+    }
+
+
+def _id_of(name: str, ids: Mapping[str, str]) -> str | None:
+    """The id of the vendor that is called so, or "so vendor"."""
+    shorter = re.sub(r"\s+(?:vendor|provider)$", "", name, flags=re.I)
+    return ids.get(_bare(name)) or ids.get(_bare(shorter))
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def understood(spec: JobSpec, budget: Usd, by_memory: int | None = None) -> str:
+    """The spec in one sentence, with what was guessed."""
+    parts = [
+        f"{spec.job_type} on {spec.gpu_count} × {spec.gpu} for {hours(spec.minutes)}, "
+        f"within {budget}"
+    ]
+    if spec.max_hourly:
+        parts.append(f"at most {spec.max_hourly} an hour")
+    if spec.deadline:
+        parts.append(f"done by {spec.deadline:%Y-%m-%d %H:%M %Z}")
+    if spec.preference:
+        parts.append(f"{spec.preference.value} first")
+    if spec.only_vendors:
+        parts.append(f"only from {' or '.join(spec.only_vendors)}")
+    if spec.excluded_vendors:
+        parts.append(f"without {', '.join(spec.excluded_vendors)}")
+    said = ", ".join(parts)
+    if by_memory:
+        said += f" (for {by_memory} GB)"
+    values = {
+        "gpuType": spec.gpu_type,
+        "maxHours": hours(spec.minutes),
+        "jobType": spec.job_type,
+    }
+    assumed = ", ".join(values[name] for name in spec.guessed)
+    return said + (f" (not said, so assumed: {assumed})" if assumed else "")

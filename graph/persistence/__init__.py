@@ -1,0 +1,1 @@
+"""What is kept between invocations: states, and conversations."""

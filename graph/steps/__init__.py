@@ -1,0 +1,1 @@
+"""What nodes share: each file one step, or one question, of several of them."""

@@ -1,0 +1,179 @@
+"""After a run's end: its books are closed as the chain decides, and nothing is left running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from domain.errors import PaymentUnclear, VendorError, VendorRefused
+from domain.jobs import JobStatus, RunStatus
+from domain.payments import PaymentState
+from graph.deps import Desk
+from graph.routing import Phase
+from graph.steps.artifacts import fetch_later
+from graph.steps.delivery import deliver, open_job
+from graph.steps.ending import last_note
+from graph.steps.work import chain_permitting, close_slots, stop_job, without_job
+from ledger.jobs import Job
+from ledger.payments import Payment
+from tools.payments.cashier import unclear_note
+from tools.vendors.base import Accepted
+
+PATIENCE: Final = timedelta(days=1)
+"""For how long a vendor is asked to stop a job of an ended run, and its word that it paid back is
+looked for on the chain.
+"""
+GONE: Final = (404, 410)
+"""A vendor's answers about a job that it does not have. They may come from in front of one that
+starts anew, so they have to last.
+"""
+
+
+async def close_books(desk: Desk) -> bool:
+    """What an ended run still holds, waits for or has running; True when nothing is left open.
+
+    Raises ChainDown, once all is done that needs no chain.
+    """
+    if desk.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
+        await _tell_the_end(desk)
+    jobs = await desk.ledger.jobs.of_run(desk.run)
+    stopped = await _stop(desk, [job for job in jobs if job.unstopped or not job.status.ended])
+    unclear: list[Payment] = []
+    if desk.run.reservations:
+        try:
+            await close_slots(desk)
+        except PaymentUnclear as error:
+            desk.observe(unclear_note(error))
+            unclear = await _unclear(desk, jobs)
+        await desk.reread()
+    unseen = [await open_job(desk, payment, "", current=False) for payment in unclear]
+    stopped = await _stop(desk, unseen + await _unseen(desk, jobs)) and stopped
+    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe) or _long_over(desk)
+    await desk.flush()  # a download may take long, and be cut off
+    current = next((job for job in jobs if job.id == desk.run.job_id), None)
+    fetched = current is None or await fetch_later(desk, current)
+    await desk.flush()
+    if not (stopped and refunded and fetched) or desk.run.reservations:
+        return False
+    await desk.ledger.payments.drop_headers(desk.run.id)
+    return True
+
+
+def _long_over(desk: Desk) -> bool:
+    """Whether a refund that was claimed is waited for no more; reconcile books one that comes."""
+    ended_at = desk.run.ended_at
+    return ended_at is not None and desk.deps.now() - ended_at >= PATIENCE
+
+
+async def _tell_the_end(desk: Desk) -> None:
+    """The journal's last note, which is there once however often it is told."""
+    run, what = desk.run, desk.run.reason
+    if run.status is RunStatus.COMPLETED:
+        job = await desk.ledger.jobs.current(run)
+        what = job.vendor_id if job else ""
+    desk.observe(last_note(run.status, what))
+    await desk.flush()
+    desk.noted.clear()  # no news, after which it would be looked at soon again
+
+
+async def stop_left_over(desk: Desk, job: Job) -> None:
+    """Try once more to stop what had been given up before `job` was launched: what it does not use
+    of its paid time may come back while the run can still spend it.
+    """
+    lost = [await desk.ledger.jobs.find(job_id) for job_id in job.left_over]
+    left = [j.id for j in lost if j and j.unstopped and not await _stopped(desk, j)]
+    if len(left) < len(job.left_over):
+        await desk.ledger.jobs.set_left_over(job.id, left)
+        with chain_permitting(desk):
+            await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+
+
+async def _unseen(desk: Desk, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that were paid for and that nobody has seen: a payment may settle late."""
+    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    paid = [p for p in payments if p.state is PaymentState.SETTLED]
+    return [await open_job(desk, payment, "", current=False) for payment in paid]
+
+
+async def _unclear(desk: Desk, jobs: Sequence[Job]) -> list[Payment]:
+    """Signed payments that gave no job, and that nobody can explain: what they may have started is
+    stopped. To send them again is safe, for their nonce is used.
+    """
+    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    found = []
+    for payment in payments:
+        if payment.state is PaymentState.AUTHORIZED:
+            try:
+                await desk.deps.cashier.judge.judge(desk.run, payment, desk.observe)
+            except PaymentUnclear:
+                found.append(payment)
+    return found
+
+
+async def _stop(desk: Desk, jobs: Sequence[Job]) -> bool:
+    """Stop jobs; True when none of them may run on."""
+    stopped = [await _stopped(desk, job) for job in jobs]
+    return all(stopped)
+
+
+async def _stopped(desk: Desk, job: Job) -> bool:
+    """Stop one; False while its vendor is to be asked again."""
+    now = desk.deps.now()
+    why = "the run had ended" if desk.run.status.ended else "it had been given up"
+    since = min(job.unstopped or now, now)
+    try:
+        job = await _named(desk, job)
+        status = await _stop_at_vendor(desk, job)
+    except VendorError as error:
+        silent = timedelta(minutes=desk.deps.limits.silent_minutes)
+        if now - since < (silent if _gone(error) else PATIENCE):
+            await desk.ledger.jobs.unstopped(job.id, since)
+            return False
+        status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
+    await desk.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
+    await desk.ledger.jobs.unstopped(job.id, None)
+    desk.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
+              key=f"{job.id}:stopped")  # fmt: skip
+    return True
+
+
+async def _stop_at_vendor(desk: Desk, job: Job) -> JobStatus:
+    """How the job ended there. One that its vendor does not have may have another name: that of
+    its payment goes before what somebody once answered. Raises VendorError.
+    """
+    try:
+        report = await stop_job(desk, job)
+    except VendorRefused as error:
+        payment = await desk.ledger.payments.get(job.payment_id)
+        if not (_gone(error) and payment.on_chain and payment.state is PaymentState.SETTLED):
+            raise
+        other = await _named(desk, replace(job, vendor_job_id=""))
+        if other.vendor_job_id == job.vendor_job_id:
+            raise
+        report = await stop_job(desk, other)
+    completed = report.status is JobStatus.COMPLETED
+    return JobStatus.COMPLETED if completed else JobStatus.CANCELLED
+
+
+def _gone(error: VendorError) -> bool:
+    return isinstance(error, VendorRefused) and error.status_code in GONE
+
+
+async def _named(desk: Desk, job: Job) -> Job:
+    """The job with the id that its vendor knows it by, asked for where it never came. Raises
+    VendorError while it does not come.
+    """
+    if job.vendor_job_id:
+        return job
+    try:
+        delivery = await deliver(desk, await desk.ledger.payments.get(job.payment_id))
+    except PaymentUnclear as unclear:
+        raise VendorError(
+            job.vendor_id, "submit-job", unclear.problem, "It is tried again"
+        ) from None
+    if not isinstance(delivery.goods, Accepted):
+        raise VendorError(job.vendor_id, "submit-job", delivery.problem, "It is tried again")
+    await desk.ledger.jobs.name(job.id, delivery.goods.vendor_job_id)
+    return replace(job, vendor_job_id=delivery.goods.vendor_job_id)

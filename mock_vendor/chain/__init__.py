@@ -1,0 +1,1 @@
+"""A local EVM chain with LocalUSDC, as JSON-RPC."""

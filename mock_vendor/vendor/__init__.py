@@ -1,0 +1,1 @@
+"""A GPU vendor: quotes, payment, jobs, refunds, and faults on purpose."""

@@ -1,0 +1,265 @@
+"""`GET /api/agent-events`: a run's journal as it grows, as server-sent events.
+
+    id: 7
+    data: {"seq": 7, "type": "payment_settled", "content": "…", "data": {…}, "createdAt": "…"}
+
+    event: end
+    data: {"status": "completed"}
+
+Every observation comes once and in order. `Last-Event-ID` goes on after the one that it names, on
+any process. The journal in MongoDB is what is sent; a change stream, where the server has one, only
+says when to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from domain.errors import RenterError
+from domain.jobs import RunStatus
+from ledger.ledger import Ledger
+from ledger.run import held_lease
+from server.access import Principal, principal_of
+from server.api.documented import EVENT, of_get
+from server.api.requests import HELP, RunId
+from server.api.views import observation_view
+from server.middleware.http_errors import problem_of
+from server.middleware.rate_limits import TooMany
+from server.runner.keeper import Keeper
+
+LOG: Final = logging.getLogger(__name__)
+POLL_S: Final = 0.5
+WATCHED_POLL_S: Final = 5.0
+"""Where a change stream says when to look: for what it may have missed."""
+LIVELY_S: Final = 3.0
+PULSE_S: Final = 15.0
+"""A comment keeps proxies from closing a silent stream."""
+LONGEST_STREAM_S: Final = 900.0
+MOST_AT_ONCE: Final = 200
+MOST_STREAMS: Final = 256
+MOST_STREAMS_EACH: Final = 16
+LARGEST_SEQ: Final = 2**53
+RETRY_MS: Final = 2_000
+NO_BUFFERS: Final = {"X-Accel-Buffering": "no"}
+
+
+class Streams:
+    """How many streams are open, of all and of each key."""
+
+    def __init__(self, most: int = MOST_STREAMS, most_each: int = MOST_STREAMS_EACH) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._open: Counter[str] = Counter()
+
+    @property
+    def open(self) -> int:
+        return self._open.total()
+
+    @contextmanager
+    def one(self, who: Principal) -> Iterator[None]:
+        """Count a stream as open. Raises TooMany. Where no key is asked for, only all count."""
+        name = who.key_id or ""
+        if self.open >= self._most or (name and self._open[name] >= self._most_each):
+            raise TooMany("Too many event streams are open", retry_after_s=5)
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            self._open += Counter()  # drops the names that have none left
+
+
+class Wakeups:
+    """Says when a run's journal has grown, while anybody listens; over one change stream."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+        self._live = False
+
+    @contextmanager
+    def of(self, run_id: str) -> Iterator[asyncio.Event]:
+        """Set whenever the run's journal has grown, where the server can say so."""
+        grown = asyncio.Event()
+        self._waiting[run_id].add(grown)
+        if self._task is None:
+            self._task = asyncio.create_task(self._watch())
+        try:
+            yield grown
+        finally:
+            self._waiting[run_id].discard(grown)
+            if not self._waiting[run_id]:
+                del self._waiting[run_id]
+            if not self._waiting:
+                self._task.cancel()
+                self._task = None
+
+    @property
+    def poll_s(self) -> float:
+        """How long to wait at most before looking all the same."""
+        return WATCHED_POLL_S if self._live else POLL_S
+
+    async def _watch(self) -> None:
+        try:
+            async with aclosing(self._ledger.observations.documents.inserts()) as inserts:
+                async for document in inserts:
+                    self._live = True
+                    for grown in self._waiting.get(document["runId"], ()):
+                        grown.set()
+        except RenterError as error:
+            LOG.info("No change stream, so event streams poll: %s", error)
+        finally:
+            self._live = False
+
+
+class Journal:
+    """One run's events, from after `seq` on."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        wakeups: Wakeups,
+        run_id: str,
+        seq: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._wakeups = wakeups
+        self._run_id = run_id
+        self._seq = seq
+        self._now = now
+
+    async def events(self) -> AsyncGenerator[bytes]:
+        """Server-sent events until the run has ended and everything is told."""
+        loop = asyncio.get_running_loop()
+        until, spoke = loop.time() + LONGEST_STREAM_S, loop.time()
+        yield f"retry: {RETRY_MS}\n\n".encode()
+        with self._wakeups.of(self._run_id) as grown:
+            while loop.time() < until:
+                grown.clear()
+                ended = await self._ended()  # before the journal is read: its end is in it then
+                entries = await self._ledger.observations.of_run(
+                    self._run_id, after=self._seq, limit=MOST_AT_ONCE
+                )
+                for entry in entries:
+                    self._seq, spoke = entry.seq, loop.time()
+                    shown = observation_view(entry).model_dump_json(by_alias=True)
+                    yield f"id: {entry.seq}\ndata: {shown}\n\n".encode()
+                if entries:
+                    continue
+                if ended:
+                    yield f"event: end\ndata: {json.dumps({'status': ended})}\n\n".encode()
+                    return
+                if loop.time() - spoke >= PULSE_S:
+                    spoke = loop.time()
+                    yield b": still running\n\n"
+                # The end of a run is no observation, so it is looked for while the run is lively.
+                lively = loop.time() - spoke < LIVELY_S
+                await _either(grown, POLL_S if lively else self._wakeups.poll_s)
+
+    async def _ended(self) -> str:
+        """The status of a run that has ended, and whose last tick is over; else empty."""
+        fields = {"status": 1, "lease": 1}
+        found = await self._ledger.runs.documents.find({"_id": self._run_id}, fields=fields)
+        if not found or not RunStatus(found[0]["status"]).ended:
+            return ""
+        held = held_lease(found[0]["lease"])
+        at_work = held is not None and held.lasts(self._now())
+        return "" if at_work else str(found[0]["status"])
+
+
+async def _either(grown: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await grown.wait()
+    except TimeoutError:
+        pass
+
+
+class EventStream(Response):
+    """The answer, which counts as an open stream for as long as its client stays."""
+
+    def __init__(self, streams: Streams, who: Principal, journal: Journal) -> None:
+        self._streams = streams
+        self._who = who
+        self._journal = journal
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._streams.one(self._who):
+                async with aclosing(self._told()) as told:
+                    stream = StreamingResponse(
+                        told, media_type="text/event-stream", headers=NO_BUFFERS
+                    )
+                    await stream(scope, receive, send)
+        except TooMany as error:
+            await problem_of(error)(scope, receive, send)
+
+    async def _told(self) -> AsyncGenerator[bytes]:
+        try:
+            async with aclosing(self._journal.events()) as events:
+                async for event in events:
+                    yield event
+        except RenterError as error:
+            LOG.warning("An event stream is cut off; its client may come back: %s", error)
+
+
+def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
+    """The events of a run."""
+    router = APIRouter(prefix="/api", tags=["agent"])
+    counted = streams or Streams()
+    watched: list[tuple[Ledger, Wakeups]] = []
+
+    def wakeups(ledger: Ledger) -> Wakeups:
+        if not watched or watched[0][0] is not ledger:
+            watched[:] = [(ledger, Wakeups(ledger))]
+        return watched[0][1]
+
+    @router.get(
+        "/agent-events",
+        response_class=Response,
+        responses={**of_get(404), 200: _DOCUMENTED},
+    )
+    async def agent_events(
+        who: Annotated[Principal, Depends(principal_of)],
+        run_id: Annotated[RunId, Query(alias="runId", description=HELP["runId"])],
+        last_event_id: Annotated[
+            int,
+            Header(
+                alias="Last-Event-ID",
+                ge=0,
+                le=LARGEST_SEQ,
+                description="Go on after this observation: the last one that was read.",
+            ),
+        ] = 0,
+    ) -> Response:
+        """Follow a run: its observations as server-sent events, each with its seq as its id.
+
+        An event `end` comes when the run has ended. A browser's EventSource goes on where it was
+        cut off by itself.
+        """
+        deps = (await keeper.services()).deps
+        run = who.check_sees(await deps.ledger.runs.get(run_id))
+        journal = Journal(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
+        return EventStream(counted, who, journal)
+
+    return router
+
+
+_DOCUMENTED: Final[dict[str, Any]] = {
+    "description": "Events, for as long as the run goes on.",
+    "content": {"text/event-stream": {"schema": EVENT}},
+}

@@ -1,0 +1,1 @@
+"""Talking with the agent: what is understood, and what it answers from the ledger."""

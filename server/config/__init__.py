@@ -1,0 +1,1 @@
+"""Every setting: one class, put together from a file for each subject."""

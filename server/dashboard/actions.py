@@ -1,0 +1,55 @@
+"""What a person can do with a run from its page, each as the API does it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from domain.errors import Conflict, LeaseHeld, NotFound
+from ledger.run import Run
+from server.access import Forbidden, Scope
+from server.dashboard.sessions import Visitor
+from server.runner.tick import Ticker
+from server.wiring import Services
+
+CANCEL_REASON: Final = "cancelled on the dashboard"
+
+
+async def run_of(services: Services, visitor: Visitor, run_id: str, scope: Scope) -> Run:
+    """The visitor's run, to do what `scope` allows. Another's counts as not there.
+
+    Raises NotFound, Forbidden.
+    """
+    run = await services.deps.ledger.runs.find(run_id)
+    if run is None or not visitor.sees(run):
+        raise NotFound(f"There is no run {run_id!r}", "Look for it on the first page")
+    if not visitor.may(scope):
+        raise Forbidden(f"Your API key lacks the scope {scope.value}", "Sign in with another one")
+    return run
+
+
+async def step(services: Services, visitor: Visitor, run_id: str) -> str:
+    """Tick the run once; the tick's message. Another tick at work is no failure."""
+    run = await run_of(services, visitor, run_id, Scope.TICK)
+    try:
+        return (await Ticker(services).tick(run.id)).message
+    except LeaseHeld as held:
+        return str(held) if held.goes_on_in_s is not None else "Another tick is at work"
+
+
+async def decide(
+    services: Services, visitor: Visitor, run_id: str, approval_id: str, approve: bool
+) -> str:
+    """Approve or reject a payment. Raises Conflict where it was decided otherwise, or expired."""
+    run = await run_of(services, visitor, run_id, Scope.APPROVE)
+    deps = services.deps
+    decided = await deps.ledger.approvals.decide(run.id, approval_id, approve, deps.now())
+    return decided.answer
+
+
+async def cancel(services: Services, visitor: Visitor, run_id: str) -> str:
+    """Ask for the run's end, and carry it out unless a tick is at work."""
+    run = await run_of(services, visitor, run_id, Scope.TICK)
+    deps = services.deps
+    if not await deps.ledger.runs.request_cancel(run.id, CANCEL_REASON, deps.now()):
+        raise Conflict(f"Run {run.id} has ended already", "There is nothing to cancel")
+    return await step(services, visitor, run_id)

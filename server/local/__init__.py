@@ -1,0 +1,1 @@
+"""What a laptop lacks, started here as child processes: MongoDB, chain, vendors."""

@@ -1,0 +1,1 @@
+"""What an operator asks of a ledger and a chain: audits, balances, removal of old runs."""

@@ -1,0 +1,177 @@
+"""A run's journal in order, and whether it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from domain.journal import Entry, first_broken
+from domain.money import Usd
+from ledger.ledger import Ledger
+from ledger.pruned import PrunedRun
+from ledger.run import Run
+from ledger.runs import no_run
+from server.api.report_schemas import AuditAnswer, AuditEntry, AuditHead
+from tools.payments.judge import facts
+
+PAYMENTS: Final = ("payment_authorized", "payment_booked")
+IN_VAIN: Final = ("payment_released", "payment_refused", "payment_expired")
+_FIELDS: Final = ("type", "content", "data", "createdAt", "prevHash", "hash", "seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A run's journal, and the first thing that is wrong with it."""
+
+    run: Run
+    entries: list[Entry]
+    broken_seq: int | None
+    problem: str
+
+
+async def find_run(ledger: Ledger, run_id: str) -> Run | PrunedRun:
+    """Find a run, or what was kept of a removed one. Raises NotFound."""
+    found = await ledger.runs.find(run_id) or await ledger.pruned.find(run_id)
+    if found is None:
+        raise no_run(run_id)
+    return found
+
+
+async def audit_of(ledger: Ledger, found: Run | PrunedRun) -> AuditAnswer:
+    """Examine a run's journal; of a removed run, tell what was kept when it was removed."""
+    if isinstance(found, PrunedRun):
+        return _removed_answer(found)
+    return audit_answer(await audit_run(ledger, found))
+
+
+async def audit_run(ledger: Ledger, run_: Run) -> Audit:
+    """Read a run's journal and examine it."""
+    try:
+        entries = await ledger.observations.of_run(run_.id)
+    except (KeyError, TypeError):
+        return await _unreadable(run_, ledger.observations.documents)
+    broken, problem = examine(run_, entries)
+    return Audit(run_, entries, broken, problem)
+
+
+async def _unreadable(run_: Run, documents: Any) -> Audit:
+    """The audit of a journal in which an entry lacks a field: it is broken there, if not before."""
+    found = await documents.find({"runId": run_.id}, sort=[("seq", 1)])
+    for place, document in enumerate(found, start=1):
+        lost = [name for name in _FIELDS if document.get(name) is None]
+        if lost:
+            return Audit(run_, [], place, f"it lacks {', '.join(lost)}")
+    return Audit(run_, [], 1, "it cannot be read")
+
+
+def examine(run_: Run, entries: list[Entry]) -> tuple[int | None, str]:
+    """The first broken entry's number and what is wrong with it; None where all is whole.
+
+    The chain alone cannot tell that its end is missing: the run's own note of the head does. The
+    note may lag behind (a crash after writing entries), so the head must be in the journal, not
+    last in it.
+    """
+    broken = first_broken(entries)
+    if broken is not None:
+        return broken, "it does not follow from the entries before it"
+    seq, head = run_.journal_seq, run_.journal_hash
+    if seq > len(entries):
+        return len(entries) + 1, f"the run names {seq} entries and only {len(entries)} are there"
+    if seq > 0 and entries[seq - 1].hash != head:
+        return seq, "its hash is not the one that the run names: the end was written anew"
+    return unapproved(entries)
+
+
+def unapproved(entries: list[Entry]) -> tuple[int | None, str]:
+    """The first payment that needed an approval and is not covered by one noted before it.
+
+    Each payment is noted with the threshold in force when it was signed, and with what was held
+    against it. An approval covers its payee alone, up to its amount: what was paid before it was
+    asked, and all payments on it that did not come to nothing.
+    """
+    approvals: dict[str, Mapping[str, Any]] = {}
+    counted: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        kind, data = entry.note.type, entry.note.data
+        if kind == "approval_used":
+            approvals[data["approvalId"]] = data
+        for paid in counted.values() if kind in IN_VAIN else ():
+            paid.pop(data.get("paymentId", ""), None)
+        threshold, at_stake = (data.get(name) for name in ("thresholdMicros", "atStakeMicros"))
+        if kind not in PAYMENTS or type(threshold) is not int or type(at_stake) is not int:
+            continue
+        amount = int(data["amountMicros"])
+        if max(at_stake, amount) <= threshold:
+            continue
+        payment = f"the payment of {Usd(amount)} to {data['vendorId']}"
+        approval_id = data.get("approvalId")
+        yes = approvals.get(str(approval_id))
+        if yes is None:
+            return entry.seq, (
+                f"{payment} needed an approval, for {Usd(at_stake)} is above {Usd(threshold)}, "
+                "and there is none before it"
+            )
+        if "payTo" not in yes:  # an older version noted no more of it
+            continue
+        payee, agreed = str(data["payTo"]).lower(), str(yes["payTo"]).lower()
+        if data["vendorId"] != yes["vendorId"] or (agreed and payee not in ("", agreed)):
+            return entry.seq, f"{payment} is on {approval_id}, which was for {yes['vendorId']}"
+        on_it = counted.setdefault(str(approval_id), {})
+        on_it[data["paymentId"]] = amount
+        total = yes["paidMicros"] + sum(on_it.values())
+        if total > yes["amountMicros"]:
+            return entry.seq, (
+                f"with {payment}, {Usd(total)} was paid on {approval_id}, which allowed "
+                f"{Usd(yes['amountMicros'])}"
+            )
+    return None, ""
+
+
+def audit_answer(audited: Audit) -> AuditAnswer:
+    run_, entries = audited.run, audited.entries
+    return AuditAnswer(
+        run_id=run_.id,
+        user_id=run_.user_id,
+        goal=run_.goal,
+        status=run_.status.value,
+        budget_total_micros=run_.budget_total.micros,
+        spent_micros=run_.spent.micros,
+        whole=audited.broken_seq is None,
+        broken_seq=audited.broken_seq,
+        problem=audited.problem,
+        head=AuditHead(seq=len(entries), hash=entries[-1].hash if entries else ""),
+        entries=[_entry(e, run_) for e in entries],
+    )
+
+
+def _removed_answer(removed: PrunedRun) -> AuditAnswer:
+    return AuditAnswer(
+        run_id=removed.id,
+        user_id=removed.user_id,
+        goal="",
+        status=removed.status.value,
+        budget_total_micros=removed.budget_total.micros,
+        spent_micros=removed.spent.micros,
+        whole=True,
+        broken_seq=None,
+        problem="",
+        head=AuditHead(seq=removed.journal.seq, hash=removed.journal.hash),
+        entries=[],
+        pruned_at=removed.pruned_at.isoformat(),
+        payments=[dict(facts(payment)) for payment in removed.payments],
+    )
+
+
+def _entry(e: Entry, run_: Run) -> AuditEntry:
+    vendor = e.note.data.get("vendorId")
+    return AuditEntry(
+        seq=e.seq,
+        at=e.created_at.isoformat(),
+        who=f"{run_.user_id} → {vendor}" if vendor else run_.user_id,
+        type=e.note.type,
+        what=e.note.content,
+        data=dict(e.note.data),
+        prev_hash=e.prev_hash,
+        hash=e.hash,
+    )

@@ -1,0 +1,128 @@
+"""What the operator's commands ask of a ledger and a chain, as the JSON that they print.
+
+A server's routes and the commands that open the store at hand give the same.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from domain.money import Usd
+from domain.networks import Network
+from domain.quotes import Vendor
+from domain.reliability import TYPICAL_HOURS, block_at, chances, weight
+from ledger.compared import Stray
+from server.api.report_schemas import (
+    ReconcileAnswer,
+    TransferView,
+    UnclearView,
+    VendorView,
+    WalletAnswer,
+)
+from server.config.settings import Settings
+from tools.payments.reconcile import Report
+
+
+def vendor_view(vendor: Vendor, now: datetime) -> VendorView:
+    return VendorView(
+        vendor_id=vendor.vendor_id,
+        name=vendor.name,
+        endpoint=vendor.endpoint,
+        base_price_per_hour=vendor.price_per_hour.dollars(),
+        reliability_score=vendor.reliability,
+        supported_gpu_types=list(vendor.gpu_types),
+        pay_to=vendor.pay_to,
+        secret_env=vendor.secret_env,
+        completed=vendor.completed,
+        failed=vendor.failed,
+        history=_history(vendor, now),
+    )
+
+
+def _history(vendor: Vendor, now: datetime) -> list[str]:
+    """What its jobs came to, faded to today's weight, and what it is blocked for."""
+
+    def faded(jobs: float) -> str:
+        return f"{jobs / weight(now):.1f}".removesuffix(".0")
+
+    lines = []
+    for record in vendor.records:
+        ahead = chances(
+            vendor.reliability, vendor.records, record.gpu_type, TYPICAL_HOURS, now
+        ).completes
+        completed = faded(record.completed)
+        lines.append(
+            f"{record.gpu_type}: {completed} job{'' if completed == '1' else 's'} completed, "
+            f"{faded(record.never_booted)} never booted, {faded(record.lost)} lost; "
+            f"{ahead:.0%} expected to complete"
+        )
+    block = block_at(vendor.blocks, now)
+    return [*lines, str(block)] if block else lines
+
+
+def wallet_answer(
+    settings: Settings,
+    address: str,
+    balance: Usd | None,
+    policies: list[dict[str, Any]],
+    problem: str = "",
+) -> WalletAnswer:
+    """The account that pays. problem: why its balance is not known. policies: at Coinbase."""
+    network = settings.network
+    return WalletAnswer(
+        kind=settings.wallet_mode,
+        network=network.caip2,
+        network_name=network.name,
+        stakes=network.stakes,
+        usdc=network.usdc,
+        address=address,
+        balance="unknown" if balance is None else balance.exact(),
+        balance_micros=None if balance is None else balance.micros,
+        policies=policies,
+        problem=problem,
+    )
+
+
+def reconcile_answer(report: Report, network: Network, payer: str) -> ReconcileAnswer:
+    """payer: the wallet's address."""
+    return ReconcileAnswer(
+        network_name=network.name,
+        ok=report.ok,
+        runs=report.runs,
+        busy=list(report.busy),
+        still_open=list(report.still_open),
+        ledger_total=report.ledger_total.dollars(),
+        ledger_total_micros=report.ledger_total.micros,
+        chain_total=report.chain_total.dollars(),
+        chain_total_micros=report.chain_total.micros,
+        acknowledged_micros=report.acknowledged.micros,
+        unclear=[
+            UnclearView(
+                run_id=error.run_id,
+                slot=error.slot,
+                payment_id=error.payment_id,
+                nonce=error.nonce,
+                tx_hash=error.tx_hash,
+                problem=error.problem,
+                remedy=error.remedy,
+            )
+            for error in report.unclear
+        ],
+        unknown_transfers=[_transfer(t, payer) for t in report.unknown_transfers],
+        unclaimed=[_transfer(t, payer) for t in report.unclaimed],
+        missing=list(report.missing),
+        unbalanced=list(report.unbalanced),
+        problems=list(report.problems),
+    )
+
+
+def _transfer(stray: Stray, payer: str) -> TransferView:
+    sender, recipient = (payer, stray.other) if stray.outgoing else (stray.other, payer)
+    return TransferView(
+        tx_hash=stray.tx_hash,
+        block=stray.block,
+        sender=sender,
+        recipient=recipient,
+        amount_micros=stray.amount.micros,
+    )

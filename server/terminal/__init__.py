@@ -1,0 +1,1 @@
+"""What commands share: printing, following a run, reaching a server, ending in good order."""
