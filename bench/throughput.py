@@ -29,8 +29,8 @@ from bench.stand import Stand, on_a_stand
 from domain.due import Due
 from domain.errors import DependencyDown
 from ledger.following import follow
-from ledger.jobs import sighting
-from ledger.run import sighting_document
+from ledger.jobs import last_poll
+from ledger.run import last_poll_document
 from server.config.settings import Settings
 from server.runner.tick import Ticker
 from server.wiring import Services, now, open_services
@@ -87,7 +87,7 @@ class StoreAlone:
         found = await follow(runs, run_id)
         assert found.job
         run, lease = await runs.take(found.run, now, 60)
-        seen = {"sighting": sighting_document(sighting(found.job)), "phase": run.phase}
+        seen = {"sighting": last_poll_document(last_poll(found.job)), "phase": run.phase}
         due = Due(now() + timedelta(hours=1), run.quiet_ticks)
         assert await runs.release(lease, now(), seen, seen=run, due=due)
 

@@ -14,7 +14,7 @@ from typing import Final
 MOST_DOUBLINGS: Final = 12
 
 
-class Came(StrEnum):
+class TickOutcome(StrEnum):
     """What a tick came to, as far as the next one is concerned."""
 
     ACTED = "acted"
@@ -57,7 +57,7 @@ class Due:
 
 
 def due(
-    came: Came,
+    came: TickOutcome,
     now: datetime,
     quiet: int,
     pace: Pace,
@@ -74,9 +74,9 @@ def due(
     case, though not sooner than `pace.first_s` (a paid slice ends). until: when the question to
     a person expires.
     """
-    if came is Came.OVER:
+    if came is TickOutcome.OVER:
         return Due(None, 0)
-    if came is Came.ASKED and until is not None:
+    if came is TickOutcome.ASKED and until is not None:
         return Due(max(now, until), 0)
     quiet = 0 if news else quiet + 1
     delay_s = _delay_s(came, max(0, quiet - 1), pace)
@@ -87,15 +87,15 @@ def due(
     return Due(now + timedelta(seconds=delay_s), quiet)
 
 
-def _delay_s(came: Came, quiet: int, pace: Pace) -> float:
+def _delay_s(came: TickOutcome, quiet: int, pace: Pace) -> float:
     match came:
-        case Came.ACTED if quiet < pace.at_once:
+        case TickOutcome.ACTED if quiet < pace.at_once:
             return 0.0
-        case Came.ACTED:
+        case TickOutcome.ACTED:
             return _grown(pace.first_s, quiet - pace.at_once, pace.most_s)
-        case Came.CLOSING:
+        case TickOutcome.CLOSING:
             return _grown(pace.first_s, quiet, pace.closing_most_s)
-        case Came.WAITING | Came.ASKED:
+        case TickOutcome.WAITING | TickOutcome.ASKED:
             return _grown(pace.patience_s, quiet, pace.most_s)
         case _:
             return _grown(pace.first_s, quiet, pace.most_s)

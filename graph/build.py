@@ -22,7 +22,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.nodes.approve import approve
 from graph.nodes.assess_budget import assess_budget
 from graph.nodes.cancel import cancel
@@ -36,11 +36,13 @@ from graph.nodes.tools import tools
 from graph.routing import Phase, rest, route
 from graph.state import AgentState
 
-Node = Callable[[AgentState, Desk], Awaitable[Command[str]]]
-OpenDesk = Callable[[AgentState, RunnableConfig, Desk | None], AbstractAsyncContextManager[Desk]]
-"""Gives the desk for one node: the tick's own, or one made for the node where there is no tick."""
+Node = Callable[[AgentState, TickContext], Awaitable[Command[str]]]
+OpenContext = Callable[
+    [AgentState, RunnableConfig, TickContext | None], AbstractAsyncContextManager[TickContext]
+]
+"""Gives the context for one node: the tick's own, or one made for it where there is no tick."""
 
-Graph = CompiledStateGraph[AgentState, Desk, AgentState, AgentState]
+Graph = CompiledStateGraph[AgentState, TickContext, AgentState, AgentState]
 
 _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
     Phase.INTAKE: (intake, (Phase.ASSESS_BUDGET,)),
@@ -78,7 +80,7 @@ ANSWER: Final = "answer"
 
 
 def build_graph(
-    open_desk: OpenDesk,
+    open_context: OpenContext,
     checkpointer: BaseCheckpointSaver[Any] | None,
     chat: Chat | None = None,
     **options: Any,
@@ -87,14 +89,14 @@ def build_graph(
 
     chat: where messages are its input; without, each invocation is a tick.
     """
-    context = {} if chat else {"context_schema": Desk}
+    given = {} if chat else {"context_schema": TickContext}
     input_schema = {"input_schema": chat.input_schema} if chat else {}
-    builder = StateGraph(AgentState, **context, **input_schema)
+    builder = StateGraph(AgentState, **given, **input_schema)
     end = ANSWER if chat else END
     for phase, (node, ends) in _NODES.items():
         builder.add_node(
             phase.value,
-            _at_desk(phase, node, open_desk, end),
+            _in_context(phase, node, open_context, end),
             destinations=tuple(end if to == END else str(to) for to in ends),
         )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
@@ -115,8 +117,8 @@ async def _entry(state: AgentState) -> str:
     return route(state)
 
 
-def _at_desk(
-    phase: Phase, node: Node, open_desk: OpenDesk, end: str
+def _in_context(
+    phase: Phase, node: Node, open_context: OpenContext, end: str
 ) -> Callable[..., Awaitable[Command[str]]]:
     """The node as LangGraph calls it. Its notes are written before its checkpoint is.
 
@@ -127,16 +129,16 @@ def _at_desk(
     """
 
     async def step(
-        state: AgentState, config: RunnableConfig, runtime: Runtime[Desk | None]
+        state: AgentState, config: RunnableConfig, runtime: Runtime[TickContext | None]
     ) -> Command[str]:
-        async with open_desk(state, config, runtime.context) as desk:
-            with desk.deps.observer.step("node", phase.value):
-                status = desk.run.status
+        async with open_context(state, config, runtime.context) as context:
+            with context.deps.observer.step("node", phase.value):
+                status = context.run.status
                 ended = rest(Phase.ENDED, f"Run already {status}") if status.ended else None
-                command = ended or await node(state, desk)
-                desk.job_as_read = None
-                desk.check_lease()
-                await desk.flush()
+                command = ended or await node(state, context)
+                context.job_as_read = None
+                context.check_lease()
+                await context.flush()
                 return replace(command, goto=end) if command.goto == END else command
 
     return step

@@ -1,4 +1,4 @@
-"""What the nodes work with: services, injected, and the desk of one tick."""
+"""What the nodes work with: services, injected; a test replaces any of them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from domain.due import Pace
-from domain.journal import Note
 from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
 from domain.slices import SliceRule
 from domain.tokens import TokenLimits
 from graph.goals.reader import GoalReader, RuleReader
 from graph.planner.planners import Planner
-from ledger.jobs import Job, sighting
 from ledger.ledger import Ledger
-from ledger.observations import Head
-from ledger.run import Lease, Run, Sighting, sighting_document
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain
 from tools.payments.reconcile import Reconciler
@@ -93,75 +89,3 @@ class Deps:
 def callback_url(public_url: str | None) -> str | None:
     """Where vendors call back, under the address at which they reach the API."""
     return f"{public_url.rstrip('/')}{CALLBACK_PATH}" if public_url else None
-
-
-@dataclass(slots=True)
-class Desk:
-    """One tick's working place: the run and the lease on it, and notes to be written."""
-
-    deps: Deps
-    run: Run
-    lease: Lease
-    job_as_read: Job | None = None
-    """The run's job, where it was read with the run; the first step alone may go by it."""
-    head: Head = field(init=False)
-    noted: set[str] = field(default_factory=set)
-    """The types of the notes of this tick: what happened in it."""
-    turned: bool = False
-    """Whether a job that just ran does so no more: the pause between ticks begins anew."""
-    look_within_s: float | None = None
-    """The next tick is wanted by then."""
-    _notes: list[Note] = field(default_factory=list)
-    _sighting: Sighting | None = None
-
-    def __post_init__(self) -> None:
-        self.head = Head(self.run.journal_seq, self.run.journal_hash)
-
-    @property
-    def ledger(self) -> Ledger:
-        return self.deps.ledger
-
-    def observe(self, note: Note) -> None:
-        """Put a note aside; the node's end writes it."""
-        self.noted.add(note.type)
-        self._notes.append(note)
-
-    def note(self, type_: str, content: str, key: str | None = None, **data: Any) -> None:
-        self.observe(Note(type_, content, data, key))
-
-    async def flush(self) -> None:
-        """Write the notes into the journal."""
-        if self._notes:
-            notes, self._notes = self._notes, []
-            self.head = await self.ledger.observations.append(
-                self.run.id, self.head, notes, self.deps.now()
-            )
-
-    @property
-    def tick(self) -> int:
-        """The tick's number: the fence of its lease."""
-        return self.lease.fence
-
-    def check_lease(self) -> None:
-        """Raise LeaseLost when the lease has run out: another tick may be at work by now."""
-        self.lease.check(self.deps.now())
-
-    async def reread(self) -> Run:
-        self.run = await self.ledger.runs.get(self.run.id)
-        self.job_as_read = None
-        return self.run
-
-    async def current_job(self) -> Job | None:
-        """The job at work, or the last one."""
-        return self.job_as_read or await self.ledger.jobs.current(self.run)
-
-    def saw(self, job: Job) -> None:
-        """Put aside what a poll has found of the run's job; the tick's end writes it."""
-        self._sighting = sighting(job)
-
-    def last_fields(self) -> dict[str, Any]:
-        """What the tick leaves in the run's document: what it saw of the job, and the journal's
-        head, a hint that saves the next tick a search.
-        """
-        seen = {"sighting": sighting_document(self._sighting)} if self._sighting else {}
-        return {"journal": {"seq": self.head.seq, "hash": self.head.hash}, **seen}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from datetime import datetime
 from typing import Any, Final
 
-from domain.due import Came
+from domain.due import TickOutcome
 from graph.routing import Phase
 
 TROUBLE: Final = frozenset(
@@ -40,23 +40,23 @@ NEXT_VENDOR: Final = frozenset({"recovery", "approval_expired", "launch_unanswer
 """Notes after which the agent chooses again, instead of waiting for other offers."""
 
 
-def came(before: str, state: Mapping[str, Any], noted: Set[str]) -> Came:
+def outcome_of(before: str, state: Mapping[str, Any], noted: Set[str]) -> TickOutcome:
     """before: the phase in which the tick began. state: the graph's, after it."""
     if "__interrupt__" in state:
-        return Came.ASKED
+        return TickOutcome.ASKED
     match Phase(state["phase"]):
         case Phase.ENDED:
-            return Came.CLOSING
+            return TickOutcome.CLOSING
         case _ if "payment_unclear" in noted:
-            return Came.WAITING
+            return TickOutcome.WAITING
         case Phase.MONITOR:
-            return Came.WAITING if noted & TROUBLE else Came.WATCHING
+            return TickOutcome.WAITING if noted & TROUBLE else TickOutcome.WATCHING
         case Phase.ASSESS_BUDGET:
-            return Came.ACTED if noted & NEXT_VENDOR else Came.WAITING
+            return TickOutcome.ACTED if noted & NEXT_VENDOR else TickOutcome.WAITING
         case Phase.LAUNCH:  # the next slice is delivered at once; what was sent already waits
-            return Came.ACTED if before == Phase.MONITOR.value else Came.WAITING
+            return TickOutcome.ACTED if before == Phase.MONITOR.value else TickOutcome.WAITING
         case _:
-            return Came.ACTED
+            return TickOutcome.ACTED
 
 
 def expiry(state: Mapping[str, Any]) -> datetime | None:

@@ -1,7 +1,7 @@
 """Jobs: what runs at a vendor, as far as the agent has seen.
 
 While a job runs, what each poll finds of it stands in its run's document (ledger/run.py,
-Sighting); everything that reads a job here gives it as it was last seen.
+LastPoll); everything that reads a job here gives it as it was last seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pymongo import ASCENDING, IndexModel
 from domain.jobs import JobStatus
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger import runs
-from ledger.run import Run, Sighting, sighting_of
+from ledger.run import LastPoll, Run, last_poll_of
 from ledger.store import Document, Store
 
 COLLECTION: Final = "jobs"
@@ -42,7 +42,7 @@ class Job:
     created_at: datetime
     updated_at: datetime
     progress_at: datetime
-    """See Sighting, as for the next six."""
+    """See LastPoll, as for the next six."""
     progress: float = 0.0
     lines: int = 0
     poll_failures: int = 0
@@ -92,7 +92,7 @@ class Jobs:
         if document is None:
             return None
         found = await self._runs.find({"_id": document["runId"]}, fields={"sighting": 1})
-        return _seen(_job(document), sighting_of(found[0]) if found else None)
+        return _seen(_job(document), last_poll_of(found[0]) if found else None)
 
     async def current(self, run: Run) -> Job | None:
         """The run's job, in one read: the run as read has what was last seen of it."""
@@ -221,7 +221,7 @@ _FIELDS: Final = {
 
 def job_of(document: Document, run: Run) -> Job:
     """A job of the run, as it is stored, with what was last seen of it."""
-    return _seen(_job(document), run.sighting)
+    return _seen(_job(document), run.last_poll)
 
 
 def _job(document: Document) -> Job:
@@ -230,17 +230,17 @@ def _job(document: Document) -> Job:
     return Job(**values | lists | {"status": JobStatus(document["status"])})
 
 
-def sighting(job: Job) -> Sighting:
+def last_poll(job: Job) -> LastPoll:
     """Of a job as a poll has just found it: what its run keeps."""
     seen = {name: getattr(job, name) for name in _SEEN}
-    return Sighting(job_id=job.id, at=job.updated_at, **seen)
+    return LastPoll(job_id=job.id, at=job.updated_at, **seen)
 
 
 def _seen_fields(job: Job) -> Document:
     return {_FIELDS[name]: getattr(job, name) for name in _SEEN}
 
 
-def _seen(job: Job, last: Sighting | None) -> Job:
+def _seen(job: Job, last: LastPoll | None) -> Job:
     """The job with what was seen of it since its document was written."""
     if last is None or last.job_id != job.id or job.status.ended or last.seen_in < job.seen_in:
         return job

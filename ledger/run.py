@@ -87,7 +87,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class LastPoll:
     """What the last poll found of the job at work.
 
     It stands in the run's document, which each tick writes at its end anyway, so that a job that
@@ -136,7 +136,7 @@ class Run:
     journal_hash: str
     created_at: datetime
     updated_at: datetime
-    sighting: Sighting | None = None
+    last_poll: LastPoll | None = None
     reason: str = ""
     """Why the run ended, where it did not complete."""
     offers: tuple[RecordedOffer, ...] = ()
@@ -176,7 +176,7 @@ class Run:
         return next((r for r in self.reservations if r.slot == slot), None)
 
 
-_SIGHTING: Final = {
+_LAST_POLL: Final = {
     "job_id": "jobId",
     "at": "at",
     "progress": "progress",
@@ -189,16 +189,16 @@ _SIGHTING: Final = {
 }
 
 
-def sighting_document(seen: Sighting) -> Document:
-    return {stored: getattr(seen, name) for name, stored in _SIGHTING.items()}
+def last_poll_document(seen: LastPoll) -> Document:
+    return {stored: getattr(seen, name) for name, stored in _LAST_POLL.items()}
 
 
-def sighting_of(run: Document) -> Sighting | None:
-    """run: its document, or the field `sighting` of it."""
+def last_poll_of(run: Document) -> LastPoll | None:
+    """run: its document, or the field `last_poll` of it."""
     seen = run.get("sighting")
     if not seen:
         return None
-    return Sighting(**{name: seen[stored] for name, stored in _SIGHTING.items() if stored in seen})
+    return LastPoll(**{name: seen[stored] for name, stored in _LAST_POLL.items() if stored in seen})
 
 
 def spec_document(spec: JobSpec) -> Document:
@@ -312,7 +312,7 @@ def run_of(document: Document) -> Run:
         ),
         spec=_spec(document["jobSpec"]) if document["jobSpec"] else None,
         job_id=document["currentJobId"],
-        sighting=sighting_of(document),
+        last_poll=last_poll_of(document),
         fence=document["fence"],
         journal_seq=document["journal"]["seq"],
         journal_hash=document["journal"]["hash"],

@@ -21,6 +21,7 @@ from server.api.reports import report_routes
 from server.api.runs import api_routes, health_routes
 from server.config.settings import Settings
 from server.dashboard import add_dashboard
+from server.keeper import Keeper
 from server.local.seed import seed_local
 from server.local.stack import LocalStack, attach
 from server.middleware.authenticate import Guard
@@ -29,7 +30,6 @@ from server.middleware.http_errors import add_error_handlers
 from server.middleware.idempotency import Idempotent
 from server.middleware.rate_limits import SharedLimits
 from server.middleware.security_headers import Edge
-from server.runner.keeper import Keeper
 from server.telemetry.logs import TOO_TALKATIVE
 from server.telemetry.routes import metrics_routes
 from server.telemetry.watch import Telemetry

@@ -22,7 +22,8 @@ from domain.policy import Caps, OpenRuns, SpendingPolicy
 from domain.slices import SliceRule
 from domain.tokens import TokenLimits, TokenPrices
 from graph.build import Graph, build_graph
-from graph.deps import Deps, Desk, Limits, callback_url
+from graph.context import TickContext
+from graph.deps import Deps, Limits, callback_url
 from graph.goals.reader import READ_TIMEOUT_S, GoalReader, ModelReader, RuleReader
 from graph.persistence.checkpoints import Checkpoints
 from graph.persistence.transcripts import Transcripts
@@ -104,7 +105,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         deps = await open_deps(settings, ledger, http, vendor_http)
         stack.push_async_callback(deps.planner.aclose)
         stack.push_async_callback(deps.reader.aclose)
-        graph = build_graph(tick_desk, checkpoints.saver)
+        graph = build_graph(tick_context, checkpoints.saver)
         yield Services(settings, deps, checkpoints, graph)
 
 
@@ -283,14 +284,14 @@ def _token_prices(settings: Settings) -> TokenPrices | None:
 
 
 @asynccontextmanager
-async def tick_desk(
+async def tick_context(
     state: AgentState,  # noqa: ARG001
     config: RunnableConfig,  # noqa: ARG001
-    desk: Desk | None,
-) -> AsyncIterator[Desk]:
-    """The desk of the tick that invokes the graph."""
-    if desk is None:
+    context: TickContext | None,
+) -> AsyncIterator[TickContext]:
+    """The context of the tick that invokes the graph."""
+    if context is None:
         raise ConfigError(
-            "context", "the graph is invoked without a desk", "Use server.runner.tick"
+            "context", "the graph is invoked without a context", "Use server.runner.tick"
         )
-    yield desk
+    yield context

@@ -1,1 +1,1 @@
-"""One node a file. A node gets the state and the desk, and says where to go on."""
+"""One node a file. A node gets the state and the context, and says where to go on."""

@@ -18,7 +18,7 @@ from langgraph.types import Command, interrupt
 from domain.approvals import Approval, ApprovalState, approval_id
 from domain.errors import Conflict, NotFound
 from domain.intents import Wants, read_intent
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.steps.ending import call_off
@@ -32,43 +32,43 @@ TERMS: Final = ("vendorId", "payTo", "amount", "price")
 """What an answer to the interrupt may repeat of its question: then it has to be the same."""
 
 
-async def approve(state: AgentState, desk: Desk) -> Command[str]:
+async def approve(state: AgentState, context: TickContext) -> Command[str]:
     decision = state.get("decision") or {}
     try:
-        purchase = await purchase_of(desk, decision)
+        purchase = await purchase_of(context, decision)
     except NotFound:
         purchase = None
     if purchase is None:
         return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
-    gate = desk.deps.cashier.approvals
-    standing = await gate.standing(desk.run, purchase)
+    gate = context.deps.cashier.approvals
+    standing = await gate.standing(context.run, purchase)
     if standing.allowed:
         return go(Phase.PAY)
     asked_before = standing.asked[-1].id if standing.asked else ""
-    approval = await _ask(desk, purchase, standing)
+    approval = await _ask(context, purchase, standing)
     if approval.state is ApprovalState.PENDING and not is_extension(decision):
-        await desk.flush()
+        await context.flush()
         question = _question(approval, purchase.vendor.name)
         answer = read_answer(interrupt(question), question, asked_before=asked_before)
-        approval = await _take(desk, approval, answer)
-    if approval.state in YES and (await gate.standing(desk.run, purchase)).allowed:
+        approval = await _take(context, approval, answer)
+    if approval.state in YES and (await gate.standing(context.run, purchase)).allowed:
         return go(Phase.PAY)
     asked_again = state.get("asked_again", 0)
-    return await _follow(desk, approval, asked_again, extending=is_extension(decision))
+    return await _follow(context, approval, asked_again, extending=is_extension(decision))
 
 
-async def _ask(desk: Desk, purchase: Purchase, standing: Standing) -> Approval:
+async def _ask(context: TickContext, purchase: Purchase, standing: Standing) -> Approval:
     """The stored question for these very terms, as it stands now; any other waits no more."""
-    ledger, now = desk.ledger, desk.deps.now()
-    until = now + timedelta(minutes=desk.deps.limits.approval_minutes)
+    ledger, now = context.ledger, context.deps.now()
+    until = now + timedelta(minutes=context.deps.limits.approval_minutes)
     if purchase.expires_at is not None:
         until = min(until, purchase.expires_at)
     approval = _open_question(purchase, standing)
     if approval is None:
-        approval = await ledger.approvals.ask(_new(desk, purchase, standing, until))
-        await ledger.approvals.withdraw(desk.run.id, but=approval.id)
+        approval = await ledger.approvals.ask(_new(context, purchase, standing, until))
+        await ledger.approvals.withdraw(context.run.id, but=approval.id)
     name = purchase.vendor.name
-    desk.note(
+    context.note(
         "approval_asked",
         f"Waiting for your approval: {approval.asks_for(name)}, paid to "
         f"{approval.pay_to or 'no address'} ({approval.id})",
@@ -95,16 +95,16 @@ def _open_question(purchase: Purchase, standing: Standing) -> Approval | None:
     return last if same and (room or last.slot != purchase.launch_slot) else None
 
 
-def _new(desk: Desk, purchase: Purchase, standing: Standing, until: datetime) -> Approval:
+def _new(context: TickContext, purchase: Purchase, standing: Standing, until: datetime) -> Approval:
     vendor, amount = purchase.vendor, standing.ceiling.whole_cents()
     pay_to = vendor.pay_to or ""
     terms = (purchase.launch_slot, vendor.vendor_id, pay_to, amount, purchase.quote_id)
     return Approval(
-        approval_id(desk.run.id, *terms),
-        desk.run.id,
+        approval_id(context.run.id, *terms),
+        context.run.id,
         *terms,
         ApprovalState.PENDING,
-        created_at=desk.deps.now(),
+        created_at=context.deps.now(),
         expires_at=until,
         price=purchase.quoted,
         minutes=purchase.minutes,
@@ -204,39 +204,41 @@ def _yes(given: object) -> bool | None:
             return None
 
 
-async def _take(desk: Desk, approval: Approval, answer: Answer) -> Approval:
+async def _take(context: TickContext, approval: Approval, answer: Answer) -> Approval:
     """Store an answer; the approval as it is stored afterwards, which is what counts."""
     problem = answer.problem
     if answer.yes is not None:
         try:
-            now = desk.deps.now()
-            await desk.ledger.approvals.decide(desk.run.id, approval.id, answer.yes, now)
+            now = context.deps.now()
+            await context.ledger.approvals.decide(context.run.id, approval.id, answer.yes, now)
         except Conflict as conflict:
             problem = str(conflict)
     if problem:
-        desk.note(
+        context.note(
             "approval_not_taken",
             f"The answer to approval {approval.id} is not taken: {problem}. Answer approve or "
             "reject, to what is asked now",
         )
-    return await desk.ledger.approvals.ask(approval)
+    return await context.ledger.approvals.ask(approval)
 
 
 async def _follow(
-    desk: Desk, approval: Approval, asked_again: int, *, extending: bool
+    context: TickContext, approval: Approval, asked_again: int, *, extending: bool
 ) -> Command[str]:
     """What an approval comes to on which nothing may be paid now."""
     match approval.state:
         case ApprovalState.REJECTED if extending:
-            desk.note("extension_not_made", "more time was rejected", key=f"{approval.id}:closed")
+            context.note(
+                "extension_not_made", "more time was rejected", key=f"{approval.id}:closed"
+            )
             return rest(Phase.MONITOR, "Job still running", decision=None)
         case ApprovalState.REJECTED:
             why = f"the payment of {approval.amount} to {approval.vendor_id} was rejected"
-            return await call_off(desk, why)
+            return await call_off(context, why)
         case _ if extending:  # more time waits, and the job is followed meanwhile
             return rest(Phase.MONITOR, "Job still running")
         case ApprovalState.EXPIRED:
-            desk.note(
+            context.note(
                 "approval_expired",
                 f"Nobody approved {approval.amount} in time; asking the vendors again",
                 key=f"{approval.id}:expired",

@@ -7,7 +7,7 @@ from langgraph.types import Command
 from domain.errors import VendorError
 from domain.jobs import JobStatus
 from domain.payments import PaymentState
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.steps.delivery import deliver, open_job
@@ -23,48 +23,48 @@ closing of its books goes on trying.
 """
 
 
-async def cancel(state: AgentState, desk: Desk) -> Command[str]:
-    current = await desk.ledger.jobs.current(desk.run)
+async def cancel(state: AgentState, context: TickContext) -> Command[str]:
+    current = await context.ledger.jobs.current(context.run)
     if current and current.status is JobStatus.COMPLETED:  # written down, and then interrupted
         return go(Phase.MONITOR, cancel=False)
-    job = await _job(desk, current)
-    why, ended, unstopped = desk.run.cancel_requested, None, None
+    job = await _job(context, current)
+    why, ended, unstopped = context.run.cancel_requested, None, None
     if job:
         tries = (state.get("stops") or 0) + 1
         try:
-            ended = await stop_job(desk, job)
+            ended = await stop_job(context, job)
         except VendorError as error:
-            desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
+            context.note("cancel_failed", str(error), vendorId=job.vendor_id)
             if tries < MOST_TRIES:
                 phase = Phase(state.get("phase") or Phase.MONITOR)
                 return rest(phase, f"Cancelling: {error}", stops=tries)
             why += f"; {job.vendor_id} did not confirm that its job stopped"
-            unstopped = desk.deps.now()
+            unstopped = context.deps.now()
         if ended and ended.status is JobStatus.COMPLETED:
-            await write_down(desk, job, ended, desk.deps.now())
-            desk.note("cancel_too_late", "The job had completed before it could be cancelled")
+            await write_down(context, job, ended, context.deps.now())
+            context.note("cancel_too_late", "The job had completed before it could be cancelled")
             return go(Phase.MONITOR, cancel=False)
-        await desk.ledger.jobs.update(
+        await context.ledger.jobs.update(
             job,
             status=JobStatus.CANCELLED.value,
             error_message=why,
             unstopped=unstopped,
-            updated_at=desk.deps.now(),
+            updated_at=context.deps.now(),
         )
-    with chain_permitting(desk):  # what the chain does not tell now is closed later
-        await close_slots(desk)
-        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-    return await call_off(desk, why, cancel=False)
+    with chain_permitting(context):  # what the chain does not tell now is closed later
+        await close_slots(context)
+        await context.deps.refunds.confirm(context.run.id, context.observe)
+    return await call_off(context, why, cancel=False)
 
 
-async def _job(desk: Desk, current: Job | None) -> Job | None:
+async def _job(context: TickContext, current: Job | None) -> Job | None:
     """The run's job; where one was paid for and its vendor has not said which, it is asked."""
     if current and not current.status.ended:
         return current
-    jobs = await desk.ledger.jobs.of_run(desk.run)
-    for payment in without_job(await desk.ledger.payments.of_run(desk.run.id), jobs):
+    jobs = await context.ledger.jobs.of_run(context.run)
+    for payment in without_job(await context.ledger.payments.of_run(context.run.id), jobs):
         if payment.state is PaymentState.SETTLED:
-            delivery = await deliver(desk, payment)
+            delivery = await deliver(context, payment)
             if isinstance(delivery.goods, Accepted):
-                return await open_job(desk, payment, delivery.goods.vendor_job_id)
+                return await open_job(context, payment, delivery.goods.vendor_job_id)
     return None

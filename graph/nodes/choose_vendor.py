@@ -10,13 +10,13 @@ from langgraph.types import Command
 from domain.journal import Note
 from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.planner.meter import TokenMeter
 from graph.planner.planners import Consult, Decided, Situation
 from graph.planner.situation import by_ranking
 from graph.routing import Phase, go, rest
 from graph.state import FORGET, AgentState
-from graph.steps.changes import note_changes
+from graph.steps.changes import note_if_changed
 from graph.steps.ending import give_up
 from graph.steps.permitted import refused_offers
 from graph.steps.quotes import quotes_of
@@ -25,39 +25,39 @@ from ledger.run import RecordedOffer, Silence
 from tools.lookup import lookup_tools
 
 
-async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
+async def choose_vendor(state: AgentState, context: TickContext) -> Command[str]:
     conversation = _conversation(state)
     slot, waits = state.get("open_slot"), state.get("waits") or 0
-    vendors = await _able(desk, slot)
-    stale = bool(conversation) and _all_expired(desk)
+    vendors = await _able(context, slot)
+    stale = bool(conversation) and _all_expired(context)
     asked = stale or not conversation
-    quoted = await _ask(desk, vendors) if asked else list(desk.run.offers)
-    news = _market(desk, quoted) if asked else []
-    total = desk.run.budget_total
-    situation = await _situation(desk, vendors, quoted, slot, waits)
+    quoted = await _ask(context, vendors) if asked else list(context.run.offers)
+    news = _market(context, quoted) if asked else []
+    total = context.run.budget_total
+    situation = await _situation(context, vendors, quoted, slot, waits)
     step: Decided | Consult
     if stale:  # another conversation could take as long
         step = Decided(by_ranking(situation), "ranking", fallback="every quote expired meanwhile")
     else:
-        planner = desk.deps.planner
-        tools = lookup_tools(desk.deps, desk.run) if planner.looks_up else []
+        planner = context.deps.planner
+        tools = lookup_tools(context.deps, context.run) if planner.looks_up else []
         step = await planner.next(situation, conversation, tools)
     if step.used.calls:
-        await desk.ledger.runs.count_model(desk.run.id, step.used)
-        await desk.reread()
+        await context.ledger.runs.count_model(context.run.id, step.used)
+        await context.reread()
     if isinstance(step, Consult):
         kept = [] if conversation else [FORGET]
-        found = note_changes(state, desk, Phase.TOOLS, news)
+        found = note_if_changed(state, context, Phase.TOOLS, news)
         return go(Phase.TOOLS, planning=[*kept, *step.messages], found=found)
     news.append(_decided(situation, step))
-    found = note_changes(state, desk, Phase.CHOOSE_VENDOR, news)
-    await _record(desk, situation, step)
+    found = note_if_changed(state, context, Phase.CHOOSE_VENDOR, news)
+    await _record(context, situation, step)
     match step.decision:
         case Rent(quote, _):
             decision = {
                 "vendor_id": quote.vendor_id,
                 "template_id": quote.template_id,
-                "slot": slot if slot is not None else desk.run.next_slot,
+                "slot": slot if slot is not None else context.run.next_slot,
             }
             return go(Phase.APPROVE, decision=decision, planning=[FORGET], waits=0, found=found)
         case Wait(reason) | Abort(reason) if slot is not None:
@@ -72,7 +72,7 @@ async def choose_vendor(state: AgentState, desk: Desk) -> Command[str]:
                 found=found,
             )  # fmt: skip
         case Abort(reason):
-            return await give_up(desk, reason, total)
+            return await give_up(context, reason, total)
 
 
 def _conversation(state: AgentState) -> list[AnyMessage]:
@@ -81,18 +81,18 @@ def _conversation(state: AgentState) -> list[AnyMessage]:
     return [] if not messages or isinstance(messages[-1], AIMessage) else messages
 
 
-def _all_expired(desk: Desk) -> bool:
-    now = desk.deps.now()
-    return all(offer.quote.expired(now) for offer in desk.run.offers)
+def _all_expired(context: TickContext) -> bool:
+    now = context.deps.now()
+    return all(offer.quote.expired(now) for offer in context.run.offers)
 
 
-async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
+async def _able(context: TickContext, slot: int | None) -> list[Vendor]:
     """The vendors that can run the job and do not hold an authorization for the slot already."""
-    vendors = able_vendors(await desk.ledger.vendors.all(), spec_of(desk.run))
+    vendors = able_vendors(await context.ledger.vendors.all(), spec_of(context.run))
     if slot is None:
         return vendors
     # A second vendor for a slot is paid with the same nonce, at an address of its own.
-    holders = await desk.ledger.payments.of_slot(desk.run.id, slot)
+    holders = await context.ledger.payments.of_slot(context.run.id, slot)
     ids, addresses = {p.vendor_id for p in holders}, {p.pay_to.lower() for p in holders}
     return [
         v
@@ -101,27 +101,27 @@ async def _able(desk: Desk, slot: int | None) -> list[Vendor]:
     ]
 
 
-async def _ask(desk: Desk, able: Sequence[Vendor]) -> list[RecordedOffer]:
-    deps = desk.deps
+async def _ask(context: TickContext, able: Sequence[Vendor]) -> list[RecordedOffer]:
+    deps = context.deps
     quotes, without = await quotes_of(
-        deps.vendors, able, spec_of(desk.run), deps.limits, deps.now()
+        deps.vendors, able, spec_of(context.run), deps.limits, deps.now()
     )
     offers = [RecordedOffer(quote, "") for quote in quotes]
     silences = [Silence(silence.vendor_id, silence.problem) for silence in without]
-    await desk.ledger.runs.set_offers(desk.lease, offers, silences)
-    await desk.reread()
+    await context.ledger.runs.set_offers(context.lease, offers, silences)
+    await context.reread()
     return offers
 
 
 async def _situation(
-    desk: Desk,
+    context: TickContext,
     able: Sequence[Vendor],
     quoted: Sequence[RecordedOffer],
     slot: int | None,
     waits: int,
 ) -> Situation:
-    now, vendors = desk.deps.now(), {vendor.vendor_id: vendor for vendor in able}
-    failed, spec = await failures(desk), spec_of(desk.run)
+    now, vendors = context.deps.now(), {vendor.vendor_id: vendor for vendor in able}
+    failed, spec = await failures(context), spec_of(context.run)
     offers = tuple(
         Offer(
             o.quote,
@@ -134,22 +134,24 @@ async def _situation(
         if o.quote.vendor_id in vendors and not o.quote.expired(now)
     )
     return Situation(
-        goal=desk.run.goal,
+        goal=context.run.goal,
         offers=offers,
-        left=left_for(desk.run, slot),
+        left=left_for(context.run, slot),
         patience=True,
         minutes_left=spec.minutes_left(now),
         preference=spec.preference,
         waits=waits,
-        model_tokens=desk.run.model.tokens,
-        meter=TokenMeter(desk.deps, desk.run.user_id, desk.run.id),
-        refused=await refused_offers(desk, offers, desk.run.next_slot if slot is None else slot),
+        model_tokens=context.run.model.tokens,
+        meter=TokenMeter(context.deps, context.run.user_id, context.run.id),
+        refused=await refused_offers(
+            context, offers, context.run.next_slot if slot is None else slot
+        ),
     )
 
 
-def _market(desk: Desk, quoted: Sequence[RecordedOffer]) -> list[Note]:
+def _market(context: TickContext, quoted: Sequence[RecordedOffer]) -> list[Note]:
     """What was found on the market."""
-    needed_minutes = spec_of(desk.run).minutes
+    needed_minutes = spec_of(context.run).minutes
     return [
         Note(
             "quote",
@@ -164,7 +166,7 @@ def _market(desk: Desk, quoted: Sequence[RecordedOffer]) -> list[Note]:
         for q in (offer.quote for offer in quoted)
     ] + [
         Note("no_quote", f"{silence.vendor_id}: {silence.why}", {"vendorId": silence.vendor_id})
-        for silence in desk.run.no_quotes
+        for silence in context.run.no_quotes
     ]
 
 
@@ -192,10 +194,10 @@ def _decided(situation: Situation, step: Decided) -> Note:
     return Note("agent_reasoning", text, facts)
 
 
-async def _record(desk: Desk, situation: Situation, step: Decided) -> None:
+async def _record(context: TickContext, situation: Situation, step: Decided) -> None:
     """Beside each offer, why it was (not) taken."""
-    await desk.ledger.runs.set_offers(
-        desk.lease,
+    await context.ledger.runs.set_offers(
+        context.lease,
         [
             RecordedOffer(offer.quote, _verdict(offer, situation, step))
             for offer in situation.offers

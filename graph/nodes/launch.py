@@ -9,7 +9,7 @@ from langgraph.types import Command
 from domain.errors import PaymentUnclear
 from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.steps.delivery import deliver, open_job
@@ -23,31 +23,31 @@ GIVE_UP_AFTER = 3
 """Sends to a vendor that was paid and gives no job; and not before it was silent for long."""
 
 
-async def launch(state: AgentState, desk: Desk) -> Command[str]:
-    payment = await desk.ledger.payments.find(state.get("payment_id") or "")
-    if payment is None or payment.run_id != desk.run.id:
+async def launch(state: AgentState, context: TickContext) -> Command[str]:
+    payment = await context.ledger.payments.find(state.get("payment_id") or "")
+    if payment is None or payment.run_id != context.run.id:
         # Whoever put the state where it is: no other run's payment is sent from here.
         return go(
             Phase.ASSESS_BUDGET, payment_id=None, accepted=None, decision=None, open_slot=None,
             sends=0,
         )  # fmt: skip
     if payment.kind is PurchaseKind.EXTEND:
-        return await deliver_extension(desk, payment)
+        return await deliver_extension(context, payment)
     try:
-        delivery = await _deliver(state, desk, payment)
+        delivery = await _deliver(state, context, payment)
     except PaymentUnclear as unclear:
-        return wait_for_person(desk, Phase.LAUNCH, unclear)
+        return wait_for_person(context, Phase.LAUNCH, unclear)
     if delivery.payment.resolved and not delivery.payment.header:
         # A person has closed it, and its bytes are lost: the vendor can't be asked for the job.
         return go(Phase.ASSESS_BUDGET, payment_id=None, decision=None, open_slot=None, sends=0)
     payment, sends = delivery.payment, (state.get("sends") or 0) + 1
     if payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED):
         if isinstance(delivery.goods, Accepted):
-            return await _started(desk, payment, delivery.goods)
-        return await _silent(desk, payment, delivery, sends)
-    for rival in await desk.ledger.payments.of_slot(desk.run.id, payment.slot):
+            return await _started(context, payment, delivery.goods)
+        return await _silent(context, payment, delivery, sends)
+    for rival in await context.ledger.payments.of_slot(context.run.id, payment.slot):
         if rival.state is PaymentState.SETTLED:
-            desk.note(
+            context.note(
                 "slot_paid_elsewhere",
                 f"{rival.vendor_id} was paid for this slot, so the job is taken from there",
                 key=f"{rival.id}:taken",
@@ -56,17 +56,17 @@ async def launch(state: AgentState, desk: Desk) -> Command[str]:
     return _failed(payment, f"it was not paid: {payment.reason}")
 
 
-async def _deliver(state: AgentState, desk: Desk, payment: Payment) -> Delivery:
+async def _deliver(state: AgentState, context: TickContext, payment: Payment) -> Delivery:
     accepted = state.get("accepted")
     if accepted:
         status = JobStatus(accepted["status"])
         return Delivery(payment, Accepted(accepted["vendor_job_id"], status, None))
-    return await deliver(desk, payment)
+    return await deliver(context, payment)
 
 
-async def _started(desk: Desk, payment: Payment, accepted: Accepted) -> Command[str]:
-    job = await open_job(desk, payment, accepted.vendor_job_id)
-    desk.note(
+async def _started(context: TickContext, payment: Payment, accepted: Accepted) -> Command[str]:
+    job = await open_job(context, payment, accepted.vendor_job_id)
+    context.note(
         "job_started",
         f"{payment.vendor_id} runs job {job.vendor_job_id}",
         key=f"{job.id}:started",
@@ -79,18 +79,22 @@ async def _started(desk: Desk, payment: Payment, accepted: Accepted) -> Command[
     )  # fmt: skip
 
 
-async def _silent(desk: Desk, payment: Payment, delivery: Delivery, sends: int) -> Command[str]:
+async def _silent(
+    context: TickContext, payment: Payment, delivery: Delivery, sends: int
+) -> Command[str]:
     """No job yet. An unsettled payment may be tried with another vendor in the same slot."""
-    desk.note("launch_unanswered", f"No job from {payment.vendor_id} yet: {delivery.problem}")
+    context.note("launch_unanswered", f"No job from {payment.vendor_id} yet: {delivery.problem}")
     if payment.state is PaymentState.SETTLED:
-        silent = desk.deps.now() - payment.created_at
-        if sends >= GIVE_UP_AFTER and silent >= timedelta(minutes=desk.deps.limits.silent_minutes):
+        silent = context.deps.now() - payment.created_at
+        if sends >= GIVE_UP_AFTER and silent >= timedelta(
+            minutes=context.deps.limits.silent_minutes
+        ):
             why = f"it was paid and gives no job: {delivery.problem}"
-            job = await open_job(desk, payment, "", error=why)
+            job = await open_job(context, payment, "", error=why)
             return _failed(payment, why, job.id)
         how = f"but {delivery.problem}" if delivery.answered else "the vendor is silent"
         return rest(Phase.LAUNCH, f"Job not started yet: paid, {how}", sends=sends)
-    if sends >= desk.deps.limits.silent_sends:
+    if sends >= context.deps.limits.silent_sends:
         return rest(
             Phase.ASSESS_BUDGET,
             "Job not started yet: trying another vendor with the same payment slot",

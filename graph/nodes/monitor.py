@@ -10,7 +10,7 @@ from langgraph.types import Command
 from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.steps.artifacts import fetch_artifact
@@ -23,54 +23,58 @@ from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
 
-async def monitor(state: AgentState, desk: Desk) -> Command[str]:
-    await _judge_open_payments(desk)
-    job = await desk.current_job()
+async def monitor(state: AgentState, context: TickContext) -> Command[str]:
+    await _judge_open_payments(context)
+    job = await context.current_job()
     if job is None:
         return go(Phase.ASSESS_BUDGET)
     if job.status is JobStatus.COMPLETED:
-        return await _complete(desk, job)
+        return await _complete(context, job)
     if job.status.ended:
-        return _failed(desk, job, job.error_message or f"its job is {job.status}")
+        return _failed(context, job, job.error_message or f"its job is {job.status}")
     # What is said now may be heard late: it is judged by when it was asked for.
-    at = desk.deps.now()
+    at = context.deps.now()
     try:
-        report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
+        report = await context.deps.vendors.job_status(job, job.vendor_job_id)
     except VendorError as error:
-        return await _unanswered(desk, job, error, at)
+        return await _unanswered(context, job, error, at)
     if report.status.ended and report.refund:
         # Before the job is written down as ended: it is not polled again after that.
-        await desk.deps.refunds.claim(job, report.refund, desk.observe)
-    seen = await write_down(desk, job, report, at)
+        await context.deps.refunds.claim(job, report.refund, context.observe)
+    seen = await write_down(context, job, report, at)
     match report.status:
         case JobStatus.COMPLETED:
-            return await _complete(desk, job)
+            return await _complete(context, job)
         case JobStatus.FAILED | JobStatus.CANCELLED:
-            return _failed(desk, job, report.error_message or f"its job {report.status}")
+            return _failed(context, job, report.error_message or f"its job {report.status}")
         case _:
-            return await _still_running(state, desk, seen, report, at)
+            return await _still_running(state, context, seen, report, at)
 
 
-async def _judge_open_payments(desk: Desk) -> None:
+async def _judge_open_payments(context: TickContext) -> None:
     """A job may start before its payment is seen on the chain: look again until it is closed."""
-    if not desk.run.reservations:
+    if not context.run.reservations:
         return
-    with chain_permitting(desk):
-        await desk.deps.cashier.judge.judge_open(desk.run, desk.observe)
-    await desk.reread()
+    with chain_permitting(context):
+        await context.deps.cashier.judge.judge_open(context.run, context.observe)
+    await context.reread()
 
 
 async def _still_running(
-    state: AgentState, desk: Desk, job: Job, report: JobReport, at: datetime
+    state: AgentState, context: TickContext, job: Job, report: JobReport, at: datetime
 ) -> Command[str]:
-    if job.left_over and _is_time(desk.run.quiet_ticks):
-        await stop_left_over(desk, job)
-    if at - job.progress_at > timedelta(minutes=desk.deps.limits.stall_minutes):
-        return await _lost(desk, job, f"no progress for {desk.deps.limits.stall_minutes:g} minutes")
+    if job.left_over and _is_time(context.run.quiet_ticks):
+        await stop_left_over(context, job)
+    if at - job.progress_at > timedelta(minutes=context.deps.limits.stall_minutes):
+        return await _lost(
+            context, job, f"no progress for {context.deps.limits.stall_minutes:g} minutes"
+        )
     if report.used_minutes is not None and job.minutes < job.needed_minutes:
-        desk.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)
+        context.look_within_s = until_renewal_s(job.minutes, report.used_minutes, job.last_slice)
     decision = state.get("decision")
-    return await next_slice(desk, job, report, decision) or rest(Phase.MONITOR, "Job still running")
+    return await next_slice(context, job, report, decision) or rest(
+        Phase.MONITOR, "Job still running"
+    )
 
 
 def _is_time(quiet_ticks: int) -> bool:
@@ -78,63 +82,65 @@ def _is_time(quiet_ticks: int) -> bool:
     return quiet_ticks >= 4 and quiet_ticks.bit_count() == 1
 
 
-async def _unanswered(desk: Desk, job: Job, error: VendorError, at: datetime) -> Command[str]:
+async def _unanswered(
+    context: TickContext, job: Job, error: VendorError, at: datetime
+) -> Command[str]:
     """Give the job up when its vendor has been silent for long, and often: a vendor that starts
     anew is away for a minute, and has a paid job afterwards.
     """
-    failures, limits = job.poll_failures + 1, desk.deps.limits
+    failures, limits = job.poll_failures + 1, context.deps.limits
     since = min(job.failing_since or at, at)
-    desk.note("poll_failed", f"{error} ({failures} in a row)", vendorId=job.vendor_id)
+    context.note("poll_failed", f"{error} ({failures} in a row)", vendorId=job.vendor_id)
     seen = replace(
         job,
         poll_failures=failures,
         failing_since=since,
-        seen_in=desk.tick,
+        seen_in=context.tick,
         updated_at=at,
     )
-    desk.saw(seen)
-    desk.turned = failures == 1
+    context.saw(seen)
+    context.turned = failures == 1
     minutes = (at - since) / timedelta(minutes=1)
     if failures >= limits.poll_failure_limit and minutes >= limits.silent_minutes:
-        return await _lost(desk, seen, f"{failures} polls in a row failed: {error}")
+        return await _lost(context, seen, f"{failures} polls in a row failed: {error}")
     return rest(Phase.MONITOR, "Job still running")
 
 
-async def _lost(desk: Desk, job: Job, why: str) -> Command[str]:
+async def _lost(context: TickContext, job: Job, why: str) -> Command[str]:
     """Give a job up that does not end by itself, after telling its vendor to stop it.
 
     It may have completed unseen: then it is taken as it is. One that its vendor does not stop now
     is stopped when the run has ended.
     """
-    desk.check_lease()  # who stood still would stop a job that another tick finds in good health
-    now, unstopped = desk.deps.now(), None
+    context.check_lease()  # who stood still would stop a job that another tick finds in good health
+    now, unstopped = context.deps.now(), None
     try:
-        report = await stop_job(desk, job)
+        report = await stop_job(context, job)
     except VendorError as error:
-        desk.note("cancel_failed", str(error), vendorId=job.vendor_id)
+        context.note("cancel_failed", str(error), vendorId=job.vendor_id)
         unstopped = now
     else:
         if report.status is JobStatus.COMPLETED:
-            await write_down(desk, job, report, now)
-            return await _complete(desk, job)
-    await desk.ledger.jobs.update(
+            await write_down(context, job, report, now)
+            return await _complete(context, job)
+    await context.ledger.jobs.update(
         job,
         status=JobStatus.FAILED.value,
         error_message=why,
         unstopped=unstopped,
         updated_at=now,
     )
-    return _failed(desk, job, why)
+    return _failed(context, job, why)
 
 
-async def _complete(desk: Desk, job: Job) -> Command[str]:
+async def _complete(context: TickContext, job: Job) -> Command[str]:
     """job: as it was seen last, before its end."""
-    done = await desk.ledger.jobs.find(job.id)
-    trouble = await fetch_artifact(desk, done) if done else None
-    await book_outcome(desk, job, trouble)
-    return await complete(desk, job.vendor_id)
+    done = await context.ledger.jobs.find(job.id)
+    trouble = await fetch_artifact(context, done) if done else None
+    await book_outcome(context, job, trouble)
+    return await complete(context, job.vendor_id)
 
 
-def _failed(desk: Desk, job: Job, why: str) -> Command[str]:
-    desk.turned = True
+def _failed(context: TickContext, job: Job, why: str) -> Command[str]:
+    context.turned = True
     return go(Phase.RECOVER, failure={"vendor_id": job.vendor_id, "why": why, "job_id": job.id})

@@ -26,10 +26,10 @@ from domain.errors import (
 )
 from domain.journal import Note
 from domain.payments import PaymentState
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
-from graph.steps.changes import note_changes
+from graph.steps.changes import note_if_changed
 from graph.steps.ending import give_up
 from graph.steps.extension import look_before_it_lapses
 from graph.steps.purchases import is_extension, purchase_of
@@ -45,42 +45,44 @@ CAPS: Final = frozenset(
 STALE: Final = "Waiting: the quote expired, asking again"
 
 
-async def pay(state: AgentState, desk: Desk) -> Command[str]:
+async def pay(state: AgentState, context: TickContext) -> Command[str]:
     decision = state.get("decision") or {}
     extending = is_extension(decision)
     try:
-        purchase = await purchase_of(desk, decision)
+        purchase = await purchase_of(context, decision)
         if purchase is None:
             return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
-        if _stale(desk, purchase):
+        if _stale(context, purchase):
             return rest(Phase.ASSESS_BUDGET, STALE, decision=None, open_slot=None)
-        if not extending and await _under_way(desk, purchase.slot):
+        if not extending and await _under_way(context, purchase.slot):
             return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
-        delivery = await desk.deps.cashier.authorize(desk.lease, desk.run, purchase, desk.observe)
+        delivery = await context.deps.cashier.authorize(
+            context.lease, context.run, purchase, context.observe
+        )
     except SlotClosed:
-        return await _resume(desk, decision["slot"])
+        return await _resume(context, decision["slot"])
     except ApprovalRequired as refusal:
-        return await _ask_first(desk, decision, refusal)
+        return await _ask_first(context, decision, refusal)
     except (BudgetExceeded, IllegalTransition, WalletEmpty, PolicyRefused, VendorError) as refusal:
         if extending:
-            return _without_extension(desk, refusal)
+            return _without_extension(context, refusal)
         if isinstance(refusal, PolicyRefused) and refusal.rule == "max_per_run":
-            return await give_up(desk, str(refusal))
-        return _without_launch(state, desk, decision, refusal)
+            return await give_up(context, str(refusal))
+        return _without_launch(state, context, decision, refusal)
     except NotFound as gone:
-        return _without_launch(state, desk, decision, gone)
+        return _without_launch(state, context, decision, gone)
     except PaymentUnclear as unclear:
         if not extending:
-            return wait_for_person(desk, Phase.PAY, unclear)
-        desk.observe(unclear_note(unclear))
-        return await _extend_later(desk)
+            return wait_for_person(context, Phase.PAY, unclear)
+        context.observe(unclear_note(unclear))
+        return await _extend_later(context)
     except (ChainDown, WalletDown, ConfigError) as away:
         if not extending:
             raise
-        desk.note("chain_unreachable", str(away))
-        return await _extend_later(desk)
+        context.note("chain_unreachable", str(away))
+        return await _extend_later(context)
     if extending:
-        await desk.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)
+        await context.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)
     accepted = isinstance(delivery.goods, Accepted) and {
         "vendor_job_id": delivery.goods.vendor_job_id,
         "status": delivery.goods.status.value,
@@ -88,59 +90,61 @@ async def pay(state: AgentState, desk: Desk) -> Command[str]:
     return go(Phase.LAUNCH, payment_id=delivery.payment.id, accepted=accepted or None, sends=0)
 
 
-async def _under_way(desk: Desk, slot: int) -> bool:
+async def _under_way(context: TickContext, slot: int) -> bool:
     """Whether the run has a job at work, or a payment for one, that a new slot would come beside:
     the decision is that of a state long past, which somebody goes on from.
     """
-    if slot < desk.run.next_slot:
+    if slot < context.run.next_slot:
         return False  # the slot itself says what it was paid for
-    jobs = await desk.ledger.jobs.of_run(desk.run)
-    if any(job.id == desk.run.job_id and not job.status.ended for job in jobs):
+    jobs = await context.ledger.jobs.of_run(context.run)
+    if any(job.id == context.run.job_id and not job.status.ended for job in jobs):
         return True
-    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    payments = without_job(await context.ledger.payments.of_run(context.run.id), jobs)
     return any(p.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED) for p in payments)
 
 
 async def _ask_first(
-    desk: Desk, decision: Mapping[str, Any], refusal: ApprovalRequired
+    context: TickContext, decision: Mapping[str, Any], refusal: ApprovalRequired
 ) -> Command[str]:
     """Ask a person; where the slot is used up by now, choose again before."""
-    desk.note("payment_not_made", str(refusal))
-    run, slot = await desk.reread(), decision["slot"]
+    context.note("payment_not_made", str(refusal))
+    run, slot = await context.reread(), decision["slot"]
     if slot >= run.next_slot or run.reservation(slot) is not None:
         return go(Phase.APPROVE)
     if is_extension(decision):
-        return _without_extension(desk, refusal)
+        return _without_extension(context, refusal)
     return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
 
 
-async def _extend_later(desk: Desk) -> Command[str]:
+async def _extend_later(context: TickContext) -> Command[str]:
     """Follow the job meanwhile. The decision stays, and is tried again."""
-    if job := await desk.ledger.jobs.current(desk.run):
-        look_before_it_lapses(desk, job)
+    if job := await context.ledger.jobs.current(context.run):
+        look_before_it_lapses(context, job)
     return rest(Phase.MONITOR, "Job still running")
 
 
-def _stale(desk: Desk, purchase: Purchase) -> bool:
+def _stale(context: TickContext, purchase: Purchase) -> bool:
     """Whether the quote has ended before anything was held for it: then all are asked again."""
-    ended = purchase.expires_at is not None and desk.deps.now() >= purchase.expires_at
-    if not ended or desk.run.reservation(purchase.slot) is not None:
+    ended = purchase.expires_at is not None and context.deps.now() >= purchase.expires_at
+    if not ended or context.run.reservation(purchase.slot) is not None:
         return False
     vendor = purchase.vendor.vendor_id
-    desk.note("quote_expired", f"The quote of {vendor} has expired, asking again", vendorId=vendor)
+    context.note(
+        "quote_expired", f"The quote of {vendor} has expired, asking again", vendorId=vendor
+    )
     return True
 
 
 def _without_launch(
-    state: AgentState, desk: Desk, decision: Mapping[str, Any], refusal: Exception
+    state: AgentState, context: TickContext, decision: Mapping[str, Any], refusal: Exception
 ) -> Command[str]:
     match refusal:
         case WalletEmpty():
-            return _wait(state, desk, refusal, f"Waiting for funds: {refusal}")
+            return _wait(state, context, refusal, f"Waiting for funds: {refusal}")
         case PolicyRefused(rule=rule) if rule in CAPS:
-            return _wait(state, desk, refusal, f"Waiting: {refusal}")
+            return _wait(state, context, refusal, f"Waiting: {refusal}")
         case BudgetExceeded() | IllegalTransition():
-            return _wait(state, desk, refusal, f"Waiting: {refusal}")
+            return _wait(state, context, refusal, f"Waiting: {refusal}")
         case _:
             failure = {
                 "vendor_id": decision.get("vendor_id"),
@@ -151,21 +155,23 @@ def _without_launch(
             return go(Phase.RECOVER, failure=failure, decision=None)
 
 
-def _wait(state: AgentState, desk: Desk, refusal: Exception, message: str) -> Command[str]:
+def _wait(
+    state: AgentState, context: TickContext, refusal: Exception, message: str
+) -> Command[str]:
     """Look around again in a while."""
-    found = note_changes(state, desk, Phase.PAY, [Note("payment_not_made", str(refusal))])
+    found = note_if_changed(state, context, Phase.PAY, [Note("payment_not_made", str(refusal))])
     return rest(Phase.ASSESS_BUDGET, message, decision=None, found=found)
 
 
-def _without_extension(desk: Desk, refusal: Exception) -> Command[str]:
+def _without_extension(context: TickContext, refusal: Exception) -> Command[str]:
     """The job runs on until its paid time ends; the next poll may try again."""
-    desk.note("extension_not_made", str(refusal))
+    context.note("extension_not_made", str(refusal))
     return go(Phase.MONITOR, decision=None)
 
 
-async def _resume(desk: Desk, slot: int) -> Command[str]:
+async def _resume(context: TickContext, slot: int) -> Command[str]:
     """A decision for a slot that is used up: take what it was paid for, or choose again."""
-    for payment in await desk.ledger.payments.of_slot(desk.run.id, slot):
+    for payment in await context.ledger.payments.of_slot(context.run.id, slot):
         if payment.state is PaymentState.SETTLED and (payment.header or not payment.resolved):
             return go(Phase.LAUNCH, payment_id=payment.id, decision=None, accepted=None, sends=0)
     return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)

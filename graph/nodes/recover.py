@@ -9,7 +9,7 @@ from typing import Any, Final
 from langgraph.types import Command
 
 from domain.reliability import Trouble
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, rest
 from graph.state import AgentState
 from graph.steps.extension import refusals
@@ -23,16 +23,16 @@ TERMS: Final = frozenset({"scheme", "network", "asset", "payee", "amount", "quot
 """The spending rules that a challenge breaks by asking for something else than was agreed."""
 
 
-async def recover(state: AgentState, desk: Desk) -> Command[str]:
+async def recover(state: AgentState, context: TickContext) -> Command[str]:
     failure = state.get("failure") or {}
     vendor, why = failure.get("vendor_id", "a vendor"), failure.get("why", "it failed")
-    await _book(desk, failure)
-    if desk.deps.cashier.policy.approval_threshold is not None:
-        await desk.ledger.approvals.withdraw(desk.run.id)  # of a job that is no more
-    with chain_permitting(desk):  # later refunds are booked by later ticks
-        await desk.deps.refunds.confirm(desk.run.id, desk.observe)
-    run = await desk.reread()
-    desk.note(
+    await _book(context, failure)
+    if context.deps.cashier.policy.approval_threshold is not None:
+        await context.ledger.approvals.withdraw(context.run.id)  # of a job that is no more
+    with chain_permitting(context):  # later refunds are booked by later ticks
+        await context.deps.refunds.confirm(context.run.id, context.observe)
+    run = await context.reread()
+    context.note(
         "recovery",
         f"{_what_failed(failure)}: {why}\nLooking for another vendor with {run.budget_remaining}",
         key=f"{failure['job_id']}:recovery" if failure.get("job_id") else None,
@@ -57,32 +57,32 @@ def _message(failure: Mapping[str, Any], why: str) -> str:
     return f"Waiting for funds: {why}" if failure.get("unfunded") else f"Vendor failed: {why}"
 
 
-async def _book(desk: Desk, failure: Mapping[str, Any]) -> None:
+async def _book(context: TickContext, failure: Mapping[str, Any]) -> None:
     """The failure into the vendor's record, and the vendor behind the others for a while."""
     vendor, job_id = failure.get("vendor_id"), failure.get("job_id")
     if job_id:
-        job = await desk.ledger.jobs.find(job_id)
-        if job and not await _ran_out(desk, job):
-            await book_outcome(desk, job, _trouble(job))
+        job = await context.ledger.jobs.find(job_id)
+        if job and not await _ran_out(context, job):
+            await book_outcome(context, job, _trouble(job))
     elif vendor and not failure.get("unfunded"):
         # A purchase takes a slot, so the next failure to buy from the same vendor is another one.
-        key = f"{desk.run.id}:{desk.run.next_slot}:not_bought"
+        key = f"{context.run.id}:{context.run.next_slot}:not_bought"
         trouble = Trouble.OTHER_TERMS if failure.get("rule") in TERMS else Trouble.REFUSED
-        offered = (o.quote.gpu_type for o in desk.run.offers if o.quote.vendor_id == vendor)
-        end = End(key, next(offered, spec_of(desk.run).gpu_type), trouble)
-        await desk.ledger.vendors.record(vendor, end, desk.deps.now())
+        offered = (o.quote.gpu_type for o in context.run.offers if o.quote.vendor_id == vendor)
+        end = End(key, next(offered, spec_of(context.run).gpu_type), trouble)
+        await context.ledger.vendors.record(vendor, end, context.deps.now())
 
 
-async def _ran_out(desk: Desk, job: Job) -> bool:
+async def _ran_out(context: TickContext, job: Job) -> bool:
     """Whether the job ended with the time that was paid for it, all of it worked, and its vendor
     would have sold more: it owed nothing.
     """
     worked = job.progress * job.needed_minutes
     passed = (job.updated_at - job.created_at) / timedelta(minutes=1)
-    if desk.deps.limits.vendors_clock:
+    if context.deps.limits.vendors_clock:
         passed = worked
     used_up = job.minutes < job.needed_minutes and min(worked, passed) >= _NEARLY * job.minutes
-    return used_up and await refusals(desk, job) == 0
+    return used_up and await refusals(context, job) == 0
 
 
 def _trouble(job: Job) -> Trouble:

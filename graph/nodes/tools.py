@@ -11,7 +11,7 @@ from langgraph.types import Command
 from pydantic import ValidationError
 
 from domain.errors import RenterError
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go
 from graph.state import AgentState
 from tools.lookup import lookup_tools
@@ -25,8 +25,8 @@ ENOUGH: Final = "error: there is no room for more, decide now"
 LONGEST_ERROR: Final = 200
 
 
-async def tools(state: AgentState, desk: Desk) -> Command[str]:
-    known = {tool.name: tool for tool in lookup_tools(desk.deps, desk.run)}
+async def tools(state: AgentState, context: TickContext) -> Command[str]:
+    known = {tool.name: tool for tool in lookup_tools(context.deps, context.run)}
     said = state.get("planning") or []
     told = sum(len(message.text) for message in said if isinstance(message, ToolMessage))
     asked = [message for message in said if isinstance(message, AIMessage)]

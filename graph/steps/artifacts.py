@@ -8,7 +8,7 @@ from typing import Final
 from domain.errors import VendorError, VendorGarbage, VendorRefused
 from domain.jobs import JobStatus
 from domain.reliability import Trouble
-from graph.deps import Desk
+from graph.context import TickContext
 from ledger.jobs import Job
 from ledger.vendors import End
 
@@ -18,7 +18,7 @@ LATER: Final = (408, 425, 429)
 """Refusals that mean "not now"."""
 
 
-async def fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
+async def fetch_artifact(context: TickContext, job: Job) -> Trouble | None:
     """Download the artifact. Without it the run is complete all the same; the journal says why.
 
     The trouble is a file that does not have the sha256 in the vendor's own final metrics.
@@ -26,35 +26,35 @@ async def fetch_artifact(desk: Desk, job: Job) -> Trouble | None:
     if not job.artifact_url:
         return None
     try:
-        return await _download(desk, job, job.artifact_url)
+        return await _download(context, job, job.artifact_url)
     except (VendorError, OSError) as error:
-        desk.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact_failed")
+        context.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact_failed")
         return None
 
 
-async def fetch_later(desk: Desk, job: Job) -> bool:
+async def fetch_later(context: TickContext, job: Job) -> bool:
     """Download what could not be had when the job completed; False while it may still be had."""
     if job.status is not JobStatus.COMPLETED or not job.artifact_url or job.artifact_path:
         return True
     try:
-        trouble = await _download(desk, job, job.artifact_url)
+        trouble = await _download(context, job, job.artifact_url)
     except (VendorError, OSError) as error:
         refused = isinstance(error, VendorRefused) and error.status_code not in LATER
         lasting = refused or isinstance(error, VendorGarbage)
-        return lasting or desk.deps.now() - job.updated_at >= PATIENCE
+        return lasting or context.deps.now() - job.updated_at >= PATIENCE
     if trouble:
         end = End(f"{job.id}:artifact", job.gpu_type, trouble)
-        await desk.ledger.vendors.record(job.vendor_id, end, desk.deps.now())
+        await context.ledger.vendors.record(job.vendor_id, end, context.deps.now())
     return True
 
 
-async def _download(desk: Desk, job: Job, url: str) -> Trouble | None:
+async def _download(context: TickContext, job: Job, url: str) -> Trouble | None:
     """Raises VendorError and OSError."""
-    artifact = await desk.deps.vendors.download(
-        job, url, job.vendor_job_id, desk.deps.artifacts / desk.run.id
+    artifact = await context.deps.vendors.download(
+        job, url, job.vendor_job_id, context.deps.artifacts / context.run.id
     )
-    await desk.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
-    desk.note(
+    await context.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
+    context.note(
         "artifact",
         f"Downloaded {artifact.path.name}, {artifact.size:,} bytes",
         key=f"{job.id}:artifact",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from domain.journal import Note
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.state import AgentState
 
 
-def note_changes(
-    state: AgentState, desk: Desk, place: str, notes: Sequence[Note]
+def note_if_changed(
+    state: AgentState, context: TickContext, place: str, notes: Sequence[Note]
 ) -> dict[str, str]:
     """Put the notes aside, unless they are what `place` found last, for the same slot.
 
@@ -22,9 +22,9 @@ def note_changes(
     if not notes:
         return found
     said = [[note.type, note.content, dict(note.data)] for note in notes]
-    words = json.dumps([desk.run.next_slot, said], sort_keys=True, default=str)
+    words = json.dumps([context.run.next_slot, said], sort_keys=True, default=str)
     digest = sha256(words.encode()).hexdigest()[:16]
     if found.get(place) != digest:
         for note in notes:
-            desk.observe(note)
+            context.observe(note)
     return {**found, place: digest}

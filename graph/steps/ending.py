@@ -9,7 +9,7 @@ from langgraph.types import Command
 from domain.jobs import RunStatus
 from domain.journal import Note
 from domain.money import Usd
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, rest
 from graph.state import FORGET
 
@@ -29,35 +29,39 @@ def last_note(status: RunStatus, what: str) -> Note:
     return Note(f"run_{status}", _SAID[status].format(what), key="run_ended")
 
 
-async def complete(desk: Desk, vendor_id: str) -> Command[str]:
+async def complete(context: TickContext, vendor_id: str) -> Command[str]:
     """End the run as completed, at this vendor."""
-    await _end(desk, RunStatus.COMPLETED, "")
-    desk.observe(last_note(RunStatus.COMPLETED, vendor_id))
+    await _end(context, RunStatus.COMPLETED, "")
+    context.observe(last_note(RunStatus.COMPLETED, vendor_id))
     return rest(Phase.ENDED, "Job completed")
 
 
-async def call_off(desk: Desk, why: str, **update: Any) -> Command[str]:
+async def call_off(context: TickContext, why: str, **update: Any) -> Command[str]:
     """End the run as cancelled."""
-    await _end(desk, RunStatus.CANCELLED, why)
-    desk.observe(last_note(RunStatus.CANCELLED, why))
+    await _end(context, RunStatus.CANCELLED, why)
+    context.observe(last_note(RunStatus.CANCELLED, why))
     return rest(Phase.ENDED, "Run cancelled", **update)
 
 
-async def give_up(desk: Desk, reason: str, total: Usd | None = None) -> Command[str]:
+async def give_up(context: TickContext, reason: str, total: Usd | None = None) -> Command[str]:
     """End the run as failed. What is still open of its money is closed later, by the chain.
 
     total: the budget that the reason was reckoned from; with another by now, it is reckoned anew.
     """
-    if not await _end(desk, RunStatus.FAILED, reason, total):
+    if not await _end(context, RunStatus.FAILED, reason, total):
         return rest(
             Phase.ASSESS_BUDGET, "The budget was raised meanwhile, looking again", waits=0,
             planning=[FORGET],
         )  # fmt: skip
-    desk.observe(last_note(RunStatus.FAILED, reason))
+    context.observe(last_note(RunStatus.FAILED, reason))
     return rest(Phase.ENDED, f"Run failed: {reason}")
 
 
-async def _end(desk: Desk, status: RunStatus, reason: str, total: Usd | None = None) -> bool:
+async def _end(
+    context: TickContext, status: RunStatus, reason: str, total: Usd | None = None
+) -> bool:
     """What led to the end is told before it: the graph is not stepped again after it."""
-    await desk.flush()
-    return await desk.ledger.runs.end(desk.lease, status, reason, desk.deps.now(), total=total)
+    await context.flush()
+    return await context.ledger.runs.end(
+        context.lease, status, reason, context.deps.now(), total=total
+    )

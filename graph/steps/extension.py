@@ -14,7 +14,7 @@ from domain.money import Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import trust
 from domain.slices import price_of
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.steps.delivery import deliver
 from graph.steps.purchases import is_extension
@@ -30,41 +30,41 @@ MOST_REFUSALS: Final = 3
 """Purchases of more time that came to nothing, before a job is left to the time it has."""
 
 
-async def deliver_extension(desk: Desk, payment: Payment) -> Command[str]:
+async def deliver_extension(context: TickContext, payment: Payment) -> Command[str]:
     """Send the payment; whatever comes of it, the job is followed on.
 
     As long as the outcome is unknown, each tick sends the same bytes again.
     """
-    job = await desk.ledger.jobs.find(payment.order["jobId"])
+    job = await context.ledger.jobs.find(payment.order["jobId"])
     if job is None:
         return go(Phase.ASSESS_BUDGET, payment_id=None)
-    look_before_it_lapses(desk, job)
+    look_before_it_lapses(context, job)
     if not payment.on_chain and payment.state is PaymentState.SETTLED:
         # It was booked because the vendor gave the time: asked again, it would give it again.
-        return await _extended(desk, job, payment)
+        return await _extended(context, job, payment)
     try:
-        delivery = await deliver(desk, payment)
+        delivery = await deliver(context, payment)
     except ChainDown as away:  # the job is followed all the same
-        desk.note("chain_unreachable", str(away))
+        context.note("chain_unreachable", str(away))
         return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
     except PaymentUnclear as unclear:
-        desk.observe(unclear_note(unclear))
+        context.observe(unclear_note(unclear))
         return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
     open_still = delivery.payment.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED)
     if open_still and delivery.goods is not None:
-        return await _extended(desk, job, payment)
+        return await _extended(context, job, payment)
     if open_still:
-        desk.note("extension_unanswered", f"{payment.vendor_id}: {delivery.problem}")
+        context.note("extension_unanswered", f"{payment.vendor_id}: {delivery.problem}")
     else:
-        await desk.ledger.jobs.set_extension(job.id, None)
-        desk.note("extension_not_made", delivery.payment.reason)
+        await context.ledger.jobs.set_extension(job.id, None)
+        context.note("extension_not_made", delivery.payment.reason)
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
 
 
-async def _extended(desk: Desk, job: Job, payment: Payment) -> Command[str]:
+async def _extended(context: TickContext, job: Job, payment: Payment) -> Command[str]:
     """Book the time that the payment bought."""
-    await desk.ledger.jobs.extend(job, payment.id, payment.minutes, desk.deps.now())
-    desk.note(
+    await context.ledger.jobs.extend(job, payment.id, payment.minutes, context.deps.now())
+    context.note(
         "job_extended",
         f"{payment.vendor_id} gives the job {payment.minutes} more minutes",
         key=f"{payment.id}:extended",
@@ -72,13 +72,13 @@ async def _extended(desk: Desk, job: Job, payment: Payment) -> Command[str]:
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
 
 
-def look_before_it_lapses(desk: Desk, job: Job) -> None:
+def look_before_it_lapses(context: TickContext, job: Job) -> None:
     """Have the next tick come while the job still has paid time, as our clock counts it."""
-    desk.look_within_s = until_renewal_s(job.minutes, _passed(desk, job), job.last_slice)
+    context.look_within_s = until_renewal_s(job.minutes, _passed(context, job), job.last_slice)
 
 
 async def next_slice(
-    desk: Desk, job: Job, report: JobReport, pending: Mapping[str, Any] | None
+    context: TickContext, job: Job, report: JobReport, pending: Mapping[str, Any] | None
 ) -> Command[str] | None:
     """What to do about the job's paid time: buy more in the next tick, or nothing (None).
 
@@ -89,19 +89,21 @@ async def next_slice(
     if job.extension_id:
         return rest(Phase.LAUNCH, "Job still running", payment_id=job.extension_id, accepted=None)
     missing = job.needed_minutes - job.minutes
-    slices = desk.deps.limits.slices
-    used = _used(desk, job, report)
+    slices = context.deps.limits.slices
+    used = _used(context, job, report)
     if missing <= 0 or used is None:
         return None
     if not slices.due(job.minutes, used, job.last_slice):
         return None
-    if await refusals(desk, job) >= MOST_REFUSALS:
-        desk.note("extension_given_up", "the vendor does not sell more time", f"{job.id}:no_more")
+    if await refusals(context, job) >= MOST_REFUSALS:
+        context.note(
+            "extension_given_up", "the vendor does not sell more time", f"{job.id}:no_more"
+        )
         return None
-    launched = await desk.ledger.payments.get(job.payment_id)
+    launched = await context.ledger.payments.get(job.payment_id)
     per_hour = launched.amount.scaled(60, launched.minutes)
     unused = max(0, round(job.minutes - used))
-    known = {v.vendor_id: v for v in await desk.ledger.vendors.all()}
+    known = {v.vendor_id: v for v in await context.ledger.vendors.all()}
     if job.vendor_id not in known:
         return None
     vendor = known[job.vendor_id]
@@ -109,19 +111,19 @@ async def next_slice(
         slices.minutes,
         missing,
         per_hour,
-        earned=trust(vendor.records, job.gpu_type, desk.deps.now()) + job.slices,
+        earned=trust(vendor.records, job.gpu_type, context.deps.now()) + job.slices,
         at_risk=price_of(unused, paid=launched.amount, for_minutes=launched.minutes),
     )
     minutes = fitting()
     if minutes and vendor.pay_to is not None:
         wanted = price_of(minutes, paid=launched.amount, for_minutes=launched.minutes)
-        bound = most_ahead(desk, vendor)
-        room = await desk.deps.cashier.exposure.room(vendor.vendor_id, bound, wanted)
+        bound = most_ahead(context, vendor)
+        room = await context.deps.cashier.exposure.room(vendor.vendor_id, bound, wanted)
         if room < wanted:
             shorter = fitting(room=room)
             minutes = shorter if shorter >= min(minutes // 2 + 1, LEAST_MINUTES) else 0
             if not minutes:
-                _waits_for_room(desk, job, bound)
+                _waits_for_room(context, job, bound)
     if minutes == 0:
         return None
     decision = {
@@ -129,13 +131,13 @@ async def next_slice(
         "job_id": job.id,
         "vendor_id": job.vendor_id,
         "minutes": minutes,
-        "slot": desk.run.next_slot,
+        "slot": context.run.next_slot,
     }
     return rest(Phase.APPROVE, "Job still running", decision=decision)
 
 
-def _waits_for_room(desk: Desk, job: Job, bound: Usd) -> None:
-    desk.note(
+def _waits_for_room(context: TickContext, job: Job, bound: Usd) -> None:
+    context.note(
         "extension_waits",
         f"No more time is bought now: {job.vendor_id} holds all of the {bound} that it may be paid "
         "ahead over all runs (MAX_EXPOSURE_USD)",
@@ -144,23 +146,23 @@ def _waits_for_room(desk: Desk, job: Job, bound: Usd) -> None:
     )
 
 
-def _used(desk: Desk, job: Job, report: JobReport) -> float | None:
+def _used(context: TickContext, job: Job, report: JobReport) -> float | None:
     """How much of the paid time is used. A vendor's word is believed up to what our clock shows:
     one that counts faster would be prepaid beyond the exposure limit.
     """
-    if report.used_minutes is None or desk.deps.limits.vendors_clock:
+    if report.used_minutes is None or context.deps.limits.vendors_clock:
         return report.used_minutes
-    return min(report.used_minutes, _passed(desk, job))
+    return min(report.used_minutes, _passed(context, job))
 
 
-def _passed(desk: Desk, job: Job) -> float:
+def _passed(context: TickContext, job: Job) -> float:
     """Minutes since the job's launch, by our clock."""
-    return (desk.deps.now() - job.created_at).total_seconds() / 60
+    return (context.deps.now() - job.created_at).total_seconds() / 60
 
 
-async def refusals(desk: Desk, job: Job) -> int:
+async def refusals(context: TickContext, job: Job) -> int:
     """How often more time for this job was asked for in vain."""
     return sum(
         p.kind is PurchaseKind.EXTEND and p.order["jobId"] == job.id and p.state.in_vain
-        for p in await desk.ledger.payments.of_run(desk.run.id)
+        for p in await context.ledger.payments.of_run(context.run.id)
     )

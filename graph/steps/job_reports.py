@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from graph.deps import Desk
+from graph.context import TickContext
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
 
@@ -26,27 +26,27 @@ def changes_job(job: Job, report: JobReport) -> bool:
     return any(getattr(job, name) != value for name, value in _kept(report).items())
 
 
-async def write_down(desk: Desk, job: Job, report: JobReport, at: datetime) -> Job:
+async def write_down(context: TickContext, job: Job, report: JobReport, at: datetime) -> Job:
     """Keep what is new in a report that was asked for `at`; the job as it is seen now.
 
     A job whose status it changes is written at once: it may not be told again.
     """
     for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
-        desk.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
-    await desk.flush()
+        context.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
+    await context.flush()
     seen = replace(
         job,
         progress=report.progress,
         lines=max(job.lines, len(report.logs)),
         poll_failures=0,
         failing_since=None,
-        seen_in=desk.tick,
+        seen_in=context.tick,
         progress_at=at if report.progress > job.progress else job.progress_at,
         updated_at=at,
         used_minutes=report.used_minutes or 0.0,
     )
-    desk.saw(seen)
+    context.saw(seen)
     if changes_job(job, report):
         changes = _kept(report) | {"status": report.status.value}
-        await desk.ledger.jobs.update(seen, **changes, updated_at=at)
+        await context.ledger.jobs.update(seen, **changes, updated_at=at)
     return seen

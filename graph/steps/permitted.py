@@ -7,35 +7,39 @@ from collections.abc import Iterable
 from domain.errors import PolicyRefused
 from domain.money import ZERO
 from domain.quotes import Offer
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.steps.work import most_ahead
 from ledger.allowances import Charge, allowance_id
 
 
-async def refused_offers(desk: Desk, offers: Iterable[Offer], slot: int) -> dict[str, str]:
+async def refused_offers(
+    context: TickContext, offers: Iterable[Offer], slot: int
+) -> dict[str, str]:
     """Vendor id → the rule that its offer breaks, for a purchase in `slot`.
 
     It saves a choice that could not be paid; what is signed is judged again when it is paid for.
     """
     return {
-        offer.quote.vendor_id: rule for offer in offers if (rule := await _rule(desk, offer, slot))
+        offer.quote.vendor_id: rule
+        for offer in offers
+        if (rule := await _rule(context, offer, slot))
     }
 
 
-async def _rule(desk: Desk, offer: Offer, slot: int) -> str:
-    run, policy, price = desk.run, desk.deps.cashier.policy, offer.quote.price
+async def _rule(context: TickContext, offer: Offer, slot: int) -> str:
+    run, policy, price = context.run, context.deps.cashier.policy, offer.quote.price
     if price > policy.max_per_payment:
         return "max_per_payment"
     held = run.reservation(slot)
-    before, now = held.amount if held else ZERO, desk.deps.now()
+    before, now = held.amount if held else ZERO, context.deps.now()
     try:
         policy.check_run(run.spent + run.reserved - before, max(before, price))
         if policy.caps.any:
             day = (held.allowance if held else None) or allowance_id(run.user_id, now)
             charge = Charge(f"{run.id}:{slot}", offer.quote.vendor_id, price)
-            await desk.ledger.allowances.check(policy.caps, day, charge, now)
+            await context.ledger.allowances.check(policy.caps, day, charge, now)
         if offer.vendor.pay_to is not None:
-            exposure, bound = desk.deps.cashier.exposure, most_ahead(desk, offer.vendor)
+            exposure, bound = context.deps.cashier.exposure, most_ahead(context, offer.vendor)
             await exposure.check(offer.vendor.vendor_id, f"{run.id}:{slot}", price, bound)
     except PolicyRefused as refusal:
         return refusal.rule

@@ -10,7 +10,7 @@ from typing import Final
 from domain.errors import PaymentUnclear, VendorError, VendorRefused
 from domain.jobs import JobStatus, RunStatus
 from domain.payments import PaymentState
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase
 from graph.steps.artifacts import fetch_later
 from graph.steps.delivery import deliver, open_job
@@ -31,128 +31,130 @@ starts anew, so they have to last.
 """
 
 
-async def close_books(desk: Desk) -> bool:
+async def settle_ended(context: TickContext) -> bool:
     """What an ended run still holds, waits for or has running; True when nothing is left open.
 
     Raises ChainDown, once all is done that needs no chain.
     """
-    if desk.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
-        await _tell_the_end(desk)
-    jobs = await desk.ledger.jobs.of_run(desk.run)
-    stopped = await _stop(desk, [job for job in jobs if job.unstopped or not job.status.ended])
+    if context.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
+        await _tell_the_end(context)
+    jobs = await context.ledger.jobs.of_run(context.run)
+    stopped = await _stop(context, [job for job in jobs if job.unstopped or not job.status.ended])
     unclear: list[Payment] = []
-    if desk.run.reservations:
+    if context.run.reservations:
         try:
-            await close_slots(desk)
+            await close_slots(context)
         except PaymentUnclear as error:
-            desk.observe(unclear_note(error))
-            unclear = await _unclear(desk, jobs)
-        await desk.reread()
-    unseen = [await open_job(desk, payment, "", current=False) for payment in unclear]
-    stopped = await _stop(desk, unseen + await _unseen(desk, jobs)) and stopped
-    refunded = await desk.deps.refunds.confirm(desk.run.id, desk.observe) or _long_over(desk)
-    await desk.flush()  # a download may take long, and be cut off
-    current = next((job for job in jobs if job.id == desk.run.job_id), None)
-    fetched = current is None or await fetch_later(desk, current)
-    await desk.flush()
-    if not (stopped and refunded and fetched) or desk.run.reservations:
+            context.observe(unclear_note(error))
+            unclear = await _unclear(context, jobs)
+        await context.reread()
+    unseen = [await open_job(context, payment, "", current=False) for payment in unclear]
+    stopped = await _stop(context, unseen + await _unseen(context, jobs)) and stopped
+    refunded = await context.deps.refunds.confirm(context.run.id, context.observe) or _long_over(
+        context
+    )
+    await context.flush()  # a download may take long, and be cut off
+    current = next((job for job in jobs if job.id == context.run.job_id), None)
+    fetched = current is None or await fetch_later(context, current)
+    await context.flush()
+    if not (stopped and refunded and fetched) or context.run.reservations:
         return False
-    await desk.ledger.payments.drop_headers(desk.run.id)
+    await context.ledger.payments.drop_headers(context.run.id)
     return True
 
 
-def _long_over(desk: Desk) -> bool:
+def _long_over(context: TickContext) -> bool:
     """Whether a refund that was claimed is waited for no more; reconcile books one that comes."""
-    ended_at = desk.run.ended_at
-    return ended_at is not None and desk.deps.now() - ended_at >= PATIENCE
+    ended_at = context.run.ended_at
+    return ended_at is not None and context.deps.now() - ended_at >= PATIENCE
 
 
-async def _tell_the_end(desk: Desk) -> None:
+async def _tell_the_end(context: TickContext) -> None:
     """The journal's last note, which is there once however often it is told."""
-    run, what = desk.run, desk.run.reason
+    run, what = context.run, context.run.reason
     if run.status is RunStatus.COMPLETED:
-        job = await desk.ledger.jobs.current(run)
+        job = await context.ledger.jobs.current(run)
         what = job.vendor_id if job else ""
-    desk.observe(last_note(run.status, what))
-    await desk.flush()
-    desk.noted.clear()  # no news, after which it would be looked at soon again
+    context.observe(last_note(run.status, what))
+    await context.flush()
+    context.noted.clear()  # no news, after which it would be looked at soon again
 
 
-async def stop_left_over(desk: Desk, job: Job) -> None:
+async def stop_left_over(context: TickContext, job: Job) -> None:
     """Try once more to stop what had been given up before `job` was launched: what it does not use
     of its paid time may come back while the run can still spend it.
     """
-    lost = [await desk.ledger.jobs.find(job_id) for job_id in job.left_over]
-    left = [j.id for j in lost if j and j.unstopped and not await _stopped(desk, j)]
+    lost = [await context.ledger.jobs.find(job_id) for job_id in job.left_over]
+    left = [j.id for j in lost if j and j.unstopped and not await _stopped(context, j)]
     if len(left) < len(job.left_over):
-        await desk.ledger.jobs.set_left_over(job.id, left)
-        with chain_permitting(desk):
-            await desk.deps.refunds.confirm(desk.run.id, desk.observe)
+        await context.ledger.jobs.set_left_over(job.id, left)
+        with chain_permitting(context):
+            await context.deps.refunds.confirm(context.run.id, context.observe)
 
 
-async def _unseen(desk: Desk, jobs: Sequence[Job]) -> list[Job]:
+async def _unseen(context: TickContext, jobs: Sequence[Job]) -> list[Job]:
     """Jobs that were paid for and that nobody has seen: a payment may settle late."""
-    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    payments = without_job(await context.ledger.payments.of_run(context.run.id), jobs)
     paid = [p for p in payments if p.state is PaymentState.SETTLED]
-    return [await open_job(desk, payment, "", current=False) for payment in paid]
+    return [await open_job(context, payment, "", current=False) for payment in paid]
 
 
-async def _unclear(desk: Desk, jobs: Sequence[Job]) -> list[Payment]:
+async def _unclear(context: TickContext, jobs: Sequence[Job]) -> list[Payment]:
     """Signed payments that gave no job, and that nobody can explain: what they may have started is
     stopped. To send them again is safe, for their nonce is used.
     """
-    payments = without_job(await desk.ledger.payments.of_run(desk.run.id), jobs)
+    payments = without_job(await context.ledger.payments.of_run(context.run.id), jobs)
     found = []
     for payment in payments:
         if payment.state is PaymentState.AUTHORIZED:
             try:
-                await desk.deps.cashier.judge.judge(desk.run, payment, desk.observe)
+                await context.deps.cashier.judge.judge(context.run, payment, context.observe)
             except PaymentUnclear:
                 found.append(payment)
     return found
 
 
-async def _stop(desk: Desk, jobs: Sequence[Job]) -> bool:
+async def _stop(context: TickContext, jobs: Sequence[Job]) -> bool:
     """Stop jobs; True when none of them may run on."""
-    stopped = [await _stopped(desk, job) for job in jobs]
+    stopped = [await _stopped(context, job) for job in jobs]
     return all(stopped)
 
 
-async def _stopped(desk: Desk, job: Job) -> bool:
+async def _stopped(context: TickContext, job: Job) -> bool:
     """Stop one; False while its vendor is to be asked again."""
-    now = desk.deps.now()
-    why = "the run had ended" if desk.run.status.ended else "it had been given up"
+    now = context.deps.now()
+    why = "the run had ended" if context.run.status.ended else "it had been given up"
     since = min(job.unstopped or now, now)
     try:
-        job = await _named(desk, job)
-        status = await _stop_at_vendor(desk, job)
+        job = await _named(context, job)
+        status = await _stop_at_vendor(context, job)
     except VendorError as error:
-        silent = timedelta(minutes=desk.deps.limits.silent_minutes)
+        silent = timedelta(minutes=context.deps.limits.silent_minutes)
         if now - since < (silent if _gone(error) else PATIENCE):
-            await desk.ledger.jobs.unstopped(job.id, since)
+            await context.ledger.jobs.unstopped(job.id, since)
             return False
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
-    await desk.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
-    await desk.ledger.jobs.unstopped(job.id, None)
-    desk.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
+    await context.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
+    await context.ledger.jobs.unstopped(job.id, None)
+    context.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
               key=f"{job.id}:stopped")  # fmt: skip
     return True
 
 
-async def _stop_at_vendor(desk: Desk, job: Job) -> JobStatus:
+async def _stop_at_vendor(context: TickContext, job: Job) -> JobStatus:
     """How the job ended there. One that its vendor does not have may have another name: that of
     its payment goes before what somebody once answered. Raises VendorError.
     """
     try:
-        report = await stop_job(desk, job)
+        report = await stop_job(context, job)
     except VendorRefused as error:
-        payment = await desk.ledger.payments.get(job.payment_id)
+        payment = await context.ledger.payments.get(job.payment_id)
         if not (_gone(error) and payment.on_chain and payment.state is PaymentState.SETTLED):
             raise
-        other = await _named(desk, replace(job, vendor_job_id=""))
+        other = await _named(context, replace(job, vendor_job_id=""))
         if other.vendor_job_id == job.vendor_job_id:
             raise
-        report = await stop_job(desk, other)
+        report = await stop_job(context, other)
     completed = report.status is JobStatus.COMPLETED
     return JobStatus.COMPLETED if completed else JobStatus.CANCELLED
 
@@ -161,19 +163,19 @@ def _gone(error: VendorError) -> bool:
     return isinstance(error, VendorRefused) and error.status_code in GONE
 
 
-async def _named(desk: Desk, job: Job) -> Job:
+async def _named(context: TickContext, job: Job) -> Job:
     """The job with the id that its vendor knows it by, asked for where it never came. Raises
     VendorError while it does not come.
     """
     if job.vendor_job_id:
         return job
     try:
-        delivery = await deliver(desk, await desk.ledger.payments.get(job.payment_id))
+        delivery = await deliver(context, await context.ledger.payments.get(job.payment_id))
     except PaymentUnclear as unclear:
         raise VendorError(
             job.vendor_id, "submit-job", unclear.problem, "It is tried again"
         ) from None
     if not isinstance(delivery.goods, Accepted):
         raise VendorError(job.vendor_id, "submit-job", delivery.problem, "It is tried again")
-    await desk.ledger.jobs.name(job.id, delivery.goods.vendor_job_id)
+    await context.ledger.jobs.name(job.id, delivery.goods.vendor_job_id)
     return replace(job, vendor_job_id=delivery.goods.vendor_job_id)

@@ -16,7 +16,7 @@ from domain.money import ZERO, Usd
 from domain.payments import PurchaseKind
 from domain.quotes import Vendor
 from domain.reliability import Trouble, trust
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.routing import Phase, rest
 from ledger.jobs import Job, job_id
 from ledger.payments import Payment
@@ -39,17 +39,17 @@ def left_for(run: Run, slot: int | None) -> Usd:
     return run.budget_remaining + (held.amount if held else ZERO)
 
 
-def most_ahead(desk: Desk, vendor: Vendor) -> Usd:
+def most_ahead(context: TickContext, vendor: Vendor) -> Usd:
     """The most that all runs together may pay a vendor for time that is not used yet."""
-    now = desk.deps.now()
+    now = context.deps.now()
     earned = max((trust(vendor.records, r.gpu_type, now) for r in vendor.records), default=0)
-    return desk.deps.limits.slices.vendor_bound(earned)
+    return context.deps.limits.slices.vendor_bound(earned)
 
 
-async def failures(desk: Desk) -> Counter[str]:
+async def failures(context: TickContext) -> Counter[str]:
     """How often each vendor failed this run: jobs that died, and launches that came to nothing."""
-    payments = await desk.ledger.payments.of_run(desk.run.id)
-    jobs = await desk.ledger.jobs.of_run(desk.run)
+    payments = await context.ledger.payments.of_run(context.run.id)
+    jobs = await context.ledger.jobs.of_run(context.run)
     launches = (p for p in payments if p.kind is PurchaseKind.LAUNCH)
     in_vain = (p for p in launches if p.state.in_vain and not p.unfunded)
     return Counter(p.vendor_id for p in in_vain) + Counter(
@@ -69,38 +69,38 @@ def without_job(payments: Iterable[Payment], jobs: Iterable[Job]) -> list[Paymen
 
 
 @contextmanager
-def chain_permitting(desk: Desk) -> Iterator[None]:
+def chain_permitting(context: TickContext) -> Iterator[None]:
     """Closing of books that can wait: a chain that does not answer, or does not explain a payment,
     is noted, and asked later.
     """
     try:
         yield
     except ChainDown as error:
-        desk.note("chain_unreachable", str(error))
+        context.note("chain_unreachable", str(error))
     except PaymentUnclear as unclear:
-        desk.observe(unclear_note(unclear))
+        context.observe(unclear_note(unclear))
 
 
 def wait_for_person(
-    desk: Desk, phase: Phase, unclear: PaymentUnclear, **update: Any
+    context: TickContext, phase: Phase, unclear: PaymentUnclear, **update: Any
 ) -> Command[str]:
     """Go no further with a run that has a payment nobody can explain, until a person has."""
-    desk.observe(unclear_note(unclear))
+    context.observe(unclear_note(unclear))
     return rest(phase, f"Waiting: {unclear}", **update)
 
 
-async def close_slots(desk: Desk) -> None:
+async def close_slots(context: TickContext) -> None:
     """Release what was never signed, and book what the chain shows of the rest. Raises ChainDown
     and PaymentUnclear, with the first part done.
     """
-    judge = desk.deps.cashier.judge
-    for held in desk.run.reservations:
-        await judge.abandon(desk.run, held.slot, desk.observe)
-    await desk.reread()
-    await judge.judge_open(desk.run, desk.observe)
+    judge = context.deps.cashier.judge
+    for held in context.run.reservations:
+        await judge.abandon(context.run, held.slot, context.observe)
+    await context.reread()
+    await judge.judge_open(context.run, context.observe)
 
 
-async def book_outcome(desk: Desk, job: Job, trouble: Trouble | None = None) -> None:
+async def book_outcome(context: TickContext, job: Job, trouble: Trouble | None = None) -> None:
     """Count an ended job in its vendor's record, once whatever crashes.
 
     job: as it was seen last before its end, so that the time between two ticks is not held
@@ -113,24 +113,24 @@ async def book_outcome(desk: Desk, job: Job, trouble: Trouble | None = None) -> 
         worked_minutes=job.needed_minutes * (1.0 if trouble is None else job.progress),
         taken_minutes=(job.updated_at - job.created_at) / timedelta(minutes=1),
     )
-    await desk.ledger.vendors.record(job.vendor_id, end, desk.deps.now())
+    await context.ledger.vendors.record(job.vendor_id, end, context.deps.now())
 
 
-async def stop_job(desk: Desk, job: Job) -> JobReport:
+async def stop_job(context: TickContext, job: Job) -> JobReport:
     """Stop a job at its vendor; its report after the stop. A refund that is named is claimed.
 
     The report counts, not the answer to the cancellation, which may be lost. Raises VendorError
     while the job is not seen to end.
     """
     try:
-        cancelled = await desk.deps.vendors.cancel_job(job, job.vendor_job_id)
+        cancelled = await context.deps.vendors.cancel_job(job, job.vendor_job_id)
         if cancelled.refund:
-            await desk.deps.refunds.claim(job, cancelled.refund, desk.observe)
+            await context.deps.refunds.claim(job, cancelled.refund, context.observe)
     except VendorError as error:
-        desk.note("cancel_refused", str(error), vendorId=job.vendor_id)
-    report = await desk.deps.vendors.job_status(job, job.vendor_job_id)
+        context.note("cancel_refused", str(error), vendorId=job.vendor_id)
+    report = await context.deps.vendors.job_status(job, job.vendor_job_id)
     if report.refund:
-        await desk.deps.refunds.claim(job, report.refund, desk.observe)
+        await context.deps.refunds.claim(job, report.refund, context.observe)
     if not report.status.ended:
         raise VendorError(job.vendor_id, "cancel-job", "its job still runs", "It is tried again")
     return report

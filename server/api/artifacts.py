@@ -22,8 +22,8 @@ from server.access import WhoAsks
 from server.api.documented import of_get
 from server.api.exact_json import ExactRoute
 from server.api.requests import HELP, RunId
+from server.keeper import Keeper
 from server.middleware.security_headers import NOTHING
-from server.runner.keeper import Keeper
 
 CHUNK_BYTES: Final = 256 * 1024
 BYTES: Final = "application/octet-stream"

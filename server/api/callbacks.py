@@ -21,8 +21,8 @@ from standardwebhooks.webhooks import Webhook
 
 from domain.errors import NotFound
 from server.api.documented import of_post
+from server.keeper import Keeper
 from server.middleware.http_errors import problem
-from server.runner.keeper import Keeper
 from server.wiring import Services
 from tools.vendors.secrets import VendorSecrets
 

@@ -16,9 +16,9 @@ from server.api.chat_schemas import ChatAnswer, ChatRequest, SaidView
 from server.api.documented import EVENT, of_post
 from server.api.exact_json import ExactRoute
 from server.chat.conversation import Chat, Said
+from server.keeper import Keeper
 from server.middleware.http_errors import UNEXPECTED
 from server.middleware.idempotency import marker_of
-from server.runner.keeper import Keeper
 
 LOG: Final = logging.getLogger(__name__)
 EVENTS: Final = "text/event-stream"

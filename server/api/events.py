@@ -34,9 +34,9 @@ from server.access import Principal, principal_of
 from server.api.documented import EVENT, of_get
 from server.api.requests import HELP, RunId
 from server.api.views import observation_view
+from server.keeper import Keeper
 from server.middleware.http_errors import problem_of
 from server.middleware.rate_limits import TooMany
-from server.runner.keeper import Keeper
 
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.5

@@ -25,9 +25,9 @@ from server.api.report_schemas import (
     WalletAnswer,
 )
 from server.api.requests import HELP, NothingMore, PlanRequest, ReconcileRequest, RunId
+from server.keeper import Keeper
 from server.reports.audits import audit_of, find_run
 from server.reports.reports import reconcile_answer, vendor_view, wallet_answer
-from server.runner.keeper import Keeper
 
 NOBODY: Final = ""
 """On whose day a plan counts where no key says who asks."""

@@ -42,10 +42,10 @@ from server.api.schemas import (
 )
 from server.api.views import run_view, started_view, status_answer
 from server.config.settings import Settings
+from server.keeper import Keeper
 from server.middleware.authenticate import asks_for_keys, came_over_the_network
 from server.middleware.http_errors import problem
 from server.middleware.idempotency import marker_of
-from server.runner.keeper import Keeper
 from server.runner.tick import Ticker
 from server.wiring import Services, new_run_id
 

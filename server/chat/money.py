@@ -11,11 +11,11 @@ from domain.journal import LONGEST_CONTENT, Entry, Note
 from domain.names import Names, named
 from domain.payments import PurchaseKind
 from graph.deps import Deps
-from server.chat.standstill import why_nothing_runs
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.run import Run
 from server.chat.replies import Reply, clean, money_of, vendor_names
+from server.chat.standstill import why_no_job
 from tools.wire.untrusted import clean_text
 
 MOST_PAYMENTS: Final = 20
@@ -28,7 +28,7 @@ async def what_was_spent(deps: Deps, run: Run) -> Reply:
     """Each payment with its state and the reason that the journal has for it."""
     payments, names = await deps.ledger.payments.of_run(run.id), await vendor_names(deps)
     if not payments:
-        why = await why_nothing_runs(deps, run, names)
+        why = await why_no_job(deps, run, names)
         return Reply(" ".join(filter(None, (f"Nothing so far. {money_of(run)}", why))))
     reasons = await deps.ledger.observations.of_run(run.id, types=["agent_reasoning"])
     lines = [money_of(run)]

@@ -8,7 +8,6 @@ from domain.goals import ASK_FOR_JOB
 from domain.jobs import JobStatus
 from domain.names import named
 from graph.deps import Deps
-from server.chat.standstill import why_nothing_runs
 from ledger.jobs import Job
 from ledger.run import Run
 from ledger.runs import FETCH
@@ -21,6 +20,7 @@ from server.chat.replies import (
     vendor_names,
     waiting,
 )
+from server.chat.standstill import why_no_job
 from tools.wire.untrusted import clean_text
 
 _NEXT: Final = {
@@ -49,7 +49,7 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
             said.append("It is being cancelled.")
         elif not jobs:
             said.append(f"No job has started yet; {_NEXT.get(run.phase, 'it is about to')}.")
-    if not jobs and (standstill := await why_nothing_runs(deps, run, names)):
+    if not jobs and (standstill := await why_no_job(deps, run, names)):
         said.append(standstill)
     if jobs:
         job = jobs[-1]

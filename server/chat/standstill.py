@@ -31,7 +31,7 @@ _ASKED_AGAIN: Final = (
 )
 
 
-async def why_nothing_runs(deps: Deps, run: Run, names: Names) -> str:
+async def why_no_job(deps: Deps, run: Run, names: Names) -> str:
     """The reason and the remedy; empty where nothing is in the way, or a job was started."""
     if run.status.ended:
         return _remedy(run.reason) if run.status is RunStatus.FAILED else ""

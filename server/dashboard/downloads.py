@@ -14,8 +14,8 @@ from server.api.artifacts import artifact_of
 from server.dashboard.actions import run_of
 from server.dashboard.plain import missing, too_many, unavailable
 from server.dashboard.sessions import Visitors
+from server.keeper import Keeper
 from server.middleware.rate_limits import TooMany
-from server.runner.keeper import Keeper
 
 
 def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:

@@ -24,7 +24,7 @@ from ledger.payments import Payment
 from ledger.run import Run
 from ledger.runs import FETCH
 from ledger.store import store_down
-from server.runner.keeper import Keeper
+from server.keeper import Keeper
 
 LOG: Final = logging.getLogger(__name__)
 EVERY_S: Final = 1.0

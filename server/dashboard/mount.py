@@ -22,9 +22,9 @@ from server.dashboard.live_queries import Watches
 from server.dashboard.plain import missing, too_many, unavailable
 from server.dashboard.sessions import Visitors
 from server.dashboard.sign_in import sign_in_routes
+from server.keeper import Keeper
 from server.middleware.authenticate import is_guarded
 from server.middleware.rate_limits import SharedLimits, TooMany
-from server.runner.keeper import Keeper
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
 """Under it each request carries the Dashboard that serves it."""

@@ -12,9 +12,9 @@ from starlette.requests import HTTPConnection
 
 from ledger.run import Run
 from server.access import EVERYBODY, Access, Principal, Scope, Unauthorized
+from server.keeper import Keeper
 from server.middleware.authenticate import asks_for_keys
 from server.middleware.rate_limits import SharedLimits, address_of
-from server.runner.keeper import Keeper
 
 COOKIE: Final = "gpu_renter_session"
 SESSION_S: Final = 12 * 3600.0

@@ -30,10 +30,10 @@ from server.access import (
     keys_required,
 )
 from server.config.settings import Settings
+from server.keeper import Keeper
 from server.middleware.http_errors import problem, problem_of
 from server.middleware.origins import is_from_our_page, only_links_here
 from server.middleware.rate_limits import SharedLimits, address_of
-from server.runner.keeper import Keeper
 
 ADMIN_ONLY: Final = frozenset({Scope.ADMIN})
 OTHER_NAME: Final = (

@@ -23,9 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from domain.errors import InvalidInput, RenterError
 from ledger.idempotency import Given, Idempotency, Marker
 from server.access import principal_of
+from server.keeper import Keeper
 from server.middleware.body_limit import replay
 from server.middleware.http_errors import problem_of
-from server.runner.keeper import Keeper
 
 LOG: Final = logging.getLogger(__name__)
 HEADER: Final = "Idempotency-Key"

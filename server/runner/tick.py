@@ -27,15 +27,15 @@ from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from pymongo.errors import PyMongoError
 
-from domain.due import Came, Due
+from domain.due import Due, TickOutcome
 from domain.due import due as next_due
 from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError, StateRefused
 from domain.jobs import RunStatus
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.nodes.approve import WAITING as WAITING
-from graph.pacing import LIVELY, NEWS, came, expiry
+from graph.pacing import LIVELY, NEWS, expiry, outcome_of
 from graph.routing import Phase
-from graph.steps.settlement import close_books
+from graph.steps.settlement import settle_ended
 from ledger.following import follow
 from ledger.run import Lease, Run
 from ledger.runs import FETCH
@@ -79,45 +79,45 @@ class Ticker:
             return ticked
 
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
-        desk = await self._begin(run_id, due)
-        step.note(tick=desk.tick)
-        run, phase, outcome, until = desk.run, desk.run.phase, Came.FAILED, None
+        context = await self._begin(run_id, due)
+        step.note(tick=context.tick)
+        run, phase, outcome, until = context.run, context.run.phase, TickOutcome.FAILED, None
         done = asyncio.Event()
-        heartbeat = asyncio.create_task(self._keep(desk, done))
+        heartbeat = asyncio.create_task(self._keep(context, done))
         try:
             if run.status.ended:
-                outcome = Came.OVER if await close_books(desk) else Came.CLOSING
+                outcome = TickOutcome.OVER if await settle_ended(context) else TickOutcome.CLOSING
                 phase = Phase.ENDED.value
                 return Ticked(f"Run already {run.status}", run.status)
-            state = await self._step(desk, control)
+            state = await self._step(context, control)
             phase, until = state["phase"], expiry(state)
-            outcome = came(run.phase, state, desk.noted)
-            status = (await desk.reread()).status if phase == Phase.ENDED.value else run.status
+            outcome = outcome_of(run.phase, state, context.noted)
+            status = (await context.reread()).status if phase == Phase.ENDED.value else run.status
             message = WAITING if "__interrupt__" in state else state["message"]
             return Ticked(message, status)
         except asyncio.CancelledError:
-            outcome = Came.ACTED
+            outcome = TickOutcome.ACTED
             raise
         except (LeaseHeld, LeaseLost):
             raise
         except RenterError as error:
-            await self._note_failure(desk, str(error))
+            await self._note_failure(context, str(error))
             raise
         except PyMongoError as error:
             raise store_down(error) from error
         except Exception as error:
             LOG.exception("tick of run %s failed", run_id)
-            await self._note_failure(desk, f"Unexpected: {type(error).__name__}")
+            await self._note_failure(context, f"Unexpected: {type(error).__name__}")
             raise
         finally:
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
-            last = self._last(desk, run, phase, outcome, until)
+            last = self._last(context, run, phase, outcome, until)
             # A task of its own: who hangs up on a stream is cancelled anew at every await.
-            leaving = asyncio.create_task(self._leave(heartbeat, desk, run, last))
+            leaving = asyncio.create_task(self._leave(heartbeat, context, run, last))
             await asyncio.shield(leaving)
 
-    async def _begin(self, run_id: str, due: bool) -> Desk:
+    async def _begin(self, run_id: str, due: bool) -> TickContext:
         """Read the run with its job, and take the lease.
 
         Raises NotFound; LeaseHeld where another tick works on the run, or where it is to be due
@@ -139,7 +139,7 @@ class Ticker:
             raise
         LOG.debug("run %s: tick %d begins", run.id, lease.fence)
         polls = run.phase == Phase.MONITOR.value and found.run.leased_until is None
-        return Desk(deps, run, lease, found.job if polls else None)
+        return TickContext(deps, run, lease, found.job if polls else None)
 
     async def _hand_back(self, taking: asyncio.Task[tuple[Run, Lease]]) -> None:
         """Give back the lease that who hung up meanwhile may have got. The run is due as it was."""
@@ -151,7 +151,12 @@ class Ticker:
             )
 
     def _last(
-        self, desk: Desk, seen: Run, phase: str, outcome: Came, until: datetime | None
+        self,
+        context: TickContext,
+        seen: Run,
+        phase: str,
+        outcome: TickOutcome,
+        until: datetime | None,
     ) -> tuple[dict[str, Any], Due]:
         """What the tick leaves in the run's document, and when the next one is due.
 
@@ -159,50 +164,50 @@ class Ticker:
         """
         due = next_due(
             outcome,
-            desk.deps.now(),
+            context.deps.now(),
             seen.quiet_ticks,
-            desk.deps.limits.pace,
-            news=desk.turned or bool(desk.noted & NEWS),
-            lively=bool(desk.noted & LIVELY),
-            within_s=desk.look_within_s,
+            context.deps.limits.pace,
+            news=context.turned or bool(context.noted & NEWS),
+            lively=bool(context.noted & LIVELY),
+            within_s=context.look_within_s,
             until=until,
         )
-        return {"phase": phase} | desk.last_fields(), due
+        return {"phase": phase} | context.last_fields(), due
 
-    async def _keep(self, desk: Desk, done: asyncio.Event) -> None:
+    async def _keep(self, context: TickContext, done: asyncio.Event) -> None:
         """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
-        seconds, runs = desk.deps.limits.lease_seconds, desk.ledger.runs
+        seconds, runs = context.deps.limits.lease_seconds, context.ledger.runs
         while not done.is_set():
             await asyncio.sleep(seconds / 3)
             try:
-                desk.lease = await runs.renew(desk.lease, desk.deps.now(), seconds)
+                context.lease = await runs.renew(context.lease, context.deps.now(), seconds)
             except LeaseLost as lost:
-                LOG.warning("run %s: its lease is gone: %s", desk.run.id, lost)
+                LOG.warning("run %s: its lease is gone: %s", context.run.id, lost)
                 return
             except RenterError as error:
-                LOG.warning("run %s: its lease could not be prolonged: %s", desk.run.id, error)
+                LOG.warning("run %s: its lease could not be prolonged: %s", context.run.id, error)
 
-    async def _step(self, desk: Desk, control: RunControl | None) -> dict[str, Any]:
+    async def _step(self, context: TickContext, control: RunControl | None) -> dict[str, Any]:
         """Invoke the graph once; its state afterwards. Where the run stands is in its state; its
         document, which a crash may have left behind, only hints.
         """
         try:
-            return await self._invoke(desk, control)
+            return await self._invoke(context, control)
         except StateRefused as refused:
-            if not desk.run.cancel_requested:
+            if not context.run.cancel_requested:
                 raise
             # All that a cancel needs to know is in the ledger.
-            desk.note("state_forgotten", str(refused))
-            await self._services.checkpoints.forget(desk.run.id)
-            return await self._invoke(desk, control)
+            context.note("state_forgotten", str(refused))
+            await self._services.checkpoints.forget(context.run.id)
+            return await self._invoke(context, control)
 
-    async def _invoke(self, desk: Desk, control: RunControl | None) -> dict[str, Any]:
-        run = desk.run
+    async def _invoke(self, context: TickContext, control: RunControl | None) -> dict[str, Any]:
+        run = context.run
         state: dict[str, Any] = {"phase": run.phase, "message": INTERRUPTED}
         steps: AsyncIterator[dict[str, Any]] = self._services.graph.astream(
             {"run_id": run.id, "cancel": bool(run.cancel_requested)},
             RunnableConfig(configurable={"thread_id": run.id}, recursion_limit=MOST_STEPS),
-            context=desk,
+            context=context,
             durability="sync",
             stream_mode="values",
             control=control,
@@ -214,24 +219,30 @@ class Ticker:
             state["message"] = INTERRUPTED
         return state
 
-    async def _note_failure(self, desk: Desk, problem: str) -> None:
+    async def _note_failure(self, context: TickContext, problem: str) -> None:
         """Leave an observation of a failed tick, if the store can still take it, and the run is
         no other tick's by now.
         """
-        desk.note("tick_failed", problem)
+        context.note("tick_failed", problem)
         try:
-            await desk.flush()
+            await context.flush()
         except RenterError as error:
-            LOG.warning("run %s: its failed tick could not be noted: %s", desk.run.id, error)
+            LOG.warning("run %s: its failed tick could not be noted: %s", context.run.id, error)
 
     async def _leave(
-        self, heartbeat: asyncio.Task[None], desk: Desk, seen: Run, last: tuple[dict[str, Any], Due]
+        self,
+        heartbeat: asyncio.Task[None],
+        context: TickContext,
+        seen: Run,
+        last: tuple[dict[str, Any], Due],
     ) -> None:
         """Give the lease back; where that fails, it ends by itself when it expires."""
         await asyncio.wait([heartbeat])  # which may still prolong it
-        LOG.debug("run %s: tick %d ends", desk.run.id, desk.tick)
+        LOG.debug("run %s: tick %d ends", context.run.id, context.tick)
         fields, due = last
         try:
-            await desk.ledger.runs.release(desk.lease, desk.deps.now(), fields, seen=seen, due=due)
+            await context.ledger.runs.release(
+                context.lease, context.deps.now(), fields, seen=seen, due=due
+            )
         except RenterError as error:
-            LOG.warning("run %s: its lease could not be given back: %s", desk.run.id, error)
+            LOG.warning("run %s: its lease could not be given back: %s", context.run.id, error)

@@ -32,7 +32,8 @@ from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
 from graph.build import Chat, build_graph
-from graph.deps import Deps, Desk
+from graph.context import TickContext
+from graph.deps import Deps
 from graph.goals.goal_request import AskAnyway, Wish, begin, says_start_anyway, understand
 from graph.goals.reader import Reads
 from graph.persistence.checkpoints import Checkpoints
@@ -93,22 +94,22 @@ class Office:
             return self._services
 
     @asynccontextmanager
-    async def desk(
+    async def context(
         self,
-        state: AgentState,  # noqa: ARG002 -- part of OpenDesk
+        state: AgentState,  # noqa: ARG002 -- part of OpenContext
         config: RunnableConfig,
-        desk: Desk | None,
-    ) -> AsyncIterator[Desk]:
-        """A desk for one node, under a lease of its own. Raises LeaseHeld."""
+        context: TickContext | None,
+    ) -> AsyncIterator[TickContext]:
+        """A context for one node, under a lease of its own. Raises LeaseHeld."""
         deps = (await self.services()).deps
         run, lease = await deps.ledger.runs.acquire(
             _run_id(config), deps.now, deps.limits.lease_seconds
         )
-        desk = Desk(deps, run, lease)
+        context = TickContext(deps, run, lease)
         try:
-            yield desk
+            yield context
         finally:
-            released = deps.ledger.runs.release(lease, deps.now(), desk.last_fields())
+            released = deps.ledger.runs.release(lease, deps.now(), context.last_fields())
             await asyncio.shield(released)
 
     async def hear(self, state: AgentState, config: RunnableConfig) -> Command[str]:
@@ -249,7 +250,7 @@ def _owner(config: RunnableConfig) -> str:
 def build(office: Office, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
     """The compiled graph. LangGraph's server brings the checkpointer itself."""
     chat = Chat(office.hear, office.answer, StudioInput)
-    return build_graph(office.desk, checkpointer, chat, name="agent")
+    return build_graph(office.context, checkpointer, chat, name="agent")
 
 
 graph = build(Office())

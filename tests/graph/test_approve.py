@@ -14,7 +14,7 @@ from domain.errors import ApprovalRequired, Conflict, NotFound
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.nodes.approve import Answer, read_answer
 from graph.steps.purchases import purchase_of
 from ledger.run import Run
@@ -355,11 +355,11 @@ async def test_the_cashier_signs_nothing_that_nobody_has_approved(database: Fres
         held, lease = await world.ledger.runs.acquire(run.id, now, 60)
         decision = {"vendor_id": "gpu_vendor_1", "slot": 0}
         decision["template_id"] = held.offers[0].quote.template_id
-        desk = Desk(deps, held, lease)
-        purchase = await purchase_of(desk, decision)
+        context = TickContext(deps, held, lease)
+        purchase = await purchase_of(context, decision)
         assert purchase is not None
         with pytest.raises(ApprovalRequired, match="nobody has approved"):
-            await deps.cashier.authorize(lease, held, purchase, desk.observe)
+            await deps.cashier.authorize(lease, held, purchase, context.observe)
         after = await world.run(run)
         assert (after.next_slot, after.reserved) == (0, ZERO)
         assert await world.payment_states(run) == []

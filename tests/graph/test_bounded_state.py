@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 
 from domain.goals import LONGEST_GOAL
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.goals.goal_request import understand
 from graph.goals.reader import goal_prompt, question_prompt
 from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
@@ -95,7 +95,7 @@ async def _monitored(world: World, run_id: str, ticks: int) -> int:
     vendor = TalkativeVendor(report)
     deps = replace(services.deps, vendors=cast(VendorClient, vendor))
     run, lease = await deps.ledger.runs.acquire(run_id, deps.now, 3600)
-    desk = Desk(deps, run, lease)
+    context = TickContext(deps, run, lease)
     config = RunnableConfig(configurable={"thread_id": run_id})
     chatter = Random(ticks)  # words that no storage can make smaller
     for tick in range(1, ticks + 1):
@@ -104,11 +104,11 @@ async def _monitored(world: World, run_id: str, ticks: int) -> int:
             AIMessage("Job still running"),
         ]
         begin = AgentState(run_id=run_id, cancel=False, messages=said)
-        state = await services.graph.ainvoke(begin, config, context=desk, durability="sync")
+        state = await services.graph.ainvoke(begin, config, context=context, durability="sync")
         assert state["message"] == "Job still running", (tick, state)
     assert vendor.polls == ticks
     assert any("Job still running" in m.text for m in state["messages"])
-    await deps.ledger.runs.release(lease, deps.now(), desk.last_fields())
+    await deps.ledger.runs.release(lease, deps.now(), context.last_fields())
     assert await world.tick(run) == "Job still running"
     return await _stored(world, run_id)
 

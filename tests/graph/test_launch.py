@@ -10,7 +10,7 @@ import pytest
 from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.payments import PaymentState
-from graph.deps import Desk
+from graph.context import TickContext
 from graph.nodes.launch import launch
 from graph.routing import Phase
 from mock_vendor.accounts import dev_address
@@ -287,9 +287,9 @@ async def test_the_payment_of_another_run_is_never_sent(database: FreshDatabase)
         await world.tick(other)
         [theirs] = await world.payments(other)
         held, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
-        desk = Desk(world.process.deps, held, lease)
+        context = TickContext(world.process.deps, held, lease)
         for payment_id in (theirs.id, "pay_of_nobody", None):
             forged = {"vendor_job_id": "job_1", "status": "running"}
-            said = await launch({"payment_id": payment_id, "accepted": forged}, desk)
+            said = await launch({"payment_id": payment_id, "accepted": forged}, context)
             assert said.goto == Phase.ASSESS_BUDGET.value
         assert await world.ledger.jobs.of_run(await world.run(run)) == []

@@ -7,7 +7,8 @@ from typing import Any
 
 from domain.money import Usd
 from domain.slices import SliceRule
-from graph.deps import Desk, Limits
+from graph.context import TickContext
+from graph.deps import Limits
 from graph.nodes.choose_vendor import choose_vendor
 from graph.nodes.intake import intake
 from graph.nodes.pay import pay
@@ -89,15 +90,15 @@ async def test_a_quote_that_has_expired_by_the_time_of_paying_is_asked_for_again
         state: AgentState = {"messages": []}
         deps = world.process.deps
         leased, lease = await deps.ledger.runs.acquire(run.id, world.clock.now, 3_600)
-        desk = Desk(deps, leased, lease)
-        await intake(state, desk)
-        chosen = await choose_vendor(state, desk)
+        context = TickContext(deps, leased, lease)
+        await intake(state, context)
+        chosen = await choose_vendor(state, context)
         assert chosen.goto == Phase.APPROVE
         world.clock.advance(minutes=11)  # the vendors' quotes last for ten
         assert isinstance(chosen.update, dict)
         state["decision"] = chosen.update["decision"]
-        paid = await pay(state, desk)
-        await desk.flush()
+        paid = await pay(state, context)
+        await context.flush()
         assert isinstance(paid.update, dict)
         assert paid.update["phase"] == Phase.ASSESS_BUDGET, "where the next tick asks again"
         assert (await world.run(run)).reservations == ()

@@ -15,12 +15,12 @@ from server.api.callbacks import callback_routes
 from server.api.chat import chat_routes
 from server.api.events import event_routes
 from server.api.runs import api_routes
+from server.keeper import Keeper
 from server.middleware.authenticate import Guard
 from server.middleware.body_limit import Bodies
 from server.middleware.http_errors import add_error_handlers
 from server.middleware.idempotency import Idempotent
 from server.middleware.security_headers import Edge
-from server.runner.keeper import Keeper
 from server.wiring import Services
 
 if TYPE_CHECKING:

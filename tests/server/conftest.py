@@ -26,7 +26,7 @@ from ledger.store import Store
 from server.app import create_app
 from server.config.settings import Settings
 from server.local.seed import seed
-from server.wiring import OpenServices, Services, now, open_deps, open_services, tick_desk
+from server.wiring import OpenServices, Services, now, open_deps, open_services, tick_context
 from tests.support.stack import Document, FreshDatabase
 from tools.wire.clients import open_client
 
@@ -156,7 +156,7 @@ async def impatient(
         saver = await asyncio.to_thread(RunSaver, saver_client, db_name=name)
         checkpoints = Checkpoints(saver, store)
         deps = await open_deps(settings, ledger, http)
-        yield Services(settings, deps, checkpoints, build_graph(tick_desk, checkpoints.saver))
+        yield Services(settings, deps, checkpoints, build_graph(tick_context, checkpoints.saver))
 
 
 def opening(services: Services) -> OpenServices:

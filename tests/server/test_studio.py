@@ -234,7 +234,7 @@ async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothin
         assert world.transfers() == paid
         assert await world.ledger.runs.get("t1") == replace(
             run, fence=ANY, updated_at=ANY, journal_seq=ANY, journal_hash=ANY, phase=ANY,
-            sighting=ANY, due_at=ANY, quiet_ticks=ANY,
+            last_poll=ANY, due_at=ANY, quiet_ticks=ANY,
         )  # fmt: skip
 
 

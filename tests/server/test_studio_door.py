@@ -417,7 +417,7 @@ async def test_a_page_of_another_origin_gets_nothing_and_the_owner_approves_thro
                     with pytest.raises(httpx.HTTPStatusError):
                         await client.runs.wait(thread, "agent", **cast(Any, past))
                 with pytest.raises(httpx.HTTPStatusError):
-                    await client.threads.update_state(thread, {"phase": "pay"}, as_node="desk")
+                    await client.threads.update_state(thread, {"phase": "pay"}, as_node="context")
 
                 [run] = await ledger.runs.recent(limit=0)
                 assert (run.id, run.status.ended, run.spent) == (thread, False, Usd(0))

@@ -41,7 +41,8 @@ from domain.quotes import Vendor
 from domain.slices import SliceRule
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.build import Graph, build_graph
-from graph.deps import Deps, Desk, Limits
+from graph.context import TickContext
+from graph.deps import Deps, Limits
 from graph.persistence.checkpoints import Checkpoints
 from graph.planner.planners import Planner, RankingPlanner
 from ledger.jobs import Job
@@ -59,7 +60,7 @@ from mock_vendor.vendor.settings import VendorProfile, VendorSettings, seeded_ve
 from mock_vendor.vendor.treasury import Treasury
 from server.config.settings import Settings
 from server.runner.tick import Ticked, Ticker
-from server.wiring import Services, new_run_id, tick_desk
+from server.wiring import Services, new_run_id, tick_context
 from tests.support.connections import Connections
 from tests.support.memory_chain import MemoryChain, Transfer
 from tests.support.memory_facilitator import MemoryFacilitator
@@ -154,7 +155,7 @@ def _with_epochs(request: httpx.Request, epochs: int) -> httpx.Request:
 @cache
 def _compiled() -> Graph:
     """The graph without its saver: compiling takes 10 ms, and it holds no state."""
-    return build_graph(tick_desk, None)
+    return build_graph(tick_context, None)
 
 
 async def _silence(_: float) -> None:
@@ -180,9 +181,9 @@ class Process:
         now, ledger = self.deps.now(), self.deps.ledger
         held, lease = await ledger.runs.acquire(run.id, self.deps.now, 60)
         config = RunnableConfig(configurable={"thread_id": run.id})
-        desk = Desk(self.deps, held, lease)
-        state = await self.services.graph.ainvoke(command, config, context=desk)
-        await ledger.runs.release(lease, now, desk.last_fields())
+        context = TickContext(self.deps, held, lease)
+        state = await self.services.graph.ainvoke(command, config, context=context)
+        await ledger.runs.release(lease, now, context.last_fields())
         return dict(state)
 
 
