@@ -19,6 +19,7 @@ from domain.goals import ASK_FOR_BUDGET, ASK_FOR_JOB
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
+from graph.build import ANSWER, HEAR
 from graph.goals.goal_request import AskAnyway, Wish
 from graph.goals.reader import RuleReader
 from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
@@ -226,9 +227,9 @@ async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothin
         steps = {"assess_budget", "choose_vendor", "approve", "pay", "launch", "monitor", "recover"}
         assert steps | {"ended"} <= phases, "a state for each node that it went through"
         for state in history:
-            if state.next:
-                replayed = await graph.ainvoke(None, state.config)
-                assert replayed["message"].startswith(("Job completed", "Run already completed"))
+            replayed = await graph.ainvoke(None, state.config) if state.next else {}
+            if state.next and state.next[0] not in (HEAR, ANSWER):
+                assert replayed["message"] == "Run already completed"
         branch = await graph.aupdate_state(history[len(history) // 2].config, {"waits": 0})
         await graph.ainvoke(None, branch)
         assert world.transfers() == paid
