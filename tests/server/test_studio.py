@@ -227,8 +227,11 @@ async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothin
         steps = {"assess_budget", "choose_vendor", "approve", "pay", "launch", "monitor", "recover"}
         assert steps | {"ended"} <= phases, "a state for each node that it went through"
         for state in history:
-            replayed = await graph.ainvoke(None, state.config) if state.next else {}
-            if state.next and state.next[0] not in (HEAR, ANSWER):
+            kept = await graph.checkpointer.aget_tuple(state.config)
+            if not (kept and state.next):  # each replay adds states, for which the oldest go
+                continue
+            replayed = await graph.ainvoke(None, state.config)
+            if state.next[0] not in (HEAR, ANSWER):
                 assert replayed["message"] == "Run already completed"
         branch = await graph.aupdate_state(history[len(history) // 2].config, {"waits": 0})
         await graph.ainvoke(None, branch)
