@@ -17,7 +17,7 @@ TLS with a client certificate it was 20 ms, and a tenth more for each command). 
 AsyncMongoClient work with `retryWrites=true`, read concern "majority", and `w="majority", j=True`
 (1.3 ms for such an insert), as do transactions.
 With everything killed by SIGKILL in mid-write, all acknowledged documents are there after the
-next start (tests/ledger/test_embedded.py).
+next start (tests/server/test_local_mongodb.py).
 """
 
 from __future__ import annotations

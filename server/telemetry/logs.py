@@ -1,6 +1,6 @@
 """Log lines, for a person or as JSON, that name the run, tick and payment they are about.
 
-    2026-11-22 20:28:31,114 INFO    server.ticks: …  [run=514d… tick=3 node=launch payment=pay_…]
+    2026-11-22 20:28:31,114 INFO  server.runner.tick: …  [run=514d… tick=3 node=launch payment=pay…]
     {"at": "2026-11-22T20:28:31.114Z", "level": "INFO", "run": "514d…", "tick": 3, …}
 
 A line is about the step at hand (tools/wire/observer.py); nobody has to repeat the ids. What the

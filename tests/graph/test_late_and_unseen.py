@@ -1,4 +1,4 @@
-"""Sequences that the second review found: each once lost money, a job or a run's sight of it."""
+"""What comes late, or unseen: each of these sequences once lost money, a job or the sight of it."""
 
 from __future__ import annotations
 
