@@ -74,8 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no campaign is called {', '.join(sorted(unknown))}: {', '.join(everything)}")
         return 2
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}, {arguments.cases} cases or {arguments.minutes} minutes, "
-          f"{arguments.jobs} workers, campaigns {', '.join(only)}", flush=True)  # fmt: skip
+    print(
+        f"seed {seed}, {arguments.cases} cases or {arguments.minutes} minutes, "
+        f"{arguments.jobs} workers, campaigns {', '.join(only)}",
+        flush=True,
+    )
     started = time.monotonic()
     tally = Tally()
     if KILLS in only:
@@ -140,8 +143,11 @@ def _play_all(seed: int, only: list[str], arguments: argparse.Namespace, tally: 
             now = time.monotonic()
             if now - told > PROGRESS_S:
                 told = now
-                print(f"  {tally.cases.total():6,} cases, {(now - began) / 60:5.1f} min, "
-                      f"{len(tally.failures)} broken", flush=True)  # fmt: skip
+                print(
+                    f"  {tally.cases.total():6,} cases, {(now - began) / 60:5.1f} min, "
+                    f"{len(tally.failures)} broken",
+                    flush=True,
+                )
             enough = tally.cases.total() >= arguments.cases
             if enough or now - began > arguments.minutes * 60 or len(tally.failures) >= 20:
                 stop.set()
@@ -168,14 +174,20 @@ def _conclude(seed: int, tally: Tally, seconds: float) -> int:
         print(f"{name:<12}{cases:>8,}{len(tally.distinct[name]):>10,}")
     distinct = sum(len(cases) for cases in tally.distinct.values())
     print(f"{'together':<12}{tally.cases.total():>8,}{distinct:>10,}")
-    print(f"{tally.payments:,} payments settled, {tally.crashes:,} processes crashed, "
-          f"{seconds / 60:.1f} minutes, seed {seed}")  # fmt: skip
+    print(
+        f"{tally.payments:,} payments settled, {tally.crashes:,} processes crashed, "
+        f"{seconds / 60:.1f} minutes, seed {seed}"
+    )
     broken = Counter(sentence[:2] for _, sentences in tally.failures for sentence in sentences)
-    verdict = {p: "held" if not broken[p] else f"broken {broken[p]} times"
-               for p in ("P1", "P2", "P3", "P4", "P5")}  # fmt: skip
+    verdict = {
+        p: "held" if not broken[p] else f"broken {broken[p]} times"
+        for p in ("P1", "P2", "P3", "P4", "P5")
+    }
     others = sum(n for p, n in broken.items() if p not in verdict)
-    print(", ".join(f"{p} {v}" for p, v in verdict.items())
-          + (f", {others} other failures" if others else ""))  # fmt: skip
+    print(
+        ", ".join(f"{p} {v}" for p, v in verdict.items())
+        + (f", {others} other failures" if others else "")
+    )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
         json.dumps(

@@ -102,9 +102,13 @@ def histories(uri: str, number: str) -> list[Played]:
     """A batch of hypothesis' histories; a broken one is told unshrunk, and replayed by its seed."""
     here = type("Here", (Histories,), {"uri": uri})
     quietly = settings(
-        max_examples=BATCH, stateful_step_count=20, deadline=None, database=None,
-        phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+        max_examples=BATCH,
+        stateful_step_count=20,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     broken: list[str] = []
     told = io.StringIO()
     try:
@@ -121,8 +125,9 @@ async def _played(stage: Stage, case: Case) -> Outcome:
         async with asyncio.timeout(CASE_S):
             return await stage.play(case)
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is this case's failure
-        return Outcome(case, [f"the harness failed: {type(error).__name__}: {error}"], {}, [], [],
-                       False)  # fmt: skip
+        return Outcome(
+            case, [f"the harness failed: {type(error).__name__}: {error}"], {}, [], [], False
+        )
 
 
 @asynccontextmanager

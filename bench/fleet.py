@@ -94,8 +94,12 @@ class Verdict:
 async def campaign(folder: Path, settings: Settings, queue: Queue, plan: Plan) -> Verdict:
     """Play `plan` on services that run. `folder` keeps the workers' logs."""
     verdict, rng = Verdict(plan), random.Random(plan.seed)
-    env = worker_environment(settings, queue.url, LEASE_SECONDS=str(plan.lease_s),
-                             WORKER_CONCURRENCY=str(plan.concurrency))  # fmt: skip
+    env = worker_environment(
+        settings,
+        queue.url,
+        LEASE_SECONDS=str(plan.lease_s),
+        WORKER_CONCURRENCY=str(plan.concurrency),
+    )
     workers = [WorkerProcess(f"worker{n}", folder, env) for n in range(plan.workers)]
     async with open_services(settings) as services:
         await seed_local(services.deps.ledger.vendors, settings, now())

@@ -98,10 +98,13 @@ async def measure(here: Stand, runs: int, seconds: float) -> dict[str, Any]:
     worker.join()
     cores = (cpu_seconds([here.mongodb_pid]) - mongo) / (time.monotonic() - began)
     return {
-        **told(measured["late_s"]), **measured, "runs": runs, "due": len(soon),
+        **told(measured["late_s"]),
+        **measured,
+        "runs": runs,
+        "due": len(soon),
         "mongodb_cores": cores,
         "machine_cores": os.cpu_count(),
-    }  # fmt: skip
+    }
 
 
 def told(late_s: Sequence[float]) -> dict[str, Any]:
@@ -114,14 +117,25 @@ def table(m: dict[str, Any]) -> Table:
     rows = Table(
         f"{m['runs']:,} open runs, {SHARE:.0%} falling due each second, one worker, "
         f"{m['took_s']:.0f} s",
-        ["first ticks", "a second", "late: median", "late: 95%", "worker", "its cores",
-         "MongoDB's cores"],
-    )  # fmt: skip
+        [
+            "first ticks",
+            "a second",
+            "late: median",
+            "late: 95%",
+            "worker",
+            "its cores",
+            "MongoDB's cores",
+        ],
+    )
     rows.row(
-        f"{m['first_ticks']:,} of {m['due']:,} due", f"{m['first_ticks'] / m['took_s']:.0f}",
-        f"{m['late_median_s']:.1f} s", f"{m['late_p95_s']:.1f} s", f"{m['mib']:.0f} MiB",
-        f"{m['cores']:.2f}", f"{m['mongodb_cores']:.2f}",
-    )  # fmt: skip
+        f"{m['first_ticks']:,} of {m['due']:,} due",
+        f"{m['first_ticks'] / m['took_s']:.0f}",
+        f"{m['late_median_s']:.1f} s",
+        f"{m['late_p95_s']:.1f} s",
+        f"{m['mib']:.0f} MiB",
+        f"{m['cores']:.2f}",
+        f"{m['mongodb_cores']:.2f}",
+    )
     return rows
 
 

@@ -65,10 +65,12 @@ def throughput(measured: Sequence[Mapping[str, Any]], store_alone: float) -> Non
         for place, processes in enumerate(numbers):
             mine = {m["at_once"]: m["ticks_per_s"] for m in measured if m["processes"] == processes}
             axes.bar(
-                [at_once.index(n) + place * width for n in mine], list(mine.values()), width,
+                [at_once.index(n) + place * width for n in mine],
+                list(mine.values()),
+                width,
                 label=f"{processes} process{'es' if processes > 1 else ''}",
                 color=("tab:orange", "tab:blue")[place % 2],
-            )  # fmt: skip
+            )
         axes.axhline(
             store_alone, color="0.35", linestyle="--", linewidth=1, label="the store alone"
         )

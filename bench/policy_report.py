@@ -115,9 +115,13 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
                 colour = "tab:orange" if name == "ours" else "0.35"
                 colour = "tab:blue" if name in BOUNDS else colour
                 panel.errorbar(
-                    middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=colour,
+                    middle,
+                    place,
+                    xerr=[[middle - low], [high - middle]],
+                    fmt="o",
+                    color=colour,
                     capsize=3,
-                )  # fmt: skip
+                )
             panel.set_yticks(range(len(names)), names)
             panel.set_xlabel(label, fontsize=8)
             panel.grid(axis="x", color="0.9")

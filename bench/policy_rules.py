@@ -129,11 +129,15 @@ class Ours:
     def __init__(self, market: Market) -> None:
         self.vendors = [
             Vendor(
-                vendor_id=f"v{number}", name=f"v{number}", endpoint="", price_per_hour=Usd(1),
-                reliability=float(market.registered[number]), gpu_types=GPU_TYPES,
+                vendor_id=f"v{number}",
+                name=f"v{number}",
+                endpoint="",
+                price_per_hour=Usd(1),
+                reliability=float(market.registered[number]),
+                gpu_types=GPU_TYPES,
             )
             for number in range(VENDORS)
-        ]  # fmt: skip
+        ]
 
     def choose(self, asked: Asked) -> int | None:
         now = _moment(asked.step)
@@ -151,9 +155,14 @@ class Ours:
         job, per_hour = asked.job, _usd(price)
         minutes = first_slice(self, vendor, per_hour, job, asked.step)
         quote = Quote(
-            vendor_id=f"v{vendor}", template_id="", gpu_type=GPU_TYPES[job.gpu], minutes=minutes,
-            price=per_hour.scaled(minutes, 60), eta_minutes=minutes, expires_at=None,
-        )  # fmt: skip
+            vendor_id=f"v{vendor}",
+            template_id="",
+            gpu_type=GPU_TYPES[job.gpu],
+            minutes=minutes,
+            price=per_hour.scaled(minutes, 60),
+            eta_minutes=minutes,
+            expires_at=None,
+        )
         return Offer(quote, self.vendors[vendor], asked.failures[vendor], job.minutes, now)
 
     def earned(self, vendor: int, job: Job, step: int) -> int:

@@ -23,8 +23,12 @@ class Table:
         self.rows.append(cells)
 
     def markdown(self) -> str:
-        lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |",
-                 f"|{'---|' * len(self.columns)}"]  # fmt: skip
+        lines = [
+            f"### {self.title}",
+            "",
+            f"| {' | '.join(self.columns)} |",
+            f"|{'---|' * len(self.columns)}",
+        ]
         lines += [f"| {' | '.join(row)} |" for row in self.rows]
         return "\n".join(lines)
 

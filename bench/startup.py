@@ -27,10 +27,15 @@ async def once() -> dict[str, Any]:
         ports = {"PORT": "0", "CHAIN_PORT": "0", "VENDOR_PORT": "0"}
         began = time.monotonic()
         serve = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server.cli", "serve",
+            sys.executable,
+            "-m",
+            "server.cli",
+            "serve",
             env={**kept, **ports, "DATA_DIR": folder, "PYTHONPATH": str(Path.cwd())},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=folder,
-        )  # fmt: skip
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd=folder,
+        )
         assert serve.stdout
         try:
             async for line in serve.stdout:
@@ -60,9 +65,10 @@ def _resident(root: int) -> dict[int, float]:
 
 def _mib(pid: int) -> float:
     (line,) = (
-        line for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
         if line.startswith("VmRSS")
-    )  # fmt: skip
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -73,8 +79,11 @@ def main(times: int = TIMES) -> None:
         f"`gpu-renter serve`, everything local (medians of {times})",
         ["until ready", "its memory", "MongoDB, chain and vendor"],
     )
-    rows.row(f"{medians['seconds']:.1f} s", f"{medians['serve_mib']:.0f} MiB",
-             f"{medians['others_mib']:.0f} MiB")  # fmt: skip
+    rows.row(
+        f"{medians['seconds']:.1f} s",
+        f"{medians['serve_mib']:.0f} MiB",
+        f"{medians['others_mib']:.0f} MiB",
+    )
     write("startup", {"starts": starts}, [rows])
 
 

@@ -189,10 +189,13 @@ def table(measured: dict[str, Any]) -> Table:
     one = measured["throughput"][0]["ticks_per_s"]
     for m in [*measured["throughput"], {"processes": "the store alone", **measured["store alone"]}]:
         rows.row(
-            str(m["processes"]), str(m["at_once"]), f"{m['ticks_per_s']:.0f}",
-            f"{m['ticks_per_s'] / one:.1f}", f"{m['agent_cores']:.2f}",
+            str(m["processes"]),
+            str(m["at_once"]),
+            f"{m['ticks_per_s']:.0f}",
+            f"{m['ticks_per_s'] / one:.1f}",
+            f"{m['agent_cores']:.2f}",
             f"{m['mongodb_cores']:.2f}",
-        )  # fmt: skip
+        )
     return rows
 
 

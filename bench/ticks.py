@@ -155,9 +155,11 @@ def tables(measured: dict[str, Any]) -> list[Table]:
     for vendor in ("mock vendor", "light vendor"):
         figures = measured[vendor]
         against.row(
-            vendor, f"{figures['floor_ms']:.1f} ms", f"{figures['tick_ms']:.1f} ms",
+            vendor,
+            f"{figures['floor_ms']:.1f} ms",
+            f"{figures['tick_ms']:.1f} ms",
             f"{figures['ratio']:.2f}",
-        )  # fmt: skip
+        )
     old = measured["growing old"]
     age = Table(
         f"A run grows old: {old['ticks']:,} ticks, each tenth and the floor beside it (medians)",

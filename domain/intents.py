@@ -52,9 +52,20 @@ class Wants(StrEnum):
 
 
 QUESTIONS: Final = (
-    Wants.STATUS, Wants.SPENT, Wants.RESULT, Wants.RUNS, Wants.REFUND, Wants.PRICES, Wants.HELP,
-    Wants.THANKS, Wants.YES, Wants.NO, Wants.RAISE_UNCLEAR, Wants.LOWER, Wants.STOP_PERHAPS,
-)  # fmt: skip
+    Wants.STATUS,
+    Wants.SPENT,
+    Wants.RESULT,
+    Wants.RUNS,
+    Wants.REFUND,
+    Wants.PRICES,
+    Wants.HELP,
+    Wants.THANKS,
+    Wants.YES,
+    Wants.NO,
+    Wants.RAISE_UNCLEAR,
+    Wants.LOWER,
+    Wants.STOP_PERHAPS,
+)
 """What is only answered: it changes nothing."""
 
 
@@ -80,18 +91,21 @@ _NO_WORD: Final = r"(?:no|nope|nah)"
 _ANSWER: Final = re.compile(
     rf"(?:(?:{_YES_WORD}|no(?=\W+(?:please,? )?(?:i )?reject))(?: please)?[,.!]? )?(?:please,? )?"
     r"(?:i )?(?P<what>approve|reject)d?(?: (?:it|this|that|(?:the|this) payment))?(?:,? please)?"
-    r"(?:,? (?P<id>apr_[0-9a-f]{8,64}))?(?:,? please)?", _I,
-)  # fmt: skip
+    r"(?:,? (?P<id>apr_[0-9a-f]{8,64}))?(?:,? please)?",
+    _I,
+)
 _YES: Final = re.compile(
     rf"(?:{_YES_WORD}|y|agreed|sounds good|do it|do that)"
-    rf"(?:[,!.]? (?:{_YES_WORD}|please|do it|do that|of course))*", _I,
-)  # fmt: skip
+    rf"(?:[,!.]? (?:{_YES_WORD}|please|do it|do that|of course))*",
+    _I,
+)
 _NO: Final = re.compile(rf"(?:{_NO_WORD}|n)(?:[,!.]? (?:{_NO_WORD}|please|thanks|thank you))*", _I)
 _HELP: Final = re.compile(
     r"(?:please )?(?:help(?: me)?|(?:i )?need help|commands|usage|what now|"
     r"what (?:can|should|do) (?:you|i) (?:do|say|write|ask|type)(?: (?:here|now))?|"
-    r"how does (?:this|it all) work|how do you work)(?: please)?|\?", _I,
-)  # fmt: skip
+    r"how does (?:this|it all) work|how do you work)(?: please)?|\?",
+    _I,
+)
 _GOODS: Final = (
     r"(?:current |gpu |hourly )*(?:prices?|pricing|price ?list|rates|offers?|gpus|vendors?)"
 )
@@ -102,25 +116,29 @@ _PRICES: Final = re.compile(
     rf"(?:(?:and|so|ok(?:ay)?),? )?(?:what|which) {_GOODS} "
     r"(?:are there|are available|do you (?:have|offer|know)|can (?:i|you) (?:rent|get|offer))|"
     rf"what(?:'s| is| are) (?:the|your) {_GOODS}|what do you (?:charge|offer)|"
-    r"how much (?:is|are|does|do) (?:an? |the )?gpus?(?: cost)?", _I,
-)  # fmt: skip
+    r"how much (?:is|are|does|do) (?:an? |the )?gpus?(?: cost)?",
+    _I,
+)
 _REFUND: Final = re.compile(
     r"\brefund|\breimburs|\bmoney\b.{0,20}\bback\b|\b(?:came|come|paid|pay) (?:it |me )?back\b", _I
 )
 _STOP: Final = re.compile(
     r"(?:please )?(?:stop|cancel|abort|end)"
-    r"(?: (?:it|this|that|everything|now|please|(?:the |this |my )?(?:run|job)))*", _I,
-)  # fmt: skip
+    r"(?: (?:it|this|that|everything|now|please|(?:the |this |my )?(?:run|job)))*",
+    _I,
+)
 _STOP_PERHAPS: Final = re.compile(
     r"(?<!don't )(?<!not )(?<!never )\b(?:stop|cancel|abort|kill|quit|pause|halt)\b|"
-    r"^(?:never ?mind|forget (?:it|about it)|enough)\b", _I,
-)  # fmt: skip
+    r"^(?:never ?mind|forget (?:it|about it)|enough)\b",
+    _I,
+)
 _LOWER: Final = re.compile(
     r"\b(?:lower|reduce|decrease|cut|shrink|halve)\b.*\b(?:budget|limit|spend(?:ing)?)\b|"
     r"\b(?:spend|use|pay)\b.*\b(?:no more than|at most|less than|under|below)\b.*[0-9]|"
     r"\b(?:don't|do not|never) (?:spend|use|pay) (?:more than|over|above)\b.*[0-9]|"
-    r"\bonly (?:spend|use|pay)\b.*[0-9]|\bmake (?:the|my|your|its) (?:budget|limit)\b.*[0-9]", _I,
-)  # fmt: skip
+    r"\bonly (?:spend|use|pay)\b.*[0-9]|\bmake (?:the|my|your|its) (?:budget|limit)\b.*[0-9]",
+    _I,
+)
 _MONEY: Final = rf"(?:up to )?(?P<a>(?:us)?\$? ?(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?)?)"
 _IN_DOLLARS: Final = (
     rf"(?:up to )?(?P<a>(?:us)?\$ ?(?:{NUMBER})|(?:{NUMBER}) ?(?:usdc?|dollars?|bucks?|cents?|\$))"
@@ -157,51 +175,64 @@ _RAISES_ODDLY: Final = (
     re.compile(rf"{_MAY}(?:raise|increase|extend|bump|set) {_THE_BUDGET} (?:by|to) (?P<a>.+)", _I),
     re.compile(
         rf"(?:{_MAY}(?:add|spend|use|take|have) (?:another )?)?{_ODD}"
-        r"(?: (?:more|extra|on top|in all|in total|to (?:the|my) budget))?", _I,
+        r"(?: (?:more|extra|on top|in all|in total|to (?:the|my) budget))?",
+        _I,
     ),
-)  # fmt: skip
+)
 _ADDS_A_NUMBER: Final = re.compile(rf"{_MAY}add (?:another )?(?P<a>{NUMBER})(?: more)?{_END}", _I)
 """Of what, it does not say: hours, GPUs or dollars."""
 _RAISE_BY_WHAT: Final = re.compile(
     rf"{_MAY}(?:(?:spend|use) (?:some |a (?:bit|little) )?more|"
-    r"(?:raise|increase) (?:the |my |your )?(?:budget|limit))(?: money)?", _I,
-)  # fmt: skip
+    r"(?:raise|increase) (?:the |my |your )?(?:budget|limit))(?: money)?",
+    _I,
+)
 _GO_ON: Final = re.compile(
     r"(?:please )?(?:go(?: on| ahead)?|continue|carry on|keep going|proceed|next|tick|"
-    r"start(?: it)?|run it)(?: please)?", _I,
-)  # fmt: skip
+    r"start(?: it)?|run it)(?: please)?",
+    _I,
+)
 _FAILED: Final = re.compile(
     r"\b(?:why|what|how)\b.*"
-    r"\b(?:fail(?:ed|s|ing|ure)?|broke|crash(?:ed)?|wrong|die|died|error|lost)\b", _I,
-)  # fmt: skip
+    r"\b(?:fail(?:ed|s|ing|ure)?|broke|crash(?:ed)?|wrong|die|died|error|lost)\b",
+    _I,
+)
 _RESULT: Final = re.compile(
     r"\b(?:where|how)\b.*\b(?:my |the )(?:trained |finished |fine-?tuned )?"
-    r"(?:model|results?|files?|artifacts?|weights|output|checkpoint)\b|\bdownload", _I,
-)  # fmt: skip
+    r"(?:model|results?|files?|artifacts?|weights|output|checkpoint)\b|\bdownload",
+    _I,
+)
 _RUNS: Final = re.compile(
     r"(?:please |can you |could you )?(?:(?:(?:list|show|give)(?: me)?|what are|which are) )?"
     r"(?:all (?:of )?)?my (?:recent |latest |last |past |old |open )?(?:runs|jobs)(?: please)?\??|"
-    r"(?:what|which) (?:runs|jobs) (?:do|did) i (?:have|start)\??|list (?:all )?(?:the )?runs", _I,
-)  # fmt: skip
+    r"(?:what|which) (?:runs|jobs) (?:do|did) i (?:have|start)\??|list (?:all )?(?:the )?runs",
+    _I,
+)
 _THANKS: Final = re.compile(
     r"(?:(?:ok(?:ay)?|great|perfect|cool|nice),? )?(?:many )?(?:thanks|thank you|thx|cheers)"
-    r"(?:,? (?:a lot|so much|very much|again|for (?:that|this|the help|your help)))*", _I,
-)  # fmt: skip
+    r"(?:,? (?:a lot|so much|very much|again|for (?:that|this|the help|your help)))*",
+    _I,
+)
 _SPENT: Final = re.compile(
     r"\bspen[dt]|\bspending|\bcosts?\b|\bpaid\b|\bpay(?:ments?)?\b|\bmoney\b|\bcharge|\breceipt|"
-    r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b", _I,
-)  # fmt: skip
+    r"\bbudget\b|\bhow much\b|\bwhy\b|\bbill\b",
+    _I,
+)
 _STATUS: Final = re.compile(
     r"\bhow(?:'s| is| are| far| long)\b|\bstatus\b|\bprogress\b|\bupdate\b|\bdone\b|\bfinished\b|"
     r"\bready\b|\bhappening\b|\brunning\b|\beta\b|\bwhen\b|\bwhere\b|"
-    r"\bwhat(?:'s| is) (?:up|new|going)", _I,
-)  # fmt: skip
+    r"\bwhat(?:'s| is) (?:up|new|going)",
+    _I,
+)
 
 
 _WHOLE: Final = (
-    (Wants.RUNS, _RUNS), (Wants.THANKS, _THANKS), (Wants.YES, _YES), (Wants.NO, _NO),
-    (Wants.HELP, _HELP), (Wants.PRICES, _PRICES),
-)  # fmt: skip
+    (Wants.RUNS, _RUNS),
+    (Wants.THANKS, _THANKS),
+    (Wants.YES, _YES),
+    (Wants.NO, _NO),
+    (Wants.HELP, _HELP),
+    (Wants.PRICES, _PRICES),
+)
 """What counts only where it is the whole message."""
 
 

@@ -19,7 +19,7 @@ _ASKS: Final = re.compile(
     r"(?:(?:can|could) you )?explain (?:to me )?(?:how|what|why|which)\b.*|"
     r"[\w ]{0,40}\b(?:prices?|costs?)\s*\?\s*)",
     _I | re.DOTALL,
-)  # fmt: skip
+)
 _OF_A_RUN: Final = re.compile(
     r"\b(?:did|was|were|spent|paid|why)\b|\bmy (?:\w+ ){0,2}(?:run|job|model|results?)\b", _I
 )
@@ -33,8 +33,9 @@ _GREETS: Final = re.compile(
 _NOT_YET: Final = re.compile(
     r"\b(?:don't|dont|do not|never|without) (?:start|launch|begin)(?:ing)?\b|\bnot yet\b|"
     r"\b(?:don't|dont|do not) (?:rent|buy|pay|run|do|spend) "
-    r"(?:it|this|that|anything|yet|now)\b", _I,
-)  # fmt: skip
+    r"(?:it|this|that|anything|yet|now)\b",
+    _I,
+)
 _GREETING_FIRST: Final = re.compile(
     rf"{_GREETS.pattern}(?:[!.,]{{1,3}}\s|\s{{0,3}}\n|\s[–—-]\s)", _I
 )

@@ -130,8 +130,10 @@ class _Change:
         self._field = f"slots.{field_name(charge.slot)}"
         self._vendor = field_name(charge.vendor_id)
         self._entry: Mapping[str, Any] = document["slots"].get(field_name(charge.slot)) or {
-            "amount": 0, "hour": f"{now:%H}", "vendors": {},
-        }  # fmt: skip
+            "amount": 0,
+            "hour": f"{now:%H}",
+            "vendors": {},
+        }
         amount = charge.amount.micros
         self._more = max(0, amount - self._entry["amount"])
         self._more_at_vendor = max(0, amount - self._entry["vendors"].get(self._vendor, 0))

@@ -180,9 +180,14 @@ class Jobs:
 
 
 _SEEN: Final = (
-    "progress", "progress_at", "lines", "poll_failures", "failing_since", "seen_in",
+    "progress",
+    "progress_at",
+    "lines",
+    "poll_failures",
+    "failing_since",
+    "seen_in",
     "used_minutes",
-)  # fmt: skip
+)
 
 _FIELDS: Final = {
     "id": "_id",

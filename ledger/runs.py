@@ -361,11 +361,15 @@ class Runs:
         """
         update = {"lease": None, "updatedAt": now, **(fields or {})}
         held = {"fence": lease.fence}
-        if due is not None and seen is not None and await self.documents.change(
-            lease.run_id,
-            {**held, "dueAt": seen.due_at},
-            {"$set": {**update, "dueAt": due.at, "quietTicks": due.quiet}},
-        ):  # fmt: skip
+        if (
+            due is not None
+            and seen is not None
+            and await self.documents.change(
+                lease.run_id,
+                {**held, "dueAt": seen.due_at},
+                {"$set": {**update, "dueAt": due.at, "quietTicks": due.quiet}},
+            )
+        ):
             return True
         return await self.documents.change(lease.run_id, held, {"$set": update})
 

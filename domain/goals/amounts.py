@@ -65,63 +65,153 @@ _PERIOD: Final = (
 _PER: Final = re.compile(
     rf"[\s-]*(?:(?:/|per|an?|each|every|p/)[\s-]*(?:(?:gpu|card|node)[\s/-]*)?"
     rf"(?:{_PERIOD}|gpus?|cards?|nodes?|epochs?|tokens?|images?|instances?)\b|"
-    r"hourly\b|daily\b|monthly\b|each\b|apiece\b|p\.?h\b)", _I,
-)  # fmt: skip
+    r"hourly\b|daily\b|monthly\b|each\b|apiece\b|p\.?h\b)",
+    _I,
+)
 _PER_ANYTHING: Final = re.compile(r"\s*(?:/\s?\w|per\b)", _I)
 _RATE_BEFORE: Final = re.compile(
     r"(?:\b(?:hourly|daily|weekly|monthly|yearly|annual)|"
     r"(?<!learning )\brates?|"
     r"\bper[\s-]+(?:gpu|hour|minute|day|card)|"
-    r"/\s?h(?:r|our)?)\b[^,;]{0,40}$", _I,
-)  # fmt: skip
+    r"/\s?h(?:r|our)?)\b[^,;]{0,40}$",
+    _I,
+)
 _PAST: Final = one_of(
-    "spent", "paid", "charged", "billed", "was", "were", "been", "used to",
-    "last (?:time|week|month|year|run|job)", "yesterday", "previous(?:ly)?", "worth", "saved?",
-    "saving", "refund(?:ed)?", "owed?", "owes", "lost", "earned?", "made", "retails?", "bought",
-    "sold", "sells?", "normally", "usually", "typically", "raised", "costs",
-)  # fmt: skip
+    "spent",
+    "paid",
+    "charged",
+    "billed",
+    "was",
+    "were",
+    "been",
+    "used to",
+    "last (?:time|week|month|year|run|job)",
+    "yesterday",
+    "previous(?:ly)?",
+    "worth",
+    "saved?",
+    "saving",
+    "refund(?:ed)?",
+    "owed?",
+    "owes",
+    "lost",
+    "earned?",
+    "made",
+    "retails?",
+    "bought",
+    "sold",
+    "sells?",
+    "normally",
+    "usually",
+    "typically",
+    "raised",
+    "costs",
+)
 _PAST_BEFORE: Final = re.compile(rf"\b{_PAST}\b[^,;]*$|\bcost (?:me|us)\b[^,;]*$", _I)
 _PAST_AFTER: Final = re.compile(
     r"\s*(?:last (?:time|week|month|year|run)|so far|already|yesterday|ago|before|"
-    r"in (?:my|the|our) (?:wallet|account|bank)|off\b|worth of|of (?:credit|debt))\b", _I,
-)  # fmt: skip
+    r"in (?:my|the|our) (?:wallet|account|bank)|off\b|worth of|of (?:credit|debt))\b",
+    _I,
+)
 
 _NOT: Final = r"(?:not|[a-z]+n't|never|no|without|nothing)"
 _CUE: Final = one_of(
-    "under", "below", "beneath", "(?:less|fewer|lower|cheaper|smaller) than", "max(?:imum)?",
-    "at (?:the )?most", "up ?to", "within", "budget(?:ed)?", "spend(?:ing)?", "pay(?:ing)?",
-    "cap(?:ped)?", "limit(?:ed)?", "ceiling", "afford", "for", "with", "have", "got", "have only",
-    "use", "total", "stop at",
+    "under",
+    "below",
+    "beneath",
+    "(?:less|fewer|lower|cheaper|smaller) than",
+    "max(?:imum)?",
+    "at (?:the )?most",
+    "up ?to",
+    "within",
+    "budget(?:ed)?",
+    "spend(?:ing)?",
+    "pay(?:ing)?",
+    "cap(?:ped)?",
+    "limit(?:ed)?",
+    "ceiling",
+    "afford",
+    "for",
+    "with",
+    "have",
+    "got",
+    "have only",
+    "use",
+    "total",
+    "stop at",
     rf"{_NOT}\s+(?:\w+\s+){{0,2}}?(?:more|higher|greater) than",
     rf"{_NOT}\s+(?:\w+\s+){{0,2}}?(?:over|above|beyond|past|exceed(?:ing)?)",
     "[<≤]",
-)  # fmt: skip
+)
 _FILL: Final = one_of(
-    "of", "is", "at", "to", "be", "an?", "the", "my", "our", "your", "just", "only", "about",
-    "around", "roughly", "approximately", r"approx\.?", "maybe", "it", "in", "for", "total",
-    "overall", "altogether", "exactly", "us", "set", "spend(?:ing)?", "cost", "price", "budget",
-    "cap", "limit", "max", "say", "bill", "should", "would", "will", "must", "all", "this", "than",
-    r"[=:~<≤(\"-]", "<=",
-)  # fmt: skip
+    "of",
+    "is",
+    "at",
+    "to",
+    "be",
+    "an?",
+    "the",
+    "my",
+    "our",
+    "your",
+    "just",
+    "only",
+    "about",
+    "around",
+    "roughly",
+    "approximately",
+    r"approx\.?",
+    "maybe",
+    "it",
+    "in",
+    "for",
+    "total",
+    "overall",
+    "altogether",
+    "exactly",
+    "us",
+    "set",
+    "spend(?:ing)?",
+    "cost",
+    "price",
+    "budget",
+    "cap",
+    "limit",
+    "max",
+    "say",
+    "bill",
+    "should",
+    "would",
+    "will",
+    "must",
+    "all",
+    "this",
+    "than",
+    r"[=:~<≤(\"-]",
+    "<=",
+)
 _LIMIT_BEFORE: Final = re.compile(rf"(?:\b|(?=[<≤])){_CUE}(?:\s*{_FILL})*\s*$", _I)
 _NEGATED: Final = re.compile(
     rf"(?:\b(?:not|no|without|instead of|rather than|minus|between|from|at least|minimum)|n't)"
-    rf"(?:\s+(?:\w+\s+)?(?:under|below|less than))?(?:\s*{_FILL})*\s*$", _I,
-)  # fmt: skip
+    rf"(?:\s+(?:\w+\s+)?(?:under|below|less than))?(?:\s*{_FILL})*\s*$",
+    _I,
+)
 _LIMIT_AFTER: Final = re.compile(
     r"[\s-]*(?:max(?:imum)?|tops|budget|limit|cap|ceiling|total|in total|all[\s-]in|"
     r"at (?:the )?most|or (?:less|under|below|cheaper)|altogether|overall|only|to spend|to burn|"
     r"is (?:my|the|our) (?:max|budget|limit|cap|ceiling|most)|"
-    r"is all|will do|should (?:do|be enough))\b", _I,
-)  # fmt: skip
+    r"is all|will do|should (?:do|be enough))\b",
+    _I,
+)
 _FOR_IT: Final = re.compile(
     r"\s*for (?:it|this|that|everything|the (?:whole|job|run|lot|thing))\b", _I
 )
 _ALONE_BEFORE: Final = re.compile(
     r"(?:^|[,;:.!?(–—-]|\b(?:and|but|please|then))"
     r"(?:\s*(?:for|an?|the|that's|just|only|about|around|roughly|~|total|in total|and|but|please))*"
-    r"\s*$", _I,
-)  # fmt: skip
+    r"\s*$",
+    _I,
+)
 _ALONE_AFTER: Final = re.compile(
     r"\s*(?:$|[,;:.!?()–—-]|(?:and|but|please|for|on|by|or so|thanks)\b)", _I
 )
@@ -153,37 +243,87 @@ _HOUR_BEFORE: Final = re.compile(
     r"(?:\bhourly|\bper[\s-]+(?P<gpu>gpu[\s-]+)?hour|/\s?h(?:r|our)?)\b[^,;]{0,40}$", _I
 )
 _IS_FINE: Final = re.compile(r"\s*(?:is|would be|'s)\s+(?:fine|ok(?:ay)?|good|acceptable)\b", _I)
-_RANGE_AFTER: Final = re.compile(rf"\s*(?:-|–|—|to|or|and)\s*(?:maybe\s+)?(?:\$\s?)?{DIGITS}"
-                                 r"(?!\s*[x×]|[\s-]*(?:h\b|hrs?|hours?|min|days?|gpus?|cards?)|\w)",
-                                 _I)  # fmt: skip
+_RANGE_AFTER: Final = re.compile(
+    rf"\s*(?:-|–|—|to|or|and)\s*(?:maybe\s+)?(?:\$\s?)?{DIGITS}"
+    r"(?!\s*[x×]|[\s-]*(?:h\b|hrs?|hours?|min|days?|gpus?|cards?)|\w)",
+    _I,
+)
 _RANGE_BEFORE: Final = re.compile(rf"{NUMBER}\s*(?:-|–|—|to|or)\s*\$?\s*$", _I)
 _SHARE_BEFORE: Final = re.compile(
     r"(?:%|\b(?:per ?cent|half|third|quarter|fifth|tenth|part|rest|(?<!at )(?<!at the )most))"
-    r"\s+(?:of\s+)?(?:my|the|our|your|that|this|an?)?\s*$", _I,
-)  # fmt: skip
+    r"\s+(?:of\s+)?(?:my|the|our|your|that|this|an?)?\s*$",
+    _I,
+)
 
 _ANOTHER: Final = re.compile(r"\b(?:and|plus)\s+(?:another\s+)?$", _I)
 _LEADS: Final = one_of(
-    "make it", "take", "use", "about", "up to", "max(?:imum)?", "at most", "ok(?:ay)?", "say",
-    "let's say", "i'd say", "just", "yes", "well", "my budget is", "the budget is",
-)  # fmt: skip
+    "make it",
+    "take",
+    "use",
+    "about",
+    "up to",
+    "max(?:imum)?",
+    "at most",
+    "ok(?:ay)?",
+    "say",
+    "let's say",
+    "i'd say",
+    "just",
+    "yes",
+    "well",
+    "my budget is",
+    "the budget is",
+)
 _LEAD: Final = rf"(?:{_LEADS}[,:]?\s+)*"
 _ANSWER: Final = re.compile(rf"{_LEAD}({NUMBER})\s*(?:max|tops|at most|please|in total)?[.!]*", _I)
 _LONE: Final = re.compile(rf"{_LEAD}(?=\$|us\$|{NUMBER}|an?\s)", _I)
 _BARE_FILL: Final = one_of(
-    "of", "is", "at", "to", "be", "an?", "the", "my", "just", "only", "about", "around", "roughly",
-    "max(?:imum)?", "most", "up", "under", "below", "no", "not", "more", "less", "over", "than",
-    "should", "would", "will", "must", "exceed", "limit", "cap", "total", "can", "cannot",
-    "[a-z]+n't", "[=:~(]",
-)  # fmt: skip
+    "of",
+    "is",
+    "at",
+    "to",
+    "be",
+    "an?",
+    "the",
+    "my",
+    "just",
+    "only",
+    "about",
+    "around",
+    "roughly",
+    "max(?:imum)?",
+    "most",
+    "up",
+    "under",
+    "below",
+    "no",
+    "not",
+    "more",
+    "less",
+    "over",
+    "than",
+    "should",
+    "would",
+    "will",
+    "must",
+    "exceed",
+    "limit",
+    "cap",
+    "total",
+    "can",
+    "cannot",
+    "[a-z]+n't",
+    "[=:~(]",
+)
 _BARE: Final = re.compile(
     r"(?<!time )(?<!token )(?<!step )(?<!epoch )(?<!memory )(?<!compute )"
     rf"\b(budget|spend(?:ing)?|pay(?:ing)?|cost)((?:\s*{_BARE_FILL})*)"
     rf"\s*(?<![\w.,$-])({NUMBER})"
     r"(?=\s*(?:$|[;!?)]|[.,](?![0-9]))|"
     r"\s+(?:on|for|please|in total|total|max|tops|all in|at most|or less|but|"
-    r"and(?!\s+a\s+half))\b)", _I,
-)  # fmt: skip
+    r"and(?!\s+a\s+half))\b)",
+    _I,
+)
 
 
 def read_budget(text: str) -> Budget:

@@ -15,8 +15,9 @@ _SCALE: Final = r"(?:\s?k\b|\s+(?:thousand|grand|million)\b)?"
 _UNIT: Final = r"(?:usdc?|(?:us[\s-])?dollars?|dollar|bucks?|\$)"
 _BEFORE: Final = re.compile(
     rf"(?<![\w$€£¥₹])(?:(?:us\s?)?\$\s?|usdc?\s*[:=]?\s*)({DIGITS})({_SCALE})"
-    rf"(?![\w$%])(?:\s?(?:usdc?|dollars?)\b)?", _I,
-)  # fmt: skip
+    rf"(?![\w$%])(?:\s?(?:usdc?|dollars?)\b)?",
+    _I,
+)
 _AFTER: Final = re.compile(
     rf"(?<![\w.,$€£¥₹/-])({NUMBER})({_SCALE})(?:[\s-]?({_UNIT}|cents?|¢)|(?<=[0-9])((?-i:c)))(?![\w])"
     r"(?:(?!\s?[0-9])|(?=\s?[0-9]{1,2}\s?(?:cents?|¢)))",
@@ -24,29 +25,48 @@ _AFTER: Final = re.compile(
 )
 _ONE: Final = re.compile(r"\b(half\s+)?(?:an?|one)\s+(?:single\s+)?(?:dollar|buck)\b", _I)
 _FOREIGN_WORDS: Final = one_of(
-    "euros?", "eur", "pounds?", "gbp", "quid", "yen", "yuan", "rupees?", "francs?", "chf", "cad",
-    "aud", "usdt", "dai", "eth", "btc", "bitcoins?", "sats?",
-)  # fmt: skip
+    "euros?",
+    "eur",
+    "pounds?",
+    "gbp",
+    "quid",
+    "yen",
+    "yuan",
+    "rupees?",
+    "francs?",
+    "chf",
+    "cad",
+    "aud",
+    "usdt",
+    "dai",
+    "eth",
+    "btc",
+    "bitcoins?",
+    "sats?",
+)
 _FOREIGN: Final = re.compile(
     rf"[€£¥₹]\s?{DIGITS}|"
     rf"(?<![\w.,$])(?:{NUMBER})\s?(?:[€£¥₹]|{_FOREIGN_WORDS}\b)|"
     r"\b(?:eur|gbp|chf)\s?[0-9.,]+|"
-    rf"(?<=\w)\$\s?{DIGITS}", _I,
-)  # fmt: skip
+    rf"(?<=\w)\$\s?{DIGITS}",
+    _I,
+)
 _VAGUE: Final = re.compile(r"\b(?:a few|a couple(?: of)?|some|several)\s+(?:bucks|dollars)\b", _I)
 _CENTS: Final = re.compile(rf"\s*(?:,|and|&)?\s*({NUMBER})\s?(?:cents?|¢)(?!\w)", _I)
 _A_NUMBER_MORE: Final = re.compile(rf"\s+(?:and\s+)?{IN_WORDS}(?!\s*\w)", _I)
 _MORE_DIGITS: Final = re.compile(
     r"(?:[.,']?[0-9]|"
-    r"\s[0-9]+(?!\s*[x×]|[\s-]*(?:h\b|hrs?|hours?|min|days?|gpus?|[a-z]+[0-9])|[0-9.]))", _I,
-)  # fmt: skip
+    r"\s[0-9]+(?!\s*[x×]|[\s-]*(?:h\b|hrs?|hours?|min|days?|gpus?|[a-z]+[0-9])|[0-9.]))",
+    _I,
+)
 _COUNTS: Final = re.compile(
     r"[\s-]*(?:x\b|h\b|hrs?\b|hours?|min|days?|weeks?|gpus?|cards?|epochs?|gb\b)", _I
 )
 _OTHER_DOLLARS: Final = re.compile(
     r"\s?(?:cad|aud|nzd|sgd|hkd|twd|mxn|clp|cop|ars|eur|gbp|pesos?|"
-    r"(?:canadian|australian|singapore|hong kong|new zealand|taiwan)\b)\b", _I,
-)  # fmt: skip
+    r"(?:canadian|australian|singapore|hong kong|new zealand|taiwan)\b)\b",
+    _I,
+)
 
 
 def is_negative(text: str) -> bool:

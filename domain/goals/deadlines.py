@@ -34,33 +34,43 @@ _MONTHS: Final = (
     "dec",
 )
 _PARTS: Final = {
-    "morning": time(9), "noon": time(12), "lunch": time(12), "lunchtime": time(12),
-    "midday": time(12), "afternoon": time(17), "evening": time(20), "night": END,
-}  # fmt: skip
+    "morning": time(9),
+    "noon": time(12),
+    "lunch": time(12),
+    "lunchtime": time(12),
+    "midday": time(12),
+    "afternoon": time(17),
+    "evening": time(20),
+    "night": END,
+}
 _MONTH: Final = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
 _COUNTED: Final = r"\s*(?:-|usdc?\b|dollars?|bucks|steps|epochs|images|samples|tokens|context)"
 _YEAR: Final = rf"20[2-9][0-9]\b(?!:|{_COUNTED})"
 
 _CUE: Final = re.compile(
     r"\b(?:by|before|until|till|no later than|not later than|due(?: on| by)?|latest|"
-    r"deadline(?:\s+is|\s*:)?(?:\s+by)?)\s+|\bdeadline:\s*", _I,
-)  # fmt: skip
+    r"deadline(?:\s+is|\s*:)?(?:\s+by)?)\s+|\bdeadline:\s*",
+    _I,
+)
 _UNCUED: Final = re.compile(r"\b(?:tonight|today|end of (?:the )?day|eod)\b(?!')", _I)
 _PAST: Final = re.compile(
     r"\b(?:by|before|until|till|due|done|finish(?:ed)?|ready)\s+(?:[\w:.]+\s+){0,2}?"
-    r"(yesterday|last\s+(?:night|week|month|year|[a-z]{3,6}day))\b(?!')", _I,
-)  # fmt: skip
+    r"(yesterday|last\s+(?:night|week|month|year|[a-z]{3,6}day))\b(?!')",
+    _I,
+)
 _STARTS: Final = re.compile(
     r"\b(?:start\w*|begin\w*|from|since|as of|launch\w*|wait\w*|kick\w*\s+off)\s+"
-    r"(?:(?:it|this|the\s+\w+|only|training|working|running)\s+){0,2}$", _I,
-)  # fmt: skip
+    r"(?:(?:it|this|the\s+\w+|only|training|working|running)\s+){0,2}$",
+    _I,
+)
 _NOT_BEFORE: Final = re.compile(
     r"(?:\b(?:not|never|no(?:t any)? (?:earlier|sooner))|n't(?:\s+\w+){0,3})\s+$", _I
 )
 _THEN_STARTS: Final = re.compile(
     r"\s+(?:start|begin|launch|kick[\s-]?off)\w*\b"
-    r"(?!\s+(?:now|right|immediately|asap|at once|today|straight)\b)", _I,
-)  # fmt: skip
+    r"(?!\s+(?:now|right|immediately|asap|at once|today|straight)\b)",
+    _I,
+)
 _TOKEN: Final = re.compile(
     r"(?P<fill>[,()]|\b(?:on|at|the|of|in|latest|around|about|this|coming)\b)|"
     r"(?P<iso>[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?"
@@ -74,8 +84,9 @@ _TOKEN: Final = re.compile(
     rf"\b(?P<month>{_MONTH})\s+(?P<date>[0-9]{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<year>{_YEAR}))?|"
     rf"\b(?P<date2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?!\w)"
     rf"(?:,?\s+(?P<year2>{_YEAR}))?|"
-    rf"(?<![\w/])(?P<zone>{ZONE})", _I,
-)  # fmt: skip
+    rf"(?<![\w/])(?P<zone>{ZONE})",
+    _I,
+)
 
 
 @dataclass(frozen=True, slots=True)

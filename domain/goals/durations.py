@@ -21,8 +21,9 @@ _UNIT: Final = r"minutes?|mins?|hours?|hrs?|h|days?|weeks?"
 _DURATION: Final = re.compile(
     rf"(?<![\w.,$:/])(?:(?P<clock>[0-9]{{1,3}}:[0-5][0-9])\s*(?=h)|(?P<n>{DIGITS}(?:\s+and\s+a\s+half)?|{IN_WORDS}|half\s+an?|a\s+couple\s+(?:of\s+)?|an?)[\s-]*)"
     rf"(?P<gpu>(?:gpu|[a-z]{{1,3}}[0-9]{{2,4}}[a-z]?)[\s-]*)?(?P<unit>{_UNIT})(?:(?P<rest>[0-9]{{1,2}})(?:\s?m(?:ins?)?)?)?(?!\w)"
-    r"(?P<half>\s+and\s+a\s+half\b)?", _I,
-)  # fmt: skip
+    r"(?P<half>\s+and\s+a\s+half\b)?",
+    _I,
+)
 _SHORT: Final = re.compile(r"\s*(?:and\s+|,\s*)?(?P<n>[0-9]{1,2})\s?(?:m|mins?|minutes?)\b", _I)
 _WITHIN: Final = re.compile(
     r"\b(?:within|in)(?:\s+(?:the\s+)?(?:next|coming|less than|under|at most|about|around))*\s*$",
@@ -40,8 +41,9 @@ _MATERIAL: Final = re.compile(
     r"\s*(?:worth\s+)?of\s+(?:(?!for\b|on\b|to\b|with\b)[\w-]+\s+){0,2}?(?:audio|videos?|podcasts?|"
     r"speech|footage|music|films?|recordings?|meetings?|calls?|interviews?|lectures?|tapes?|episodes?)"
     r"\b(?!-|\s+(?:[\w-]+\s+){0,2}?(?:generat|render|train\w*|inferenc|process|transcod|upscal|edit|"
-    r"synthes|diffus|recogni|benchmark|restor|encod))", _I,
-)  # fmt: skip
+    r"synthes|diffus|recogni|benchmark|restor|encod))",
+    _I,
+)
 """What is worked on, not for how long: "100 hours of podcasts"."""
 
 

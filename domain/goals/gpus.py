@@ -15,37 +15,98 @@ DEFAULT_GPU: Final = "A100"
 MOST_GPUS: Final = 999
 
 GPU_TYPES: Final = (
-    "RTX5090", "RTX4090", "RTX4080", "RTX3090", "RTX3080", "RTX6000", "GB300", "GB200", "B300",
-    "B200", "H200", "H100", "H800", "H20", "GH200", "A100", "A800", "A6000", "A5000", "A4000",
-    "A40", "A10G", "A10", "L40S", "L40", "L4", "V100", "P100", "T4", "MI300X", "MI325X", "MI250X",
-)  # fmt: skip
+    "RTX5090",
+    "RTX4090",
+    "RTX4080",
+    "RTX3090",
+    "RTX3080",
+    "RTX6000",
+    "GB300",
+    "GB200",
+    "B300",
+    "B200",
+    "H200",
+    "H100",
+    "H800",
+    "H20",
+    "GH200",
+    "A100",
+    "A800",
+    "A6000",
+    "A5000",
+    "A4000",
+    "A40",
+    "A10G",
+    "A10",
+    "L40S",
+    "L40",
+    "L4",
+    "V100",
+    "P100",
+    "T4",
+    "MI300X",
+    "MI325X",
+    "MI250X",
+)
 
 _STRENGTH: Final = {
-    "RTX3080": (10, 119), "P100": (16, 21), "T4": (16, 65), "A4000": (16, 77), "RTX4080": (16, 195),
-    "A10G": (24, 70), "A5000": (24, 111), "L4": (24, 121), "A10": (24, 125), "RTX3090": (24, 142),
-    "RTX4090": (24, 330), "V100": (32, 125), "RTX5090": (32, 419), "A40": (48, 150),
-    "A6000": (48, 155), "L40": (48, 181), "L40S": (48, 362), "RTX6000": (48, 364),
-    "A100": (80, 312), "A800": (80, 312), "H100": (80, 989), "H800": (80, 989), "H20": (96, 148),
-    "GH200": (96, 989), "MI250X": (128, 383), "H200": (141, 989), "MI300X": (192, 1307),
-    "B200": (192, 2250), "GB200": (192, 2500), "MI325X": (256, 1307), "B300": (288, 2250),
+    "RTX3080": (10, 119),
+    "P100": (16, 21),
+    "T4": (16, 65),
+    "A4000": (16, 77),
+    "RTX4080": (16, 195),
+    "A10G": (24, 70),
+    "A5000": (24, 111),
+    "L4": (24, 121),
+    "A10": (24, 125),
+    "RTX3090": (24, 142),
+    "RTX4090": (24, 330),
+    "V100": (32, 125),
+    "RTX5090": (32, 419),
+    "A40": (48, 150),
+    "A6000": (48, 155),
+    "L40": (48, 181),
+    "L40S": (48, 362),
+    "RTX6000": (48, 364),
+    "A100": (80, 312),
+    "A800": (80, 312),
+    "H100": (80, 989),
+    "H800": (80, 989),
+    "H20": (96, 148),
+    "GH200": (96, 989),
+    "MI250X": (128, 383),
+    "H200": (141, 989),
+    "MI300X": (192, 1307),
+    "B200": (192, 2250),
+    "GB200": (192, 2500),
+    "MI325X": (256, 1307),
+    "B300": (288, 2250),
     "GB300": (288, 2500),
-}  # fmt: skip
+}
 """Memory in GB and dense FP16 tensor throughput in TFLOPS, as the makers state them; of a type that
 comes with more than one size of memory, the largest.
 """
 BY_MEMORY: Final = (
-    (16, "T4"), (24, "RTX4090"), (32, "V100"), (40, "A100"), (48, "A6000"), (80, "A100"),
-    (96, "GH200"), (141, "H200"), (192, "B200"),
-)  # fmt: skip
+    (16, "T4"),
+    (24, "RTX4090"),
+    (32, "V100"),
+    (40, "A100"),
+    (48, "A6000"),
+    (80, "A100"),
+    (96, "GH200"),
+    (141, "H200"),
+    (192, "B200"),
+)
 """Gigabytes → the type that is named first for a GPU with at least so many."""
 
 _I: Final = re.IGNORECASE
 _MEMORY: Final = r"[0-9]{1,4}\s?-?(?:gb|gib|gigs?|gigabytes?)"
 _NAMES: Final = "|".join(
-    rf"RTX[ -]?{name[3:]}" if name.startswith("RTX")
+    rf"RTX[ -]?{name[3:]}"
+    if name.startswith("RTX")
     else re.sub(r"^(MI|GB|[A-Z])(?=[0-9]{3})", r"\1-?", re.sub(r"A(?=[0-9]{4})", "A[ -]?", name))
     for name in sorted(GPU_TYPES, key=len, reverse=True)
-)  # fmt: skip
+)
 _GPU: Final = re.compile(
     rf"(?:(?<![a-z0-9$.])|(?<=[0-9][x×]))(?:{_NAMES}|(?:5090|4090|4080|3090|3080))(s?)(?![a-wyz0-9]|x(?![0-9]))(?!\.[0-9])",
     _I,
@@ -59,12 +120,14 @@ _UNKNOWN: Final = re.compile(
 """Written like a GPU's name."""
 _WANTED: Final = re.compile(
     rf"\b(?:on|rent(?:ing)?|using|need|want)\s+(?:an?\s+|the\s+|one\s+|(?:{NUMBER})\s*[x×]?\s*)?"
-    r"(?:nvidia\s+|amd\s+)?$", _I,
-)  # fmt: skip
+    r"(?:nvidia\s+|amd\s+)?$",
+    _I,
+)
 _UNWANTED: Final = re.compile(
     r"\b(?:not|no|never|without|avoid|except|anything but|other than|instead of|rather than|"
-    r"(?:don't|do not)\s+\w+)\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$", _I,
-)  # fmt: skip
+    r"(?:don't|do not)\s+\w+)\s+(?:on\s+)?(?:an?\s+|the\s+|any\s+)?(?:nvidia\s+)?$",
+    _I,
+)
 _FAR: Final = 80
 """Characters: words further away refuse no GPU."""
 _HOW_MANY: Final = (
@@ -73,8 +136,9 @@ _HOW_MANY: Final = (
 )
 _COUNT_BEFORE: Final = re.compile(
     rf"(?<![\w.,$-])(?:{_HOW_MANY})\s*[x×*]?\s*(?:of\s+)?(?:{_MEMORY}\s+)?"
-    r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+|dedicated\s+)*$", _I,
-)  # fmt: skip
+    r"(?:nvidia\s+|amd\s+|tesla\s+|geforce\s+|dedicated\s+)*$",
+    _I,
+)
 _COUNT_AFTER: Final = re.compile(r"\s?[x×*]\s?([0-9]{1,3})(?![\w.])", _I)
 _LESS_THAN_NONE: Final = re.compile(
     r"(?:^|[\s(,;:])(?P<n>-[0-9]{1,4})\s*[x×*]?\s*(?:nvidia\s+|amd\s+)?$", _I

@@ -14,27 +14,43 @@ JobType = Literal["fine-tune", "training", "inference", "evaluation", "rendering
 
 _I: Final = re.IGNORECASE
 _JOBS: Final[tuple[tuple[JobType, str], ...]] = (
-    ("fine-tune", r"(?<!my )(?<!our )(?<!a )fine[\s-]?tun(?:e|ing)\b|fine[\s-]?tun(?:e|ing)|"
-                  r"q?lora\b|sft\b"),
-    ("inference", r"inferenc|\bserv(?:e|ing)\b|\bgenerat(?:e|ing)\b|\btranscri|"
-                  r"\bembed(?:s|ding)?\b|\bhost(?:ing)?\b"),
+    (
+        "fine-tune",
+        r"(?<!my )(?<!our )(?<!a )fine[\s-]?tun(?:e|ing)\b|fine[\s-]?tun(?:e|ing)|"
+        r"q?lora\b|sft\b",
+    ),
+    (
+        "inference",
+        r"inferenc|\bserv(?:e|ing)\b|\bgenerat(?:e|ing)\b|\btranscri|"
+        r"\bembed(?:s|ding)?\b|\bhost(?:ing)?\b",
+    ),
     ("evaluation", r"\bevaluat|\beval\b|\bbenchmark"),
     ("rendering", r"\brender"),
     ("training", r"\btrain(?:s|ed|ing)?\b|\bpre-?train"),
-)  # fmt: skip
+)
 _PREFERENCES: Final = (
-    (Preference.CHEAPEST, r"\bcheap(?:est|er|ly)?\b|lowest (?:price|cost)|low[\s-]cost|"
-                          r"save money|\binexpensive|\beconomical|least expensive|best price|"
-                          r"as little as possible"),
-    (Preference.RELIABLE, r"\breliab(?:le|ly|ility)\b|\bsafest\b|most stable|\bdependable|"
-                          r"trustworth|(?:must not|can't|cannot|may not) fail|rock[\s-]solid"),
-    (Preference.FASTEST, r"\bfastest\b|as fast as|\basap\b|as (?:soon|quickly) as possible|"
-                         r"\bquickest\b|\burgent|\bhurry\b|sooner the better|soonest"),
-)  # fmt: skip
+    (
+        Preference.CHEAPEST,
+        r"\bcheap(?:est|er|ly)?\b|lowest (?:price|cost)|low[\s-]cost|"
+        r"save money|\binexpensive|\beconomical|least expensive|best price|"
+        r"as little as possible",
+    ),
+    (
+        Preference.RELIABLE,
+        r"\breliab(?:le|ly|ility)\b|\bsafest\b|most stable|\bdependable|"
+        r"trustworth|(?:must not|can't|cannot|may not) fail|rock[\s-]solid",
+    ),
+    (
+        Preference.FASTEST,
+        r"\bfastest\b|as fast as|\basap\b|as (?:soon|quickly) as possible|"
+        r"\bquickest\b|\burgent|\bhurry\b|sooner the better|soonest",
+    ),
+)
 _DENIED: Final = re.compile(
     r"(?:\b(?:not|no|never|without|don't care about|doesn't (?:have to|need to) be|than))\s+"
-    r"(?:the\s+|a\s+|be\s+|any\s+|necessarily\s+)?$", _I,
-)  # fmt: skip
+    r"(?:the\s+|a\s+|be\s+|any\s+|necessarily\s+)?$",
+    _I,
+)
 
 _STRONG: Final = (
     r"avoid(?:ing)?|exclud(?:e|ing)|except(?:\s+for)?|skip(?:ping)?|stay(?:ing)? away from|"
@@ -47,12 +63,14 @@ _ONLY: Final = re.compile(
     r"\b(?:(?P<sure>(?:only|just|solely|exclusively)\s+(?:from|at)|(?:from|at)\s+only|"
     r"rent(?:ing)?\s+(?:(?:it|this|that|one|an?\s+[\w-]+|[0-9]+\s+[\w-]+)\s+)?(?:only\s+)?from|"
     r"stick(?:ing)?\s+(?:to|with)|go(?:ing)?\s+with)|"
-    r"(?:only\s+)?(?:use|using|with|on|from|at|via|through|choose|pick|take)(?:\s+only)?)\s+", _I,
-)  # fmt: skip
+    r"(?:only\s+)?(?:use|using|with|on|from|at|via|through|choose|pick|take)(?:\s+only)?)\s+",
+    _I,
+)
 _UNLESS: Final = re.compile(
     rf"(?:\b(?:{_STRONG}|not|no|never|nor|without|than|instead of|rather than|unlike)|n't)\s*"
-    r"(?:to\s+|want\s+to\s+|rent(?:ing)?\s+|be\s+)?$", _I,
-)  # fmt: skip
+    r"(?:to\s+|want\s+to\s+|rent(?:ing)?\s+|be\s+)?$",
+    _I,
+)
 _FAR: Final = 80
 """Characters: words further away deny nothing."""
 _IF_POSSIBLE: Final = re.compile(
@@ -82,10 +100,27 @@ _COUNTED: Final = r"[\s-]*(?:[x×]|h\b|hrs?\b|hours?|min|days?|gpus?|cards?|[a-z
 _MORE: Final = re.compile(r"\s*(?:,\s*(?:and\s+|or\s+)?|\b(?:and|or|nor)\b)\s*(?:not\s+)?", _I)
 _NO_NAMES: Final = frozenset(
     (
-        "lock", "lock-in", "lockin", "in", "with", "that", "who", "which", "can", "is", "has",
-        "above", "over", "preference", "preferences", "at", "on", "from", "for",
+        "lock",
+        "lock-in",
+        "lockin",
+        "in",
+        "with",
+        "that",
+        "who",
+        "which",
+        "can",
+        "is",
+        "has",
+        "above",
+        "over",
+        "preference",
+        "preferences",
+        "at",
+        "on",
+        "from",
+        "for",
     )
-)  # fmt: skip
+)
 
 
 def read_job_type(text: str) -> JobType | None:

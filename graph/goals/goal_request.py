@@ -43,18 +43,21 @@ _START_ANYWAY: Final = re.compile(
     r"(?:(?:yes|yeah|yep|y|ok(?:ay)?|sure|fine|agreed)(?:[,!.]? (?:please|do(?: it| that)?|"
     r"(?:please )?(?:start|run|go)(?: it)?(?: (?:ahead|on))?(?: (?:anyway|all the same|now))?))*|"
     r"(?:please )?(?:start|run)(?: it)?(?: (?:anyway|all the same))?|"
-    r"(?:please )?(?:go ahead|do it|go on)(?: (?:anyway|all the same))?)(?:[,]? please)?", re.I,
-)  # fmt: skip
+    r"(?:please )?(?:go ahead|do it|go on)(?: (?:anyway|all the same))?)(?:[,]? please)?",
+    re.I,
+)
 _GOES_ON: Final = re.compile(
     r"(?:and|but|also|then|so|or|actually|instead|rather|make (?:it|that)|change|use|with|for|on|"
-    r"at|in|only|ok(?:ay)?|yes|no)\b", re.I,
-)  # fmt: skip
+    r"at|in|only|ok(?:ay)?|yes|no)\b",
+    re.I,
+)
 """How a message begins that goes on with what was said before."""
 _ANY_VENDOR: Final = re.compile(
     r"(?:ok(?:ay)?,? )?(?:(?:rent )?(?:from|at|use|take) )?any(?:\s?one|body|where)?"
     r"(?: (?:registered )?(?:vendor|provider))?(?: (?:of them|you (?:have|know)|will do|is fine))*"
-    r"(?:,? please)?[.!]?", re.I,
-)  # fmt: skip
+    r"(?:,? please)?[.!]?",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,14 +63,20 @@ async def choose_vendor(state: AgentState, context: TickContext) -> Command[str]
         case Wait(reason) | Abort(reason) if slot is not None:
             # The first vendor may still take the payment; nobody else will do.
             return rest(
-                Phase.LAUNCH, f"Waiting for the first vendor: {reason}", open_slot=None,
-                planning=[FORGET], found=found,
-            )  # fmt: skip
+                Phase.LAUNCH,
+                f"Waiting for the first vendor: {reason}",
+                open_slot=None,
+                planning=[FORGET],
+                found=found,
+            )
         case Wait(reason):
             return rest(
-                Phase.ASSESS_BUDGET, f"Waiting: {reason}", planning=[FORGET], waits=waits + 1,
+                Phase.ASSESS_BUDGET,
+                f"Waiting: {reason}",
+                planning=[FORGET],
+                waits=waits + 1,
                 found=found,
-            )  # fmt: skip
+            )
         case Abort(reason):
             return await give_up(context, reason, total)
 

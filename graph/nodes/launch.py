@@ -28,9 +28,13 @@ async def launch(state: AgentState, context: TickContext) -> Command[str]:
     if payment is None or payment.run_id != context.run.id:
         # Whoever put the state where it is: no other run's payment is sent from here.
         return go(
-            Phase.ASSESS_BUDGET, payment_id=None, accepted=None, decision=None, open_slot=None,
+            Phase.ASSESS_BUDGET,
+            payment_id=None,
+            accepted=None,
+            decision=None,
+            open_slot=None,
             sends=0,
-        )  # fmt: skip
+        )
     if payment.kind is PurchaseKind.EXTEND:
         return await deliver_extension(context, payment)
     try:
@@ -74,9 +78,15 @@ async def _started(context: TickContext, payment: Payment, accepted: Accepted) -
         vendorJobId=job.vendor_job_id,
     )
     return rest(
-        Phase.MONITOR, "Job started", payment_id=None, accepted=None, decision=None,
-        open_slot=None, sends=0, failure=None,
-    )  # fmt: skip
+        Phase.MONITOR,
+        "Job started",
+        payment_id=None,
+        accepted=None,
+        decision=None,
+        open_slot=None,
+        sends=0,
+        failure=None,
+    )
 
 
 async def _silent(
@@ -101,8 +111,9 @@ async def _silent(
             open_slot=payment.slot,
             sends=sends,
         )
-    return rest(Phase.LAUNCH, "Job not started yet: the outcome of the payment is unknown",
-                sends=sends)  # fmt: skip
+    return rest(
+        Phase.LAUNCH, "Job not started yet: the outcome of the payment is unknown", sends=sends
+    )
 
 
 def _failed(payment: Payment, why: str, job: str | None = None) -> Command[str]:

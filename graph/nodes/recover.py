@@ -42,8 +42,13 @@ async def recover(state: AgentState, context: TickContext) -> Command[str]:
     return rest(
         Phase.ASSESS_BUDGET,
         "Job failed" if failure.get("job_id") else _message(failure, why),
-        failure=None, decision=None, payment_id=None, accepted=None, sends=0, open_slot=None,
-    )  # fmt: skip
+        failure=None,
+        decision=None,
+        payment_id=None,
+        accepted=None,
+        sends=0,
+        open_slot=None,
+    )
 
 
 def _what_failed(failure: Mapping[str, Any]) -> str:

@@ -74,10 +74,13 @@ def tidy(answer: object, turn: int) -> AIMessage:
     if len(answer.tool_calls) > MOST_CALLS:
         raise Unusable(f"it called more than {MOST_CALLS} tools at once")
     called = [
-        {"name": clean_text(call["name"], LONGEST_NAME), "args": _plain(call["args"]),
-         "id": f"call_{turn}_{index}"}
+        {
+            "name": clean_text(call["name"], LONGEST_NAME),
+            "args": _plain(call["args"]),
+            "id": f"call_{turn}_{index}",
+        }
         for index, call in enumerate(answer.tool_calls)
-    ]  # fmt: skip
+    ]
     return AIMessage(content="", tool_calls=called)
 
 

@@ -50,9 +50,11 @@ async def give_up(context: TickContext, reason: str, total: Usd | None = None) -
     """
     if not await _end(context, RunStatus.FAILED, reason, total):
         return rest(
-            Phase.ASSESS_BUDGET, "The budget was raised meanwhile, looking again", waits=0,
+            Phase.ASSESS_BUDGET,
+            "The budget was raised meanwhile, looking again",
+            waits=0,
             planning=[FORGET],
-        )  # fmt: skip
+        )
     context.observe(last_note(RunStatus.FAILED, reason))
     return rest(Phase.ENDED, f"Run failed: {reason}")
 

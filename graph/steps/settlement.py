@@ -136,8 +136,11 @@ async def _stopped(context: TickContext, job: Job) -> bool:
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
     await context.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
     await context.ledger.jobs.unstopped(job.id, None)
-    context.note("job_stopped", f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
-              key=f"{job.id}:stopped")  # fmt: skip
+    context.note(
+        "job_stopped",
+        f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
+        key=f"{job.id}:stopped",
+    )
     return True
 
 

@@ -15,15 +15,18 @@ _OTHER_GPU: Final = (
     'Name another GPU or vendor in a new run; "show me the prices" lists what there is.'
 )
 _REMEDIES: Final = (
-    ("MAX_EXPOSURE_USD", "Ask for fewer or cheaper GPUs in a new run, or have MAX_EXPOSURE_USD "
-                         "raised where this server runs."),
+    (
+        "MAX_EXPOSURE_USD",
+        "Ask for fewer or cheaper GPUs in a new run, or have MAX_EXPOSURE_USD "
+        "raised where this server runs.",
+    ),
     ("no registered vendor has", _OTHER_GPU),
     ("to rent from alone, has no", _OTHER_GPU),
     ("budget has", "Start it again with a larger budget, or for less time."),
     (" is left", "Start it again with a larger budget, or for less time."),
     ("cannot be done by", "Start it again with a later deadline, or for less time."),
     ("can be done in", "Start it again with a later deadline, or for less time."),
-)  # fmt: skip
+)
 """Words of a reason → what helps; the first that is found counts."""
 _TOLD_BY: Final = ("agent_reasoning", "payment_not_made", "recovery", "job_started")
 _ASKED_AGAIN: Final = (

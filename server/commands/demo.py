@@ -55,9 +55,13 @@ def demo(
     begun = time.monotonic()
     stage = Console(file=io.StringIO()) if as_json else _screen()
     record = Console(
-        record=True, file=io.StringIO(), width=WIDTH, force_terminal=True,
-        color_system="truecolor", legacy_windows=False,
-    )  # fmt: skip
+        record=True,
+        file=io.StringIO(),
+        width=WIDTH,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
     view = DemoView([stage, record] if svg else [stage])
     with view:
         outcome = run(perform(view, model_settings() if llm else None))

@@ -115,9 +115,19 @@ def pay(
     [dim]$[/] gpu-renter pay https://api.example.com/report --max-usd 0.25 --id report-7
     """
     order = _order(
-        url, max_usd, purchase_id, pay_to, network, rpc_url, method, data, header or [], timeout,
-        output, as_json,
-    )  # fmt: skip
+        url,
+        max_usd,
+        purchase_id,
+        pay_to,
+        network,
+        rpc_url,
+        method,
+        data,
+        header or [],
+        timeout,
+        output,
+        as_json,
+    )
     typer.echo(f"Purchase {order.purchase_id}", err=True)
     status = run(_pay(order))
     if status:
@@ -158,10 +168,15 @@ def _order(
     )
     chosen = purchase_id or secrets.token_hex(8)
     options = {
-        "--id": chosen, "--max-usd": max_usd, "--pay-to": pay_to, "--network": network,
-        "--rpc-url": rpc_url and _shown_rpc(rpc_url), "--method": method, "--data": data,
+        "--id": chosen,
+        "--max-usd": max_usd,
+        "--pay-to": pay_to,
+        "--network": network,
+        "--rpc-url": rpc_url and _shown_rpc(rpc_url),
+        "--method": method,
+        "--data": data,
         "--output": output,
-    }  # fmt: skip
+    }
     given = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
     names = [f"--header {shlex.quote(h.partition(':')[0] + ': …')}" for h in headers]
     return Order(

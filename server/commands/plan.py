@@ -248,9 +248,12 @@ def _offers(made: Plan) -> Table:
     for offer, verdict in made.offers:
         quote = offer.quote
         table.add_row(
-            Text(made.names[quote.vendor_id]), Text(quote.gpu_type),
-            f"{quote.price} for {hours(quote.minutes)}", str(offer.projected), Text(verdict),
-        )  # fmt: skip
+            Text(made.names[quote.vendor_id]),
+            Text(quote.gpu_type),
+            f"{quote.price} for {hours(quote.minutes)}",
+            str(offer.projected),
+            Text(verdict),
+        )
     for silence in made.silent:
         name = made.names[silence.vendor_id]
         table.add_row(Text(name), "", "", "", Text(silence.problem))

@@ -46,9 +46,15 @@ class Talk:
         self._said = box("div", "talk", role="log", aria_live="polite", aria_label="Conversation")
         with box("form", "say big" if big else "say") as form:
             self._line = box(
-                "input", type="text", name="message", placeholder=placeholder, aria_label=label,
-                autocomplete="off", maxlength=str(LONGEST_MESSAGE), enterkeyhint="send",
-            )  # fmt: skip
+                "input",
+                type="text",
+                name="message",
+                placeholder=placeholder,
+                aria_label=label,
+                autocomplete="off",
+                maxlength=str(LONGEST_MESSAGE),
+                enterkeyhint="send",
+            )
             self._button = text("button", send, "btn primary", type="submit")
         form.on("submit", self._hear, js_handler=_SUBMIT)
 

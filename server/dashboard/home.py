@@ -36,8 +36,12 @@ def home(request: Request) -> None:
         if here.visitor.may(*TALK):
             with box("section", "hero", aria_label="Start a run"):
                 text("h1", "What should run?", "title")
-                text("p", "Say what to run and for how much at most. The agent finds a GPU, "
-                     "pays for it and watches over it.", "lead")  # fmt: skip
+                text(
+                    "p",
+                    "Say what to run and for how much at most. The agent finds a GPU, "
+                    "pays for it and watches over it.",
+                    "lead",
+                )
                 talk = Talk(
                     here,
                     placeholder=EXAMPLES[0],

@@ -132,9 +132,13 @@ def page(request: Request, here: str, title: str) -> Iterator[Page]:
         stakes = Part(box("div", "stakes", data_part="stakes"))
         with box("div", "end"):
             button(
-                "◐", lambda e: _set_dark(dark, e), "quiet", js=_FLIP,
-                aria_label="Light or dark", title="Light or dark",
-            )  # fmt: skip
+                "◐",
+                lambda e: _set_dark(dark, e),
+                "quiet",
+                js=_FLIP,
+                aria_label="Light or dark",
+                title="Light or dark",
+            )
             if visitor.session is not None:
                 with box("form", method="post", action="/sign-out"):
                     text("button", "Sign out", "btn quiet", type="submit")

@@ -28,24 +28,40 @@ def loss_plot(curves: Curves, names: Mapping[str, str]) -> dict[str, Any]:
         "legend": {"top": 0, "right": 0, "textStyle": _FONT, "itemWidth": 14, "icon": "roundRect"},
         "grid": {"left": 44, "right": 14, "top": 34, "bottom": 40},
         "xAxis": {
-            "type": "value", "minInterval": 1, "min": 1, "name": "epoch", "nameLocation": "middle",
-            "nameGap": 24, "nameTextStyle": _FONT, "axisLabel": _FONT, "splitLine": {"show": False},
-            "axisLine": {"lineStyle": {"color": LINE}}, "max": max(2, *_epochs(curves)),
+            "type": "value",
+            "minInterval": 1,
+            "min": 1,
+            "name": "epoch",
+            "nameLocation": "middle",
+            "nameGap": 24,
+            "nameTextStyle": _FONT,
+            "axisLabel": _FONT,
+            "splitLine": {"show": False},
+            "axisLine": {"lineStyle": {"color": LINE}},
+            "max": max(2, *_epochs(curves)),
         },
         "yAxis": {
-            "type": "value", "scale": True, "name": "loss", "nameTextStyle": _FONT,
-            "axisLabel": _FONT, "splitLine": {"lineStyle": {"color": LINE}}, "splitNumber": 4,
+            "type": "value",
+            "scale": True,
+            "name": "loss",
+            "nameTextStyle": _FONT,
+            "axisLabel": _FONT,
+            "splitLine": {"lineStyle": {"color": LINE}},
+            "splitNumber": 4,
         },
         "series": [
             {
-                "type": "line", "name": names.get(job, job), "symbol": "circle",
+                "type": "line",
+                "name": names.get(job, job),
+                "symbol": "circle",
                 # A job that started anew covers the points of the one before: that one is larger.
                 "symbolSize": 8 + 6 * (len(curves) - place - 1),
-                "lineStyle": {"width": 2.5}, "data": [list(point) for point in points],
+                "lineStyle": {"width": 2.5},
+                "data": [list(point) for point in points],
             }
             for place, (job, points) in enumerate(curves.items())
         ],
-    }  # fmt: skip
+    }
 
 
 def record_plot(vendors: Sequence[Vendor]) -> dict[str, Any]:
@@ -58,25 +74,34 @@ def record_plot(vendors: Sequence[Vendor]) -> dict[str, Any]:
         "legend": {"top": 0, "left": 0, "textStyle": _FONT, "itemWidth": 14, "icon": "roundRect"},
         "grid": {"left": 4, "right": 16, "top": 34, "bottom": 4, "containLabel": True},
         "xAxis": {
-            "type": "value", "minInterval": 1, "axisLabel": _FONT,
+            "type": "value",
+            "minInterval": 1,
+            "axisLabel": _FONT,
             "splitLine": {"lineStyle": {"color": LINE}},
         },
         "yAxis": {
-            "type": "category", "data": [v.name[:24] for v in rows], "axisTick": {"show": False},
-            "axisLabel": _FONT, "axisLine": {"lineStyle": {"color": LINE}},
+            "type": "category",
+            "data": [v.name[:24] for v in rows],
+            "axisTick": {"show": False},
+            "axisLabel": _FONT,
+            "axisLine": {"lineStyle": {"color": LINE}},
         },
         "series": [
             _bars("completed", GOOD, [v.completed for v in rows]),
             _bars("failed", BAD, [v.failed for v in rows]),
         ],
-    }  # fmt: skip
+    }
 
 
 def _bars(name: str, colour: str, counts: list[int]) -> dict[str, Any]:
     return {
-        "type": "bar", "name": name, "stack": "jobs", "barWidth": 16, "data": counts,
+        "type": "bar",
+        "name": name,
+        "stack": "jobs",
+        "barWidth": 16,
+        "data": counts,
         "itemStyle": {"color": colour, "borderRadius": 3},
-    }  # fmt: skip
+    }
 
 
 def _epochs(curves: Curves) -> list[int]:

@@ -31,16 +31,29 @@ _NODE_OF: Final = {
 _SEVERAL: Final = frozenset({"quote", LOG})
 
 _LOOKS: Final = {
-    "payment_settled": "good", "run_completed": "good", "artifact": "good",
-    "payment_refunded": "good", "approval_used": "good",
-    "recovery": "warn", "approval_asked": "warn", "approval_expired": "warn",
+    "payment_settled": "good",
+    "run_completed": "good",
+    "artifact": "good",
+    "payment_refunded": "good",
+    "approval_used": "good",
+    "recovery": "warn",
+    "approval_asked": "warn",
+    "approval_expired": "warn",
     "not_used": "warn",
-    "payment_not_made": "warn", "launch_unanswered": "warn", "poll_failed": "warn",
-    "run_failed": "bad", "run_cancelled": "bad", "tick_failed": "bad", "artifact_failed": "bad",
-    "payment_refused": "bad", "payment_expired": "bad", "cancel_failed": "bad",
+    "payment_not_made": "warn",
+    "launch_unanswered": "warn",
+    "poll_failed": "warn",
+    "run_failed": "bad",
+    "run_cancelled": "bad",
+    "tick_failed": "bad",
+    "artifact_failed": "bad",
+    "payment_refused": "bad",
+    "payment_expired": "bad",
+    "cancel_failed": "bad",
     "state_forgotten": "bad",
-    "agent_reasoning": "mind", "job_spec": "mind",
-}  # fmt: skip
+    "agent_reasoning": "mind",
+    "job_spec": "mind",
+}
 _TITLES: Final = {
     "job_spec": "Goal understood",
     "not_used": "Left out of the goal",

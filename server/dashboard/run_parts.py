@@ -81,9 +81,14 @@ def draw_jobs(jobs: Sequence[Job], names: Names, asked: Collection[str] = ()) ->
                 text("p", job.error_message, "bad small words")
             if job.artifact_sha256:
                 with box("p", "small words"):
-                    text("a", "Download the result", "strong", download="",
-                         href=artifact_address(job.run_id),
-                         title=f"On the server: {job.artifact_path}")  # fmt: skip
+                    text(
+                        "a",
+                        "Download the result",
+                        "strong",
+                        download="",
+                        href=artifact_address(job.run_id),
+                        title=f"On the server: {job.artifact_path}",
+                    )
                 text("p", f"sha256 {job.artifact_sha256}", "soft small words")
 
 
@@ -133,14 +138,22 @@ def _payment(payment: Payment, names: Names) -> None:
         with box("td"):
             state = payment.state
             text(
-                "span", state.value, _PAYMENT_LOOK.get(state, "warn"),
+                "span",
+                state.value,
+                _PAYMENT_LOOK.get(state, "warn"),
                 title=named(payment.reason, names) or None,
-            )  # fmt: skip
+            )
         with box("td", "mono"):
             tx = payment.tx_id or ""
             if view.explorer_url:
-                text("a", short(tx), href=view.explorer_url, target="_blank",
-                     rel="noopener noreferrer", title=tx)  # fmt: skip
+                text(
+                    "a",
+                    short(tx),
+                    href=view.explorer_url,
+                    target="_blank",
+                    rel="noopener noreferrer",
+                    title=tx,
+                )
             else:
                 text("span", short(tx) or "–", title=tx or None)
         with box("td", "end num"):

@@ -18,8 +18,11 @@ from server.wiring import now
 def vendors(request: Request) -> None:
     with page(request, "/vendors", "Vendors · GPU Renter") as here:
         text("h1", "Vendors", "title")
-        text("p", "Only registered vendors are dealt with, and only their registered address is "
-             "paid.", "lead")  # fmt: skip
+        text(
+            "p",
+            "Only registered vendors are dealt with, and only their registered address is paid.",
+            "lead",
+        )
         place = Part(box("div"))
         if not here.visitor.may(Scope.READ):
             place.show("no", lambda: text("p", "Your API key lacks the scope read.", "empty"))

@@ -34,8 +34,15 @@ TABLES: Final = ".wt"
 """The embedded MongoDB's own files, some of which are called after the keys of its indexes."""
 OTHERS: Final = 0o077
 ENTER: Final = 0o011
-PORTS: Final = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672,
-                "amqps": 5671, "nats": 4222}  # fmt: skip
+PORTS: Final = {
+    "http": 80,
+    "https": 443,
+    "redis": 6379,
+    "rediss": 6379,
+    "amqp": 5672,
+    "amqps": 5671,
+    "nats": 4222,
+}
 
 
 async def disk(settings: Settings) -> str:

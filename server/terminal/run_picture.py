@@ -23,9 +23,13 @@ Json = Mapping[str, Any]
 
 BAR_CELLS: Final = 20
 STYLES: Final = {
-    "running": "cyan", "queued": "cyan", "pending": "yellow", "completed": "green",
-    "failed": "red", "cancelled": "yellow",
-}  # fmt: skip
+    "running": "cyan",
+    "queued": "cyan",
+    "pending": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+}
 ENTRY_STYLES: Final = {
     "agent_reasoning": "bold",
     "payment_settled": "green",

@@ -42,8 +42,9 @@ class Draw:
 
 Campaign = Callable[[Draw], Stream]
 
-VENDOR_CALLS: Final = frozenset({"quote", "submit-job", "extend-job", "job-status", "cancel-job",
-                                 "artifacts"})  # fmt: skip
+VENDOR_CALLS: Final = frozenset(
+    {"quote", "submit-job", "extend-job", "job-status", "cancel-job", "artifacts"}
+)
 PAID_CALLS: Final = frozenset({"submit-job", "extend-job"})
 
 
@@ -152,8 +153,14 @@ def reconciling(draw: Draw) -> Stream:
 def stale_reconcilers(draw: Draw) -> Stream:
     """Reconcile is held up, its lease expires, and ticks go on; also with a cancel meanwhile."""
     rng = draw.rng("stale_reconcilers")
-    steps = ("runs.share#1", "runs.acquire#3", "payments.insert#2", "payments.authorized#2",
-             "http.submit-job#5", "checkpoint.put#17")  # fmt: skip
+    steps = (
+        "runs.share#1",
+        "runs.acquire#3",
+        "payments.insert#2",
+        "payments.authorized#2",
+        "http.submit-job#5",
+        "checkpoint.put#17",
+    )
     while True:
         crash = Case.parse(f"recover crash@1/{rng.choice(steps)}:before").events
         base = Case(
@@ -254,17 +261,28 @@ def _left_open(rng: random.Random) -> Iterator[Event]:
 def _disturbance(rng: random.Random) -> Iterator[Event]:
     call = rng.choice(sorted(VENDOR_CALLS))
     fault = rng.choice(_faults_of(f"http.{call}"))
-    yield NetFault(fault, rng.choice((1, 1, 2)), f"http.{call}", rng.randint(1, 4),
-                   rng.choice((1, 1, 2, 5)))  # fmt: skip
+    yield NetFault(
+        fault, rng.choice((1, 1, 2)), f"http.{call}", rng.randint(1, 4), rng.choice((1, 1, 2, 5))
+    )
     if rng.random() < 0.3:
         yield Do(rng.choice(("reconcile", "restart", "advance-61", "cancel")), rng.randint(2, 8))
 
 
 def _silence(rng: random.Random) -> Iterator[Event]:
-    fault = rng.choice(("silent_before_settling", "silent_before_settling",
-                        "silent_after_settling", "drop_response_after_settling"))  # fmt: skip
-    yield VendorFault(fault, rng.choice(("gpu_vendor_1", "gpu_vendor_1", "*")), "submit-job",
-                      rng.choice((0, 1, 2, 3)))  # fmt: skip
+    fault = rng.choice(
+        (
+            "silent_before_settling",
+            "silent_before_settling",
+            "silent_after_settling",
+            "drop_response_after_settling",
+        )
+    )
+    yield VendorFault(
+        fault,
+        rng.choice(("gpu_vendor_1", "gpu_vendor_1", "*")),
+        "submit-job",
+        rng.choice((0, 1, 2, 3)),
+    )
     if rng.random() < 0.6:
         yield Do("settle-held", rng.randint(2, 6))
     if rng.random() < 0.2:
@@ -278,18 +296,40 @@ def _lie(rng: random.Random) -> Iterator[Event]:
     elif kind == 1:
         fault = rng.choice(("failing_refund", "claimed_refund"))
         yield VendorFault(fault, "*", "cancel-job", rng.choice((0, 1)))
-        yield VendorFault(rng.choice(("ghost_job", "never_boot", "ghost_job_404")),
-                          "gpu_vendor_1", "submit-job", 1)  # fmt: skip
+        yield VendorFault(
+            rng.choice(("ghost_job", "never_boot", "ghost_job_404")),
+            "gpu_vendor_1",
+            "submit-job",
+            1,
+        )
     elif kind == 2:
-        fault = rng.choice(("price_above_quote", "wrong_pay_to", "wrong_asset", "wrong_network",
-                            "redirect", "malformed_402", "refuse", "error_before_settling",
-                            "error_after_settling", "drop_response_after_settling"))  # fmt: skip
+        fault = rng.choice(
+            (
+                "price_above_quote",
+                "wrong_pay_to",
+                "wrong_asset",
+                "wrong_network",
+                "redirect",
+                "malformed_402",
+                "refuse",
+                "error_before_settling",
+                "error_after_settling",
+                "drop_response_after_settling",
+            )
+        )
         call = rng.choice(("submit-job", "submit-job", "extend-job", "*"))
         yield VendorFault(fault, "gpu_vendor_1", call, rng.choice((0, 1, 2)))
     elif kind == 3:
         fault = rng.choice((*CHAIN_ONLY, "lost_answer", "garbage"))
-        method = rng.choice(("eth_call", "eth_getLogs", "eth_getTransactionReceipt",
-                             "eth_blockNumber", "eth_getBlockByNumber"))  # fmt: skip
+        method = rng.choice(
+            (
+                "eth_call",
+                "eth_getLogs",
+                "eth_getTransactionReceipt",
+                "eth_blockNumber",
+                "eth_getBlockByNumber",
+            )
+        )
         yield NetFault(fault, 1, f"http.{method}", rng.randint(1, 12), rng.choice((1, 3, 9, 40)))
     else:
         fault = rng.choice(PAID_ONLY)

@@ -71,9 +71,14 @@ class Program:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                list(self.command), env=dict(self.env), stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
-            )  # fmt: skip
+                list(self.command),
+                env=dict(self.env),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                start_new_session=True,
+            )
 
     @property
     def running(self) -> bool:
@@ -136,18 +141,34 @@ def _programs(folder: Path, ports: Sequence[int], settings: Settings) -> dict[st
     mongo, chain, vendor = map(str, ports)
     config = folder / "secantusd.toml"
     config.write_text("")
-    env = _environment() | {"FAIL_RATE": "0.3", "FAIL_VENDOR_ID": "",
-                            "REFUND_ON_FAILURE": "true"}  # fmt: skip
+    env = _environment() | {"FAIL_RATE": "0.3", "FAIL_VENDOR_ID": "", "REFUND_ON_FAILURE": "true"}
     python = [sys.executable, "-m", "mock_vendor"]
     secret = settings.gpu_vendor_secret.get_secret_value()
     commands = {
-        "mongodb": [find_program(), "--sync-on-commit", "--config", str(config),
-                    "--storage-path", str(folder / "mongo"), "--host", "127.0.0.1",
-                    "--port", mongo],
+        "mongodb": [
+            find_program(),
+            "--sync-on-commit",
+            "--config",
+            str(config),
+            "--storage-path",
+            str(folder / "mongo"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            mongo,
+        ],
         "chain": [*python, "chain", "--port", chain, "--data-dir", str(folder / "chain")],
-        "vendor": [*python, "vendor", "--port", vendor, "--data-dir", str(folder / "vendor"),
-                   "--rpc-url", f"http://127.0.0.1:{chain}"],
-    }  # fmt: skip
+        "vendor": [
+            *python,
+            "vendor",
+            "--port",
+            vendor,
+            "--data-dir",
+            str(folder / "vendor"),
+            "--rpc-url",
+            f"http://127.0.0.1:{chain}",
+        ],
+    }
     return {
         name: Program(name, command, env | {"GPU_VENDOR_SECRET": secret}, folder / f"{name}.log")
         for name, command in commands.items()

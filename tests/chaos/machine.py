@@ -27,10 +27,20 @@ from tests.support.world import AGENT
 T = TypeVar("T")
 
 VENDOR_FAULTS = (
-    "silent_before_settling", "silent_after_settling", "drop_response_after_settling",
-    "error_before_settling", "error_after_settling", "price_above_quote", "wrong_pay_to",
-    "malformed_402", "redirect", "refuse", "never_boot", "ghost_job", "hang",
-)  # fmt: skip
+    "silent_before_settling",
+    "silent_after_settling",
+    "drop_response_after_settling",
+    "error_before_settling",
+    "error_after_settling",
+    "price_above_quote",
+    "wrong_pay_to",
+    "malformed_402",
+    "redirect",
+    "refuse",
+    "never_boot",
+    "ghost_job",
+    "hang",
+)
 
 
 @dataclass(slots=True)

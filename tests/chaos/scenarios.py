@@ -47,14 +47,18 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     ),
     # The same, and vendor 1 refunds the unused time on the chain.
     "refund": Scenario(
-        "Fine-tune on an A100", "5",
-        {"failing": "gpu_vendor_1", "epochs": 2, "refund_on_failure": True}, (V1, V2),
+        "Fine-tune on an A100",
+        "5",
+        {"failing": "gpu_vendor_1", "epochs": 2, "refund_on_failure": True},
+        (V1, V2),
     ),
     # One vendor, one job, nothing to recover.
     "simple": Scenario("Fine-tune on an A100", "5", {"epochs": 1}, (V1,)),
     # Five hours in slices: the launch pays for one, extensions for the rest.
     "slices": Scenario(
-        "Fine-tune on an A100 for 5 hours", "20", {"epochs": 10},
+        "Fine-tune on an A100 for 5 hours",
+        "20",
+        {"epochs": 10},
         limits=Limits(slices=SliceRule(first_minutes=60, exposure=Usd(4_000_000))),
     ),
     # The budget is enough for one vendor, not for two; and for the cheaper one alone, for with
@@ -62,19 +66,26 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "tight": Scenario("Fine-tune on an A100", "1.7", {"epochs": 1}, (V1,)),
     # The standard one, where each vendor waits for a person's approval.
     "asked": Scenario(
-        "Fine-tune on an A100", "5", {"failing": "gpu_vendor_1", "epochs": 2}, (V1, V2),
-        asks_above="1", asks=2,
+        "Fine-tune on an A100",
+        "5",
+        {"failing": "gpu_vendor_1", "epochs": 2},
+        (V1, V2),
+        asks_above="1",
+        asks=2,
     ),
     # Five hours in slices, none of which is above the threshold: one question for all of them.
     "asked-slices": Scenario(
-        "Fine-tune on an A100 for 5 hours", "20", {"epochs": 10},
+        "Fine-tune on an A100 for 5 hours",
+        "20",
+        {"epochs": 10},
         limits=Limits(slices=SliceRule(first_minutes=60, exposure=Usd(4_000_000))),
-        asks_above="5", asks=1,
+        asks_above="5",
+        asks=1,
     ),
     # One vendor that is billed outside x402.
     "unpaid": Scenario(
-        "Fine-tune on an A100", "5",
-        {"epochs": 1,
-         "vendors": (vendor_profile("gpu_vendor_1", "FastGPU", "1.4", rail="none"),)},
+        "Fine-tune on an A100",
+        "5",
+        {"epochs": 1, "vendors": (vendor_profile("gpu_vendor_1", "FastGPU", "1.4", rail="none"),)},
     ),
-}  # fmt: skip
+}

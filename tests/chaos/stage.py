@@ -76,8 +76,16 @@ class Stage:
 
     async def clear(self) -> None:
         """Empty the collections; their indexes stay."""
-        for name in ("runs", "jobs", "payments", "observations", "checkpoints",
-                     "checkpoint_writes", "vendors", "approvals"):  # fmt: skip
+        for name in (
+            "runs",
+            "jobs",
+            "payments",
+            "observations",
+            "checkpoints",
+            "checkpoint_writes",
+            "vendors",
+            "approvals",
+        ):
             await self.database.db[name].delete_many({})
 
 
@@ -135,9 +143,12 @@ class Play:
                 if isinstance(event, VendorFault):
                     world.vendor_fault(event.vendor, event.call, event.fault, event.times or None)
             await self.stage.ledger.runs.create(
-                RUN_ID, "user_1", self.scenario.goal, Usd.parse(self.scenario.budget),
+                RUN_ID,
+                "user_1",
+                self.scenario.goal,
+                Usd.parse(self.scenario.budget),
                 world.clock.now(),
-            )  # fmt: skip
+            )
             await self._live()
             yield
 

@@ -131,11 +131,20 @@ async def test_a_payment_adds_at_most_fourteen_store_commands_to_a_tick(stage: S
     # Four of the payment itself, five for each of the sums: the vendor's, and the wallet's.
     assert len(paid) - len(unpaid) <= 14
     assert paid.count("tallies.insert") == 2, "only where a sum is the first of its kind"
-    steps = ("runs.reserve", "runs.close", "payments.insert", "payments.authorized",
-             "payments.settled")  # fmt: skip
+    steps = (
+        "runs.reserve",
+        "runs.close",
+        "payments.insert",
+        "payments.authorized",
+        "payments.settled",
+    )
     assert [name for name in paid if name in steps] == [
-        "runs.reserve", "payments.insert", "payments.authorized", "payments.settled", "runs.close",
-    ]  # fmt: skip
+        "runs.reserve",
+        "payments.insert",
+        "payments.authorized",
+        "payments.settled",
+        "runs.close",
+    ]
 
 
 def _transactions(world: World) -> int:

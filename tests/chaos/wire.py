@@ -247,9 +247,18 @@ FAULTS: Final[dict[str, Fault]] = {
     "rpc_error": rpc_error,
 }
 EVERYWHERE: Final = (
-    "lost_request", "lost_answer", "duplicated", "truncated", "oversized", "redirected",
-    "redirected_after", "garbage", "answer_409", "answer_500", "answer_503",
-)  # fmt: skip
+    "lost_request",
+    "lost_answer",
+    "duplicated",
+    "truncated",
+    "oversized",
+    "redirected",
+    "redirected_after",
+    "garbage",
+    "answer_409",
+    "answer_500",
+    "answer_503",
+)
 """Faults that any request may meet."""
 VENDOR_ONLY: Final = ("delayed", "reordered", "twins", "replayed", "answer_402", "answer_410")
 PAID_ONLY: Final = ("forged", "cancelled", "refused_unseen")

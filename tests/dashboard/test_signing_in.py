@@ -95,9 +95,17 @@ async def test_a_key_that_reads_only_gets_no_button_that_does_more(
     guarded: Guarded, browser: Browser
 ) -> None:
     approval = Approval(
-        "apr_dashboard", guarded.hers.id, 0, "v", "0x0", Usd(10**6), "q", ApprovalState.PENDING,
-        now(), now().replace(year=now().year + 1),
-    )  # fmt: skip
+        "apr_dashboard",
+        guarded.hers.id,
+        0,
+        "v",
+        "0x0",
+        Usd(10**6),
+        "q",
+        ApprovalState.PENDING,
+        now(),
+        now().replace(year=now().year + 1),
+    )
     await guarded.ledger.approvals.ask(approval)
     async with visiting(browser, guarded.server.url) as visitor:
         page = visitor.page

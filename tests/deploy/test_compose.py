@@ -23,8 +23,15 @@ MOCKS = [name for name, one in SERVICES.items() if one["image"] == "gpu-renter-l
 
 def test_it_is_the_whole_fleet() -> None:
     assert set(SERVICES) == {
-        "server", "worker-1", "worker-2", "seed", "mongo", "redis", "chain", "vendor",
-    }  # fmt: skip
+        "server",
+        "worker-1",
+        "worker-2",
+        "seed",
+        "mongo",
+        "redis",
+        "chain",
+        "vendor",
+    }
     assert SERVICES["worker-1"] == SERVICES["worker-2"]
 
 

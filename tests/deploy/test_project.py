@@ -55,12 +55,20 @@ def test_the_bill_of_materials_names_each_package_of_a_lock(tmp_path: Path) -> N
     lock.write_text("".join(entries()[:3]))
     subprocess.run(
         [
-            sys.executable, "-m", "cyclonedx_py", "requirements", "--output-format", "JSON",
-            "--output-reproducible", "--output-file", str(made), str(lock),
+            sys.executable,
+            "-m",
+            "cyclonedx_py",
+            "requirements",
+            "--output-format",
+            "JSON",
+            "--output-reproducible",
+            "--output-file",
+            str(made),
+            str(lock),
         ],
         check=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     bill = json.loads(made.read_text())
     assert bill["bomFormat"] == "CycloneDX"
     found = {name_of(one["name"]): one["version"] for one in bill["components"]}

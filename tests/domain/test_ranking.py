@@ -24,9 +24,15 @@ FIVE = Usd.parse(5)
 
 
 def an_offer(
-    vendor_id: str = "gpu_vendor_1", dollars: object = "1.4", *, as_of: Any = None,
-    records: Any = (), blocks: Any = (), needed_minutes: int = 0, **changes: Any,
-) -> Offer:  # fmt: skip
+    vendor_id: str = "gpu_vendor_1",
+    dollars: object = "1.4",
+    *,
+    as_of: Any = None,
+    records: Any = (),
+    blocks: Any = (),
+    needed_minutes: int = 0,
+    **changes: Any,
+) -> Offer:
     """One whose vendor has this record, looked at at `as_of`."""
     offer = plain_offer(vendor_id, dollars, **changes)
     vendor = replace(offer.vendor, records=records, blocks=blocks)

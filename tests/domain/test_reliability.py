@@ -73,8 +73,9 @@ def test_a_long_job_is_likelier_to_die_than_a_short_one() -> None:
 
 def test_an_outcome_counts_half_after_a_half_life() -> None:
     assert expect(seen(never_booted=8), now=LATER).jobs == pytest.approx(4)
-    assert expect(seen(never_booted=8), now=LATER) == expect(seen(at=LATER, never_booted=4),
-                                                             now=LATER)  # fmt: skip
+    assert expect(seen(never_booted=8), now=LATER) == expect(
+        seen(at=LATER, never_booted=4), now=LATER
+    )
 
 
 def test_a_vendor_that_nobody_used_for_long_is_as_good_as_its_registry_again() -> None:

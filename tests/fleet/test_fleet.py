@@ -163,8 +163,10 @@ def test_a_look_counts_where_it_was_remembered(tmp_path: Path) -> None:
     worker = WorkerProcess("worker", tmp_path, {}, [(log, 1767225607.0)])
     at = 1767225600.0
     assert sorted(worker.spans(), key=lambda span: span.fence) == [
-        TickSpan("r", 4, at, at), TickSpan("r", 5, at + 2, at + 3), TickSpan("r", 6, at + 5, at + 7)
-    ]  # fmt: skip
+        TickSpan("r", 4, at, at),
+        TickSpan("r", 5, at + 2, at + 3),
+        TickSpan("r", 6, at + 5, at + 7),
+    ]
 
 
 @pytest.mark.skipif(os.environ.get("LONG") != "1", reason="a campaign, of `make chaos`: LONG=1")
@@ -172,8 +174,9 @@ async def test_workers_are_killed_and_redis_flushed_and_restarted_and_all_runs_e
     redis_program: str, tmp_path: Path
 ) -> None:
     del redis_program
-    plan = Plan(runs=6, workers=2, seed=1, kill_every_s=(0.5, 1.5), most_s=90, lease_s=3.0,
-                most_kills=2)  # fmt: skip
+    plan = Plan(
+        runs=6, workers=2, seed=1, kill_every_s=(0.5, 1.5), most_s=90, lease_s=3.0, most_kills=2
+    )
     verdict = await play(tmp_path, plan, fail_rate=0.0)
     assert verdict.broken == []
     assert verdict.ended == {"completed": plan.runs}

@@ -301,8 +301,13 @@ async def test_more_time_waits_while_the_job_is_followed_and_names_the_new_total
         assert Usd.parse(4.2) <= asked.amount <= Usd.parse(4.3)
         assert f"the whole job up to {asked.amount}, of which $1.40 is paid" in asked.asks_for("V")
         seen, approvals = await world.run(run), await world.ledger.approvals.of_run(run.id)
-        shown = status_view(seen, await world.ledger.jobs.of_run(seen),
-                            await world.ledger.payments.of_run(run.id), [], approvals)  # fmt: skip
+        shown = status_view(
+            seen,
+            await world.ledger.jobs.of_run(seen),
+            await world.ledger.payments.of_run(run.id),
+            [],
+            approvals,
+        )
         assert shown["run"]["waitingFor"] == asked.asks_for("gpu_vendor_1")
         assert shown["jobs"][0]["waitingFor"] == shown["approvals"][0]["what"]
         assert len(world.transfers()) == 1
@@ -373,10 +378,17 @@ async def test_a_question_of_an_older_version_is_understood(database: FreshDatab
         now = await question(world, run)
         terms = (0, "gpu_vendor_1", now.pay_to, Usd.parse(1.4), now.quote_id)
         older = {
-            "_id": approval_id(run.id, *terms), "runId": run.id, "slot": 0, "vendorId": terms[1],
-            "payTo": terms[2], "amount": terms[3].micros, "quoteId": terms[4], "state": "pending",
-            "createdAt": now.created_at, "expiresAt": now.expires_at,
-        }  # fmt: skip
+            "_id": approval_id(run.id, *terms),
+            "runId": run.id,
+            "slot": 0,
+            "vendorId": terms[1],
+            "payTo": terms[2],
+            "amount": terms[3].micros,
+            "quoteId": terms[4],
+            "state": "pending",
+            "createdAt": now.created_at,
+            "expiresAt": now.expires_at,
+        }
         await database.db["approvals"].delete_many({})
         await database.db["approvals"].insert_one(older)
         assert await world.tick(run) == WAITING

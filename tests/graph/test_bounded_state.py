@@ -78,8 +78,10 @@ async def test_many_ticks_and_messages_leave_the_checkpoint_small(
         kept = await transcripts.last(session_of("user_1", run.id), 10 * CHATS)
         assert len(kept) == 2 * CHATS, "the transcript has all that the window forgets"
         prompt = question_prompt("how is it going? " * 200, kept)
-    print(f"\ncheckpoint after 20 ticks, {TICKS} ticks, and {CHATS} messages: {sizes} bytes; "
-          f"prompt at most {most_tokens(prompt)} tokens")  # fmt: skip
+    print(
+        f"\ncheckpoint after 20 ticks, {TICKS} ticks, and {CHATS} messages: {sizes} bytes; "
+        f"prompt at most {most_tokens(prompt)} tokens"
+    )
     assert max(sizes) < MOST_STATE
     assert sizes[1] < sizes[0] + 500, "it does not grow with the ticks"
     assert most_tokens(prompt) < MOST_TOKENS

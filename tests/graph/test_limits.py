@@ -108,9 +108,7 @@ async def test_what_a_crash_left_counted_is_found_out_when_it_stands_in_the_way(
 
 
 async def test_time_that_was_used_is_no_longer_ahead(database: FreshDatabase) -> None:
-    async with World.open(
-        database, vendors=(HALF_A_DOLLAR,), limits=LIMITS, epochs=4
-    ) as world:  # fmt: skip
+    async with World.open(database, vendors=(HALF_A_DOLLAR,), limits=LIMITS, epochs=4) as world:
         run = await world.start(HOUR)
         exposure = world.process.deps.cashier.exposure
         room = []
@@ -187,9 +185,7 @@ async def test_a_vendor_is_not_blamed_for_a_wallet_that_ran_dry(database: FreshD
         wallets.append(Emptied(inner))
         return wallets[-1]
 
-    async with World.open(
-        database, vendors=(HALF_A_DOLLAR,), wrap=Wraps(wallet=empty)
-    ) as world:  # fmt: skip
+    async with World.open(database, vendors=(HALF_A_DOLLAR,), wrap=Wraps(wallet=empty)) as world:
         wallets[0].world = world
         run = await world.start(HOUR)
         await world.tick(run)

@@ -51,9 +51,14 @@ def reader(*scripts: Script, timeout_s: float = 20.0) -> Iterator[tuple[ModelRea
 
 async def test_the_model_reads_what_the_rules_do_not() -> None:
     answer = reads(
-        jobType="fine-tune", gpuType="H100", maxHours=2, budgetTotal=5, preference="reliable",
-        deadline="2026-11-19T12:00:00+00:00", excludedVendors=["gpu_vendor_2"],
-    )  # fmt: skip
+        jobType="fine-tune",
+        gpuType="H100",
+        maxHours=2,
+        budgetTotal=5,
+        preference="reliable",
+        deadline="2026-11-19T12:00:00+00:00",
+        excludedVendors=["gpu_vendor_2"],
+    )
     with reader(answer) as (model, stand_in):
         heard = await model.read(said(GOAL))
         await model.aclose()
@@ -96,12 +101,21 @@ async def test_a_vendor_gpu_or_past_that_nobody_named_does_not_stand() -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        refuses(429), refuses(500), refuses(401), garbage(), says("I think you want an A100"),
-        calls(("rent", {"vendor_id": "x"})), calls(("SaidGoal", "no json")),
-        reads(maxHours=-1), reads(jobType="mining"), reads(budgetTotal="5; drop table"),
-        reads(gpuCount=10**9), reads(surprise=1), slowly(reads(jobType="training"), 2.0),
+        refuses(429),
+        refuses(500),
+        refuses(401),
+        garbage(),
+        says("I think you want an A100"),
+        calls(("rent", {"vendor_id": "x"})),
+        calls(("SaidGoal", "no json")),
+        reads(maxHours=-1),
+        reads(jobType="mining"),
+        reads(budgetTotal="5; drop table"),
+        reads(gpuCount=10**9),
+        reads(surprise=1),
+        slowly(reads(jobType="training"), 2.0),
     ],
-)  # fmt: skip
+)
 async def test_a_model_that_fails_is_replaced_by_the_rules(script: Script) -> None:
     with reader(script, timeout_s=0.5) as (model, _):
         heard = await model.read(said(GOAL))

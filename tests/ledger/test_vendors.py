@@ -102,9 +102,13 @@ async def test_a_line_with_a_field_of_another_kind_is_named(
     ledger: Ledger, database: FreshDatabase, field: str, value: object
 ) -> None:
     line = {
-        "vendorId": "odd", "name": "Odd", "endpoint": "http://odd.test", "basePricePerHour": 1.4,
-        "reliabilityScore": 0.9, "supportedGpuTypes": ["A100"],
-    }  # fmt: skip
+        "vendorId": "odd",
+        "name": "Odd",
+        "endpoint": "http://odd.test",
+        "basePricePerHour": 1.4,
+        "reliabilityScore": 0.9,
+        "supportedGpuTypes": ["A100"],
+    }
     await database.db["vendors"].insert_one({**line, field: value})
     with pytest.raises(ConfigError, match="odd"):
         await ledger.vendors.all()

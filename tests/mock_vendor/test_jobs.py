@@ -149,9 +149,10 @@ async def test_no_quote_is_made_for_a_number_of_gpus_that_is_none(count: object)
     async with open_shop() as shop:
         wish = {"jobType": "train", "gpuType": "A10", "maxHours": 1}
         answer = await shop.client.post(
-            "/quote", json=wish | {"jobMetadata": {"gpuCount": count}},
+            "/quote",
+            json=wish | {"jobMetadata": {"gpuCount": count}},
             headers={"x-vendor-id": "gpu_vendor_1"},
-        )  # fmt: skip
+        )
         assert answer.status_code == 400
         assert answer.json()["error"] == "jobMetadata.gpuCount must be 1 to 1000"
 

@@ -90,9 +90,13 @@ class HostileVendor:
                 signed = json.loads(base64.b64decode(header))["payload"]["authorization"]
                 with suppress(Reverted):
                     self.chain.transfer_with_authorization(
-                        signed["from"], signed["to"], int(signed["value"]),
-                        int(signed["validAfter"]), int(signed["validBefore"]), signed["nonce"],
-                    )  # fmt: skip
+                        signed["from"],
+                        signed["to"],
+                        int(signed["value"]),
+                        int(signed["validAfter"]),
+                        int(signed["validBefore"]),
+                        signed["nonce"],
+                    )
 
 
 class _Wire(httpx.AsyncBaseTransport):

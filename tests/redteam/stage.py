@@ -136,10 +136,12 @@ class Scene:
         ledger, id_ = self.world.ledger, (run or self.run).id
         seen = await ledger.runs.get(id_)
         return status_view(
-            seen, await ledger.jobs.of_run(seen),
-            await ledger.payments.of_run(id_), await ledger.observations.newest(id_, 1_000),
+            seen,
+            await ledger.jobs.of_run(seen),
+            await ledger.payments.of_run(id_),
+            await ledger.observations.newest(id_, 1_000),
             await ledger.approvals.of_run(id_),
-        )  # fmt: skip
+        )
 
     @property
     def evidence(self) -> Evidence:
@@ -174,9 +176,14 @@ class Stage:
             broken += [b for b in await check_end(scene.evidence) if b not in broken]
             broken += await self._judge(scene)
             return Outcome(
-                attack, mode, broken, scene.moved(), scene.messages, scene.model.obeyed,
+                attack,
+                mode,
+                broken,
+                scene.moved(),
+                scene.messages,
+                scene.model.obeyed,
                 len(scene.record.signatures),
-            )  # fmt: skip
+            )
 
     @asynccontextmanager
     async def _scene(self, attack: Attack, mode: str) -> AsyncIterator[Scene]:
@@ -194,10 +201,16 @@ class Stage:
         policy = SpendingPolicy(LOCAL, Usd.parse(100), approval_threshold=threshold)
         async with self._planner(mode, model) as planner:
             opened = World.open(
-                self.database, wrap=replace(watched, http=wire), vendors=vendors, planner=planner,
-                policy=policy, limits=attack.limits, epochs=attack.epochs, settings=SETTINGS,
+                self.database,
+                wrap=replace(watched, http=wire),
+                vendors=vendors,
+                planner=planner,
+                policy=policy,
+                limits=attack.limits,
+                epochs=attack.epochs,
+                settings=SETTINGS,
                 secret_envs=dict.fromkeys(attackers, ATTACKER_SECRET_ENV),
-            )  # fmt: skip
+            )
             async with opened as world:
                 vendor.chain = world.chain
                 run = await world.start(attack.goal, attack.budget)

@@ -170,9 +170,13 @@ async def test_a_keys_owner_need_not_be_named(services: Services) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "scope", "user", "whose"),
-    [("u1", Scope.START, None, "u1"), ("u1", Scope.START, "u1", "u1"),
-     (None, Scope.ADMIN, None, "cli"), (None, Scope.ADMIN, "u2", "u2")],
-)  # fmt: skip
+    [
+        ("u1", Scope.START, None, "u1"),
+        ("u1", Scope.START, "u1", "u1"),
+        (None, Scope.ADMIN, None, "cli"),
+        (None, Scope.ADMIN, "u2", "u2"),
+    ],
+)
 async def test_a_command_starts_the_run_of_the_keys_owner(
     services: Services, owner: str | None, scope: Scope, user: str | None, whose: str
 ) -> None:

@@ -57,9 +57,14 @@ async def test_words_and_actions_are_streamed_and_end_with_end(talk: Api) -> Non
 
 @pytest.mark.parametrize(
     ("accept", "as_json"),
-    [("application/json", True), ("text/event-stream", False), ("*/*", True),
-     ("application/json, */*;q=0.1", True), ("application/json, text/event-stream", False)],
-)  # fmt: skip
+    [
+        ("application/json", True),
+        ("text/event-stream", False),
+        ("*/*", True),
+        ("application/json, */*;q=0.1", True),
+        ("application/json, text/event-stream", False),
+    ],
+)
 async def test_events_are_given_where_they_are_asked_for_by_name(
     talk: Api, accept: str, as_json: bool
 ) -> None:
@@ -101,7 +106,8 @@ async def test_another_users_run_is_404_like_an_unknown_one(talk: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({"userId": "u1"}, 422, "message"), ({"message": "hi"}, 422, "userId"),
+        ({"userId": "u1"}, 422, "message"),
+        ({"message": "hi"}, 422, "userId"),
         ({"userId": "u1", "message": ""}, 400, "message: it is empty"),
         ({"userId": "u1", "message": "x" * 5_000}, 400, "message: it is longer than"),
         ({"userId": "u1", "message": "hi", "runId": "$where"}, 400, "runId: "),
@@ -109,7 +115,7 @@ async def test_another_users_run_is_404_like_an_unknown_one(talk: Api) -> None:
         ({"userId": "u1", "message": 5}, 422, "message"),
         ({"userId": "u1", "message": "hi", "budget": 5}, 422, "no such field"),
     ],
-)  # fmt: skip
+)
 async def test_what_cannot_be_used_is_named(
     bare: Api, body: dict[str, Any], status: int, said: str
 ) -> None:

@@ -158,9 +158,15 @@ async def test_an_unusable_goal_is_named_with_its_remedy(
 
 @pytest.mark.parametrize(
     "goal",
-    ["hello", "how much is an A100?", "what's the price of an A100", "A100 price?",
-     "how much does training on an A100 cost?", "how much is an A100? do you have it?"],
-)  # fmt: skip
+    [
+        "hello",
+        "how much is an A100?",
+        "what's the price of an A100",
+        "A100 price?",
+        "how much does training on an A100 cost?",
+        "how much is an A100? do you have it?",
+    ],
+)
 async def test_a_greeting_or_a_question_starts_nothing(api: Api, goal: str) -> None:
     answer = await started(api, goal=goal)
 
@@ -175,9 +181,13 @@ async def test_a_greeting_or_a_question_starts_nothing(api: Api, goal: str) -> N
 
 @pytest.mark.parametrize(
     "goal",
-    ["Can you train a model on an A100 for 2 hours?", "How about an A100 for 2 hours?", "2 hours",
-     "How much can you do? Train on an A100 for 2 hours."],
-)  # fmt: skip
+    [
+        "Can you train a model on an A100 for 2 hours?",
+        "How about an A100 for 2 hours?",
+        "2 hours",
+        "How much can you do? Train on an A100 for 2 hours.",
+    ],
+)
 async def test_a_goal_that_is_put_politely_starts(api: Api, goal: str) -> None:
     assert (await started(api, goal=goal)).status_code == 200
 

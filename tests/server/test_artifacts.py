@@ -111,9 +111,18 @@ def _file(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "place",
-    [_another_runs, _outside, _by_dots, _link, _through_a_linked_folder, _circle, _pipe, _folder,
-     _gone],
-)  # fmt: skip
+    [
+        _another_runs,
+        _outside,
+        _by_dots,
+        _link,
+        _through_a_linked_folder,
+        _circle,
+        _pipe,
+        _folder,
+        _gone,
+    ],
+)
 async def test_no_file_but_the_runs_own_is_handed_out(
     api: Api, services: Services, place: Callable[[Path], Path]
 ) -> None:

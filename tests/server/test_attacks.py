@@ -300,11 +300,16 @@ async def test_a_replayed_request_does_nothing_twice(server: Exposed) -> None:
 @pytest.mark.parametrize(
     "endpoint",
     [
-        "https://127.0.0.1", "https://10.0.0.1:8443", "https://169.254.169.254/latest",
-        "https://[::1]", "https://[::ffff:10.0.0.1]", "https://2130706433", "https://0x7f.1",
+        "https://127.0.0.1",
+        "https://10.0.0.1:8443",
+        "https://169.254.169.254/latest",
+        "https://[::1]",
+        "https://[::ffff:10.0.0.1]",
+        "https://2130706433",
+        "https://0x7f.1",
         "https://localhost:27017",
     ],
-)  # fmt: skip
+)
 async def test_a_vendor_of_this_machine_or_network_is_not_registered(endpoint: str) -> None:
     with pytest.raises(InvalidInput, match="which is not a public address"):
         await _check_public(endpoint)

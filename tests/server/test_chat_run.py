@@ -153,9 +153,12 @@ async def test_help_and_prices_are_given_with_and_without_a_run(database: FreshD
 
 @pytest.mark.parametrize(
     "message",
-    ["Train on an H100 for 2 hours, $5", "Render my film on an A100, spend at most $5",
-     "fine-tune Llama on an A100 with a budget of $5"],
-)  # fmt: skip
+    [
+        "Train on an H100 for 2 hours, $5",
+        "Render my film on an A100, spend at most $5",
+        "fine-tune Llama on an A100 with a budget of $5",
+    ],
+)
 async def test_a_new_goal_in_a_run_is_sent_to_a_chat_of_its_own(
     database: FreshDatabase, message: str
 ) -> None:

@@ -211,17 +211,24 @@ def test_an_output_that_cannot_be_written_is_named(cli: MoneyCli) -> None:
 
 PAYEE = "0xAbC"
 YES = {
-    "approvalId": "apr_1", "vendorId": "v1", "payTo": PAYEE,
-    "amountMicros": 4_200_000, "paidMicros": 0,
-}  # fmt: skip
+    "approvalId": "apr_1",
+    "vendorId": "v1",
+    "payTo": PAYEE,
+    "amountMicros": 4_200_000,
+    "paidMicros": 0,
+}
 
 
 def paid(slot: int = 0, micros: int = 1_400_000, **changes: object) -> Note:
     data = {
-        "paymentId": f"pay_{slot}", "vendorId": "v1", "payTo": PAYEE.lower(),
-        "amountMicros": micros, "thresholdMicros": 1_000_000, "atStakeMicros": 4_200_000,
+        "paymentId": f"pay_{slot}",
+        "vendorId": "v1",
+        "payTo": PAYEE.lower(),
+        "amountMicros": micros,
+        "thresholdMicros": 1_000_000,
+        "atStakeMicros": 4_200_000,
         "approvalId": "apr_1",
-    }  # fmt: skip
+    }
     return Note("payment_authorized", "Authorized", data | changes)
 
 

@@ -210,9 +210,15 @@ def test_data_and_headers_are_sent_each_time_and_no_header_is_repeated_in_the_hi
     (tmp_path / "body.json").write_bytes(b'{"city": "Turin"}')
     shop.faults = {"500_before"}
     ran = cli(
-        "pay", place.thing, "--data", "@body.json", "--header", "Authorization: Bearer hush",
-        "--header", "X-Unit: C",
-    )  # fmt: skip
+        "pay",
+        place.thing,
+        "--data",
+        "@body.json",
+        "--header",
+        "Authorization: Bearer hush",
+        "--header",
+        "X-Unit: C",
+    )
     assert ran.status == 4
     assert shop.bodies == [b'{"city": "Turin"}'] * 2
     assert {h["authorization"] for h in shop.asked} == {"Bearer hush"}

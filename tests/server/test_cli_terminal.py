@@ -85,9 +85,10 @@ def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(("typed", "offered"), [("st", {"start", "status"}), ("wal", {"wallet"})])
 def test_a_shell_completes_commands(typed: str, offered: set[str]) -> None:
     asked = {
-        "_GPU_RENTER_COMPLETE": "complete_bash", "COMP_WORDS": f"gpu-renter {typed}",
+        "_GPU_RENTER_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"gpu-renter {typed}",
         "COMP_CWORD": "1",
-    }  # fmt: skip
+    }
     done = subprocess.run(
         COMMAND, env={**os.environ, **asked}, capture_output=True, text=True, check=True
     )
@@ -156,10 +157,17 @@ def test_progress_is_shown_to_terminals_alone(
 
 def a_run(**changes: Any) -> dict[str, Any]:
     return {
-        "_id": "514d02d5b059c94c0c191c22", "userId": "u1", "goal": "Fine-tune on an A100",
-        "status": "running", "phase": "monitor", "budgetTotal": 5, "budgetRemaining": 3.6,
-        "spent": 1.4, "createdAt": "2026-11-22T20:28:27.100Z", **changes,
-    }  # fmt: skip
+        "_id": "514d02d5b059c94c0c191c22",
+        "userId": "u1",
+        "goal": "Fine-tune on an A100",
+        "status": "running",
+        "phase": "monitor",
+        "budgetTotal": 5,
+        "budgetRemaining": 3.6,
+        "spent": 1.4,
+        "createdAt": "2026-11-22T20:28:27.100Z",
+        **changes,
+    }
 
 
 def drawn(renderable: Any, width: int = 100) -> str:

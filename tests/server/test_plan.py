@@ -141,9 +141,11 @@ async def test_without_a_budget_there_are_offers_and_a_question(database: FreshD
 
 @pytest.mark.parametrize(
     ("goal", "asks"),
-    [("Train on an A100 for 1 hour by yesterday, $5", "By when must it be done?"),
-     ("Train on anything but an A100, $5", "Which GPU shall I rent?")],
-)  # fmt: skip
+    [
+        ("Train on an A100 for 1 hour by yesterday, $5", "By when must it be done?"),
+        ("Train on anything but an A100, $5", "Which GPU shall I rent?"),
+    ],
+)
 async def test_what_the_agent_would_ask_first_is_asked_and_nothing_is_said_to_be_paid(
     goal: str, asks: str, database: FreshDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,14 +236,19 @@ def test_the_command_prints_the_spec_where_nothing_runs(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["plan", " "], "goal: it is empty"),
-     (["plan", "hello"], "it says neither what to run nor on what. What shall I run, and on which "
-      "GPU? For example: Fine-tune a 7B model on an A100"),
-     (["plan", "What did my run cost?"], "it is a question"),
-     (["plan", "Train for 100 days"], "usable duration"),
-     (["plan", "Train", "--budget", "0"], "--budget: it must be above 0"),
-     (["plan", "Train", "--budget", "lots"], "is not an amount")],
-)  # fmt: skip
+    [
+        (["plan", " "], "goal: it is empty"),
+        (
+            ["plan", "hello"],
+            "it says neither what to run nor on what. What shall I run, and on which "
+            "GPU? For example: Fine-tune a 7B model on an A100",
+        ),
+        (["plan", "What did my run cost?"], "it is a question"),
+        (["plan", "Train for 100 days"], "usable duration"),
+        (["plan", "Train", "--budget", "0"], "--budget: it must be above 0"),
+        (["plan", "Train", "--budget", "lots"], "is not an amount"),
+    ],
+)
 def test_wrong_usage_is_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

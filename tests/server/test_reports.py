@@ -225,10 +225,17 @@ def test_what_a_server_tells_is_printed_for_people_and_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = {
-        "kind": "cdp", "network": "eip155:8453", "networkName": "Base", "stakes": "LIVE",
-        "usdc": "0xusdc", "address": "0xpayer", "balance": "$1.234567", "balanceMicros": 1_234_567,
-        "policies": [], "problem": "",
-    }  # fmt: skip
+        "kind": "cdp",
+        "network": "eip155:8453",
+        "networkName": "Base",
+        "stakes": "LIVE",
+        "usdc": "0xusdc",
+        "address": "0xpayer",
+        "balance": "$1.234567",
+        "balanceMicros": 1_234_567,
+        "policies": [],
+        "problem": "",
+    }
 
     def answer(request: httpx.Request) -> httpx.Response:
         ready = request.url.path == "/healthz"

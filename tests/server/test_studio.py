@@ -237,9 +237,16 @@ async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothin
         await graph.ainvoke(None, branch)
         assert world.transfers() == paid
         assert await world.ledger.runs.get("t1") == replace(
-            run, fence=ANY, updated_at=ANY, journal_seq=ANY, journal_hash=ANY, phase=ANY,
-            last_poll=ANY, due_at=ANY, quiet_ticks=ANY,
-        )  # fmt: skip
+            run,
+            fence=ANY,
+            updated_at=ANY,
+            journal_seq=ANY,
+            journal_hash=ANY,
+            phase=ANY,
+            last_poll=ANY,
+            due_at=ANY,
+            quiet_ticks=ANY,
+        )
 
 
 async def test_two_hundred_messages_leave_no_more_states_than_the_bound(

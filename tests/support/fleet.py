@@ -55,8 +55,11 @@ class WorkerProcess:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "server.cli", "worker"],
-                cwd=self.folder, env=dict(self.env), stdout=log, stderr=log,
-            )  # fmt: skip
+                cwd=self.folder,
+                env=dict(self.env),
+                stdout=log,
+                stderr=log,
+            )
 
     @property
     def ready(self) -> bool:

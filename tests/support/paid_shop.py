@@ -125,10 +125,14 @@ class PaidShop:
         terms = self._requirements()
         if self.version == 1:
             entry = {
-                "scheme": terms.scheme, "network": "local", "asset": terms.asset,
-                "maxAmountRequired": terms.amount, "payTo": terms.pay_to, "resource": "/thing",
+                "scheme": terms.scheme,
+                "network": "local",
+                "asset": terms.asset,
+                "maxAmountRequired": terms.amount,
+                "payTo": terms.pay_to,
+                "resource": "/thing",
                 "maxTimeoutSeconds": terms.max_timeout_seconds,
-            }  # fmt: skip
+            }
             return JSONResponse({"x402Version": 1, "error": error, "accepts": [entry]}, 402)
         document = {
             "x402Version": 2,

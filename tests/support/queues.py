@@ -44,8 +44,19 @@ class RedisServer:
 
     def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
-        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1",
-                         "--save", "", "--appendonly", "no", "--dir", str(folder)]  # fmt: skip
+        self._command = [
+            program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            str(folder),
+        ]
         self._process = _Program(folder / "redis.log")
 
     @property
@@ -145,9 +156,13 @@ class _Program:
     ) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
-            )  # fmt: skip
+                command,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         give_up = time.monotonic() + READY_S
         while not answers():
             assert time.monotonic() < give_up, f"{command[0]} does not answer: {self._log}"

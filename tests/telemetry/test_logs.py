@@ -57,8 +57,12 @@ def test_a_line_names_what_it_is_about_by_itself() -> None:
     asked, after, outside = lines(stream)
     assert asked["message"] == "asked twice"
     assert {k: asked[k] for k in ("run", "tick", "payment", "vendor", "node")} == {
-        "run": "r1", "tick": 7, "payment": "pay_1", "vendor": "acme", "node": "launch",
-    }  # fmt: skip
+        "run": "r1",
+        "tick": 7,
+        "payment": "pay_1",
+        "vendor": "acme",
+        "node": "launch",
+    }
     assert asked["level"] == "INFO"
     assert asked["at"].endswith("Z")
     assert (after["run"], "payment" in after) == ("r1", False)

@@ -215,9 +215,14 @@ def test_a_permit2_entry_is_never_what_a_signature_answers() -> None:
 
 QUOTED = Usd(3_000_000)
 SELLER = Purchase(
-    slot=0, kind=PurchaseKind.LAUNCH, vendor=VENDOR, quoted=QUOTED, minutes=60, gpu_type="A100",
+    slot=0,
+    kind=PurchaseKind.LAUNCH,
+    vendor=VENDOR,
+    quoted=QUOTED,
+    minutes=60,
+    gpu_type="A100",
     order={},
-)  # fmt: skip
+)
 
 
 def admitted(*entries: dict[str, object], shortest_s: int = 30) -> PaymentTerms:

@@ -110,11 +110,20 @@ async def test_any_other_answer_is_one_typed_error(
 @pytest.mark.parametrize(
     "url",
     [
-        "shop.test", "ftp://shop.test", "https://", "https://shop.test:0/", "https://shop.test:x/",
-        "https://u:p@shop.test/", "https://shop.test/a b", "https://shop.test/\n", "https://ü.test",
-        "https://shop.test/#f", "http://shop.test/", "https://shop.test/" + "a" * 2_000,
+        "shop.test",
+        "ftp://shop.test",
+        "https://",
+        "https://shop.test:0/",
+        "https://shop.test:x/",
+        "https://u:p@shop.test/",
+        "https://shop.test/a b",
+        "https://shop.test/\n",
+        "https://ü.test",
+        "https://shop.test/#f",
+        "http://shop.test/",
+        "https://shop.test/" + "a" * 2_000,
     ],
-)  # fmt: skip
+)
 def test_an_address_that_cannot_be_paid_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="URL"):
         request_of(url)
@@ -127,9 +136,19 @@ def test_plain_http_is_for_this_machine_and_local_networks() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["Host: x", "Content-Length: 5", "cookie: a=b", "PAYMENT-SIGNATURE: x", "x-payment: y",
-     "no colon", "bad name: x", "X: \x07", "X: ü", ": v"],
-)  # fmt: skip
+    [
+        "Host: x",
+        "Content-Length: 5",
+        "cookie: a=b",
+        "PAYMENT-SIGNATURE: x",
+        "x-payment: y",
+        "no colon",
+        "bad name: x",
+        "X: \x07",
+        "X: ü",
+        ": v",
+    ],
+)
 def test_a_header_that_would_bend_the_request_is_refused(header: str) -> None:
     with pytest.raises(InvalidInput, match="--header"):
         request_of(headers=[header])

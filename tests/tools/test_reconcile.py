@@ -39,8 +39,10 @@ async def test_after_a_run_the_ledger_is_the_chain_to_the_micro_dollar(
         await world.ticks(await world.start())
         report = await reconcile(world)
         assert (report.ok, report.ledger_total, report.chain_total) == (
-            True, Usd.parse(3.2), Usd.parse(3.2),
-        )  # fmt: skip
+            True,
+            Usd.parse(3.2),
+            Usd.parse(3.2),
+        )
 
 
 async def test_a_transfer_that_no_payment_explains_is_reported(database: FreshDatabase) -> None:

@@ -114,8 +114,10 @@ async def find_account(api: CdpApi, name: str) -> CdpAccount | None:
 
 async def policies_of(api: CdpApi, account: CdpAccount) -> list[CdpPolicy]:
     """The policies that apply to the account, the project's first: CDP asks that one first."""
-    found = [_policy(api.fields(await api.call("GET", f"{POLICIES}/{id_}")), api)
-             for id_ in account.policy_ids]  # fmt: skip
+    found = [
+        _policy(api.fields(await api.call("GET", f"{POLICIES}/{id_}")), api)
+        for id_ in account.policy_ids
+    ]
     return sorted(found, key=lambda policy: policy.scope != "project")
 
 

@@ -201,9 +201,12 @@ async def _forged_decision(scene: Scene) -> None:
     offers = (await scene.world.run(scene.run)).offers
     other = next(o.quote for o in offers if o.quote.vendor_id == HONEST)
     forged = {
-        "vendor_id": HONEST, "template_id": other.template_id, "slot": 0,
-        "pay_to": scene.world.vendor._vendors[ATTACKER].pay_to, "amount": 1,
-    }  # fmt: skip
+        "vendor_id": HONEST,
+        "template_id": other.template_id,
+        "slot": 0,
+        "pay_to": scene.world.vendor._vendors[ATTACKER].pay_to,
+        "amount": 1,
+    }
     await _put(scene, phase="pay", decision=forged)
     await scene.ticks(3)
 

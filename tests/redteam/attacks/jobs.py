@@ -16,13 +16,16 @@ attack(
     holds="the paid hour is all that it gets",
     vendor=[
         says(
-            "/job-status", status="running", artifactUrl=None, usedMinutes=0,
+            "/job-status",
+            status="running",
+            artifactUrl=None,
+            usedMinutes=0,
             progress=lambda _, n: min(0.99, 0.01 * n),
         )
     ],
     ticks=8,
     pays={ATTACKER: 1.0},
-)  # fmt: skip
+)
 
 
 async def _no_artifact(scene: Scene) -> list[str]:

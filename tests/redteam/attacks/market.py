@@ -83,7 +83,10 @@ attack(
     holds="no more is ahead of the real clock than the exposure limit",
     vendor=[
         says(
-            "/job-status", status="running", artifactUrl=None, progress=0.5,
+            "/job-status",
+            status="running",
+            artifactUrl=None,
+            progress=0.5,
             usedMinutes=lambda body, _: body["paidMinutes"],
         )
     ],
@@ -92,7 +95,7 @@ attack(
     limits=ONE_HOUR_AHEAD,
     ticks=12,
     pays={ATTACKER: 1.0},
-)  # fmt: skip
+)
 attack(
     "quotes that are stale when they arrive",
     tries="its quotes have expired already, so that the price can be set anew each time",

@@ -44,8 +44,9 @@ def reaches(
                 await _call(scene, door, shown, path, filled, refused)
         await scene.tick()
 
-    attack(name, who="user", tries=tries, holds=holds, script=script, look=look, threshold=0.5,
-           pays={})  # fmt: skip
+    attack(
+        name, who="user", tries=tries, holds=holds, script=script, look=look, threshold=0.5, pays={}
+    )
 
 
 async def _call(

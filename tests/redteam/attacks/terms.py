@@ -144,10 +144,14 @@ def _asks_again(heard: Heard) -> httpx.Response | None:
         return None
     bare = {k: v for k, v in heard.json().items() if k != "accepts"} if heard.answer.content else {}
     offer = {
-        "scheme": "exact", "network": "eip155:31337", "amount": "1000000", "payTo": THIEF,
-        "asset": "0x29E81De6323dA2bA9DA054100d8777E62425B6eF", "maxTimeoutSeconds": 300,
+        "scheme": "exact",
+        "network": "eip155:31337",
+        "amount": "1000000",
+        "payTo": THIEF,
+        "asset": "0x29E81De6323dA2bA9DA054100d8777E62425B6eF",
+        "maxTimeoutSeconds": 300,
         "extra": {"name": "USD Coin", "version": "2"},
-    }  # fmt: skip
+    }
     return asks_for_payment({"x402Version": 2, "error": "not paid", **bare, "accepts": [offer]})
 
 
