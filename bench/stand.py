@@ -80,7 +80,8 @@ class Stand:
         async with AsyncMongoClient[Document](self.uri, tz_aware=True) as client:
             db = client[self.settings.mongodb_db_name]
             run = await db["runs"].find_one({"_id": run_id})
-            checkpoint = await db["checkpoints"].find_one({"thread_id": run_id})
+            newest = [("checkpoint_id", -1)]
+            checkpoint = await db["checkpoints"].find_one({"thread_id": run_id}, sort=newest)
             assert run
             assert checkpoint
             job = await db["jobs"].find_one({"_id": run["currentJobId"]})

@@ -56,8 +56,7 @@ class Floor:
     async def aim(self, run_id: str) -> None:
         """At the run's job, where that is followed.
 
-        It reads and writes a copy of that job's document: an agent that finds its job changed by
-        another looks at it anew, which no tick beside it should have to.
+        It reads and writes a copy of that job's document, so that it is in no tick's way.
         """
         run = await self._db["runs"].find_one({"_id": run_id})
         assert run

@@ -57,7 +57,7 @@ class Due:
 
 
 def due(
-    came: TickOutcome,
+    outcome: TickOutcome,
     now: datetime,
     quiet: int,
     pace: Pace,
@@ -74,12 +74,12 @@ def due(
     case, though not sooner than `pace.first_s` (a paid slice ends). until: when the question to
     a person expires.
     """
-    if came is TickOutcome.OVER:
+    if outcome is TickOutcome.OVER:
         return Due(None, 0)
-    if came is TickOutcome.ASKED and until is not None:
+    if outcome is TickOutcome.ASKED and until is not None:
         return Due(max(now, until), 0)
     quiet = 0 if news else quiet + 1
-    delay_s = _delay_s(came, max(0, quiet - 1), pace)
+    delay_s = _delay_s(outcome, max(0, quiet - 1), pace)
     if lively:
         delay_s = min(delay_s, max(pace.lively_s, pace.first_s))
     if within_s is not None:
@@ -87,8 +87,8 @@ def due(
     return Due(now + timedelta(seconds=delay_s), quiet)
 
 
-def _delay_s(came: TickOutcome, quiet: int, pace: Pace) -> float:
-    match came:
+def _delay_s(outcome: TickOutcome, quiet: int, pace: Pace) -> float:
+    match outcome:
         case TickOutcome.ACTED if quiet < pace.at_once:
             return 0.0
         case TickOutcome.ACTED:

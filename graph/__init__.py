@@ -1,1 +1,1 @@
-"""Floor 4: the LangGraph state machine, and what it is wired to."""
+"""Floor 4: the LangGraph state machine, and nothing else."""

@@ -194,7 +194,7 @@ def last_poll_document(seen: LastPoll) -> Document:
 
 
 def last_poll_of(run: Document) -> LastPoll | None:
-    """run: its document, or the field `last_poll` of it."""
+    """run: its document, or its field `sighting` alone."""
     seen = run.get("sighting")
     if not seen:
         return None

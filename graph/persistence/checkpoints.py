@@ -1,7 +1,7 @@
-"""Checkpoints in MongoDB: LangGraph's saver, with two additions and one bound.
+"""Checkpoints in MongoDB: LangGraph's saver, which stores what changed and builds no code.
 
 A state equal to its parent's is not stored again, so a run has a checkpoint for each thing that
-happened and none for each time somebody looked. Of a thread's states the newest are kept. What is
+happened and none for a tick that changed nothing. Of a thread's states the newest are kept. What is
 read builds no object but those that a state is made of.
 """
 

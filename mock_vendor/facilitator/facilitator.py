@@ -3,7 +3,7 @@
 It pays the gas and broadcasts `transferWithAuthorization`. A payment is settled once. Asked again,
 it is refused with the reason `invalid_exact_evm_nonce_already_used`, as by the official
 facilitator, so that a seller who asks before each delivery delivers once. After a lost answer the
-seller asks the chain (settlements.py).
+seller asks the chain (vendor/settlements.py).
 """
 
 import asyncio

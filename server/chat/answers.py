@@ -2,9 +2,9 @@
 
 Nothing here asks a model, and no number in an answer comes from one.
 
-talk_progress   how runs go, and where their results are
-talk_money      what was spent, what came back, and raising the budget
-talk_market     what vendors ask
+progress   how runs go, and where their results are
+money      what was spent, what came back, and raising the budget
+market     what vendors ask
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The door of LangGraph's server (`langgraph dev`): the rules of the API's, for all of its routes.
 
 It offers what no one needs here and what would go past the checks of the graph: writing a run's
-state, starting it at any node, forking it. What is left is what Studio is for: to say something to
-a thread, to answer the question that it asks, and to look at it.
+state, starting it at any node, copying a thread, rolling a step back. What is left is what Studio
+is for: to say something to a thread, to answer the question that it asks, to go on from an earlier
+state, and to look at it.
 
     StudioDoor     whose page asks, and who (ASGI middleware, outermost)
     authorize      whether they may do this, and with whose threads (LangGraph's `Auth`)

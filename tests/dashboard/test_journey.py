@@ -1,4 +1,4 @@
-"""The pages as a person uses them: from a goal to the end of a run, at a context and on a phone."""
+"""The pages as a person uses them: from a goal to the end of a run, at a desk and on a phone."""
 
 from __future__ import annotations
 

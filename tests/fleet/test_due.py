@@ -12,8 +12,8 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PACE = Pace(first_s=2, most_s=60, patience_s=5)
 
 
-def delay_s(came: TickOutcome, quiet: int = 0, **more: object) -> float:
-    at = due(came, NOON, quiet, PACE, **more).at  # type: ignore[arg-type]
+def delay_s(outcome: TickOutcome, quiet: int = 0, **more: object) -> float:
+    at = due(outcome, NOON, quiet, PACE, **more).at  # type: ignore[arg-type]
     assert at is not None
     return (at - NOON).total_seconds()
 

@@ -208,7 +208,7 @@ WORDS = {"messages": [{"role": "user", "content": "go on"}]}
         ("create_run", step(input={**WORDS, "user_id": "rich"}), "input.user_id"),
         ("create_run", step(input=[WORDS]), "not a JSON object"),
         ("create_run", step(command={"update": {"phase": "pay"}}), "command.update"),
-        ("create_run", step(command={"goto": "agent", "resume": None}), "command.goto"),
+        ("create_run", step(command={"goto": "pay", "resume": None}), "command.goto"),
         ("create_run", step(command={"resume": 1, "goto": ["x"]}), "command.goto"),
         ("create_run", step(input=WORDS, thread_id=None), "A step needs a thread"),
         ("create_run", step(input=WORDS, multitask_strategy="rollback"), "not rolled back"),
@@ -412,12 +412,14 @@ async def test_a_page_of_another_origin_gets_nothing_and_the_owner_approves_thro
                 # Nor does a client on this machine write the state past the question.
                 for past in (
                     {"input": {"phase": "pay", "decision": {"slot": 0}}},
-                    {"command": {"update": {"phase": "pay"}, "goto": "agent"}},
+                    {"command": {"update": {"phase": "pay"}, "goto": "pay"}},
                 ):
                     with pytest.raises(httpx.HTTPStatusError):
                         await client.runs.wait(thread, "agent", **cast(Any, past))
                 with pytest.raises(httpx.HTTPStatusError):
-                    await client.threads.update_state(thread, {"phase": "pay"}, as_node="context")
+                    await client.threads.update_state(
+                        thread, {"phase": "pay"}, as_node="assess_budget"
+                    )
 
                 [run] = await ledger.runs.recent(limit=0)
                 assert (run.id, run.status.ended, run.spent) == (thread, False, Usd(0))

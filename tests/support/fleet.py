@@ -23,7 +23,7 @@ from server.config.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 READY_S: Final = 60.0
-TICK: Final = re.compile(r"run (\S+): tick (\d+) (begins|ends|looks|looked)")
+TICK: Final = re.compile(r"run (\S+): tick (\d+) (begins|ends)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,8 @@ def overlaps(spans: Iterable[TickSpan]) -> list[str]:
 
 
 def _spans(log: Path, ended: float) -> list[TickSpan]:
-    """A tick that only looked had its one effect at some moment after it began; that nobody was at
-    the run in between is what let it have it. One that was cut off before had none.
-    """
+    """The ticks that a log tells of. ended: when its process did."""
     begun: dict[tuple[str, int], float] = {}
-    looks: dict[tuple[str, int], float] = {}
     spans = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         said = TICK.search(line)
@@ -143,13 +140,8 @@ def _spans(log: Path, ended: float) -> list[TickSpan]:
             continue
         at = datetime.fromisoformat(json.loads(line)["at"]).timestamp()
         key = (said[1], int(said[2]))
-        match said[3]:
-            case "looks":
-                looks[key] = at
-            case "looked":
-                spans.append(TickSpan(*key, looks[key], looks[key]))
-            case "begins":
-                begun[key] = at
-            case _:
-                spans.append(TickSpan(*key, begun.pop(key), at))
+        if said[3] == "begins":
+            begun[key] = at
+        else:
+            spans.append(TickSpan(*key, begun.pop(key), at))
     return spans + [TickSpan(*key, at, ended) for key, at in begun.items()]

@@ -6,6 +6,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
+from domain.approvals import ApprovalState
 from domain.errors import RenterError
 from mock_vendor.accounts import dev_address
 from server.studio.graph import Office, build
@@ -166,21 +167,31 @@ attack(
 
 
 async def _put(scene: Scene, **values: object) -> None:
-    """Edit the run's saved state, as Studio's update_state does."""
+    """Edit the run's saved state, as whoever can write the database may."""
     config = RunnableConfig(configurable={"thread_id": scene.run.id})
     graph = scene.world.process.services.graph
     await graph.aupdate_state(config, values, as_node="assess_budget")
 
 
+async def _replay(scene: Scene) -> None:
+    """Go on from each state of the run's history, as Studio does."""
+    graph = build(_OfficeOf(scene), scene.world.process.services.checkpoints.saver)
+    config = RunnableConfig(configurable={"thread_id": scene.run.id})
+    for state in [state async for state in graph.aget_state_history(config)]:
+        if state.next:
+            await graph.ainvoke(None, state.config)
+
+
 async def _put_past_the_question(scene: Scene) -> None:
-    """The state says `pay` while the question waits; then the first checkpoint is replayed, too."""
+    """The state says `pay` while the question waits; then each earlier state is gone on from."""
     await scene.tick()
     for _ in range(3):
         await _put(scene, phase="pay")
         await scene.tick()
-    (asked,) = await scene.world.ledger.approvals.of_run(scene.run.id)
-    if asked.state.value != "pending":
-        scene.messages.append(f"the question is {asked.state}")
+    await _replay(scene)
+    for asked in await scene.world.ledger.approvals.of_run(scene.run.id):
+        if asked.state in (ApprovalState.APPROVED, ApprovalState.USED):
+            scene.messages.append(f"the question is {asked.state}")
 
 
 attack(

@@ -20,7 +20,7 @@ async def _code_in_a_checkpoint(scene: Scene) -> None:
     await scene.tick()
     other = await scene.another_run()
     states, of_run = scene.world.database.db["checkpoints"], {"thread_id": scene.run.id}
-    stored = await states.find_one(of_run)
+    stored = await states.find_one(of_run, sort=[("checkpoint_id", -1)])
     assert stored
     serde = scene.world.process.services.checkpoints.saver.serde
     state = serde.loads_typed((stored["type"], stored["checkpoint"]))
@@ -29,7 +29,9 @@ async def _code_in_a_checkpoint(scene: Scene) -> None:
         call = ormsgpack.Ext(0, ormsgpack.packb(("os", "mkdir", str(target))))
         state["channel_values"]["found"] = call
         type_, content = serde.dumps_typed(state)
-        await states.update_one(of_run, {"$set": {"type": type_, "checkpoint": content}})
+        await states.update_one(
+            {"_id": stored["_id"]}, {"$set": {"type": type_, "checkpoint": content}}
+        )
         await scene.tick()
         if target.exists():
             scene.shown.append((BUILT, "os.mkdir was called"))
