@@ -50,14 +50,20 @@ _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
         assess_budget,
         (Phase.ASSESS_BUDGET, Phase.CHOOSE_VENDOR, Phase.LAUNCH, Phase.MONITOR, END),
     ),
-    Phase.CHOOSE_VENDOR: (choose_vendor, (Phase.TOOLS, Phase.APPROVE, END)),
+    Phase.CHOOSE_VENDOR: (
+        choose_vendor,
+        (Phase.TOOLS, Phase.APPROVE, Phase.ASSESS_BUDGET, END),
+    ),
     Phase.TOOLS: (tools, (Phase.CHOOSE_VENDOR,)),
     Phase.APPROVE: (approve, (Phase.APPROVE, Phase.PAY, Phase.ASSESS_BUDGET, END)),
     Phase.PAY: (
         pay,
         (Phase.APPROVE, Phase.LAUNCH, Phase.RECOVER, Phase.ASSESS_BUDGET, Phase.MONITOR, END),
     ),
-    Phase.LAUNCH: (launch, (Phase.LAUNCH, Phase.RECOVER, Phase.ASSESS_BUDGET, END)),
+    Phase.LAUNCH: (
+        launch,
+        (Phase.LAUNCH, Phase.MONITOR, Phase.RECOVER, Phase.ASSESS_BUDGET, END),
+    ),
     Phase.MONITOR: (monitor, (Phase.RECOVER, Phase.ASSESS_BUDGET, END)),
     Phase.RECOVER: (recover, (END,)),
     Phase.CANCEL: (cancel, (Phase.MONITOR, END)),

@@ -22,6 +22,8 @@ class TickContext:
     lease: Lease
     job_as_read: Job | None = None
     """The run's job, where it was read with the run; the first step alone may go by it."""
+    assessed: bool = False
+    """Whether this tick has seen, under its lease, that nothing of the run is under way."""
     head: Head = field(init=False)
     noted: set[str] = field(default_factory=set)
     """The types of the notes of this tick: what happened in it."""

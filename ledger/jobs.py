@@ -137,9 +137,14 @@ class Jobs:
             {"$set": _seen_fields(job) | changes},
         )
 
-    async def set_extension(self, job_id: str, payment_id: str | None) -> None:
+    async def set_extension(self, job_id: str, payment_id: str) -> None:
         """Note which payment for more time is under way."""
         await self.documents.change(job_id, {}, {"$set": {"extensionId": payment_id}})
+
+    async def close_extension(self, job_id: str, payment_id: str) -> None:
+        """Note that this payment for more time came to nothing. Another stays under way."""
+        this = {"extensionId": payment_id}
+        await self.documents.change(job_id, this, {"$set": {"extensionId": None}})
 
     async def name(self, job_id: str, vendor_job_id: str) -> None:
         """Note the id that its vendor knows the job by, where that came late."""

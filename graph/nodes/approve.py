@@ -23,6 +23,7 @@ from graph.routing import Phase, go, rest
 from graph.state import AgentState
 from graph.steps.ending import call_off
 from graph.steps.purchases import is_extension, purchase_of
+from graph.steps.work import under_way
 from tools.payments.approving import Standing
 from tools.payments.purchase import Purchase
 
@@ -40,11 +41,14 @@ async def approve(state: AgentState, context: TickContext) -> Command[str]:
         purchase = None
     if purchase is None:
         return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
+    if not is_extension(decision) and await under_way(context, purchase.slot):
+        return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
     gate = context.deps.cashier.approvals
     standing = await gate.standing(context.run, purchase)
     if standing.allowed:
         return go(Phase.PAY)
-    asked_before = standing.asked[-1].id if standing.asked else ""
+    asked = await context.ledger.approvals.of_run(context.run.id)
+    asked_before = asked[0].id if len(asked) == 1 else ""
     approval = await _ask(context, purchase, standing)
     if approval.state is ApprovalState.PENDING and not is_extension(decision):
         await context.flush()
@@ -165,8 +169,9 @@ def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str
     """A person's answer to a question: {"approvalId": …, "approve": true}, true, "approve", or what
     LangGraph's inbox and chat page send: [{"type": "accept"}].
 
-    asked_before: the approval that was asked for when the person answered. An answer that names
-    none is to that question; where another one is asked by now, it is not taken.
+    asked_before: the one approval that the run has ever asked for; empty where it asked for none or
+    for several. An answer that names none is to that one: where there were several, nobody knows
+    which of them the person had before them.
     """
     if isinstance(given, Mapping) and "approvalId" in given:
         if given["approvalId"] != question["approvalId"]:
@@ -178,7 +183,10 @@ def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str
     if yes is None:
         return Answer(None, "it is neither approve nor reject" if given is not None else "")
     if asked_before != question["approvalId"]:
-        return Answer(None, "it was given to another question, with other terms")
+        return Answer(
+            None,
+            "it names none of the several that were asked: name it, or say it in a message",
+        )
     return Answer(yes)
 
 

@@ -8,14 +8,13 @@ from domain.errors import PaymentUnclear
 from domain.jobs import MINUTES_PER_HOUR, JobStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState
 from domain.quotes import able_vendors, nobody_has
 from graph.context import TickContext
 from graph.routing import Phase, go
 from graph.state import AgentState
 from graph.steps.changes import note_if_changed
 from graph.steps.ending import give_up
-from graph.steps.work import failures, left_for, spec_of, wait_for_person, without_job
+from graph.steps.work import failures, left_for, spec_of, unfinished_launch, wait_for_person
 from ledger.payments import Payment
 
 
@@ -55,6 +54,7 @@ async def assess_budget(state: AgentState, context: TickContext) -> Command[str]
         f"{able} {spec.gpu}, from {cheapest} for {spec.hours:g} h",
     )
     found = note_if_changed(state, context, Phase.ASSESS_BUDGET, [note])
+    context.assessed = True
     return go(Phase.CHOOSE_VENDOR, found=found)
 
 
@@ -74,12 +74,8 @@ async def _unfinished(context: TickContext, slot: int | None) -> Payment | None:
         await context.deps.refunds.confirm(context.run.id, context.observe)
     await context.reread()
     jobs = await context.ledger.jobs.of_run(context.run)
-    for payment in without_job(await context.ledger.payments.of_run(context.run.id), jobs):
-        waits = context.run.reservation(payment.slot) is not None and payment.slot != slot
-        signed = payment.state is PaymentState.AUTHORIZED and waits
-        if signed or payment.state is PaymentState.SETTLED:
-            return payment
-    return None
+    payments = await context.ledger.payments.of_run(context.run.id)
+    return unfinished_launch(context.run, payments, jobs, slot)
 
 
 def _out_of_budget(left: Usd, cheapest: Usd) -> str:

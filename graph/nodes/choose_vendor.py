@@ -20,7 +20,7 @@ from graph.steps.changes import note_if_changed
 from graph.steps.ending import give_up
 from graph.steps.permitted import refused_offers
 from graph.steps.quotes import quotes_of
-from graph.steps.work import failures, left_for, spec_of
+from graph.steps.work import failures, left_for, spec_of, under_way
 from ledger.run import RecordedOffer, Silence
 from tools.lookup import lookup_tools
 
@@ -28,6 +28,8 @@ from tools.lookup import lookup_tools
 async def choose_vendor(state: AgentState, context: TickContext) -> Command[str]:
     conversation = _conversation(state)
     slot, waits = state.get("open_slot"), state.get("waits") or 0
+    if await under_way(context, slot):
+        return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None, planning=[FORGET])
     vendors = await _able(context, slot)
     stale = bool(conversation) and _all_expired(context)
     asked = stale or not conversation

@@ -15,6 +15,7 @@ from graph.state import AgentState
 from graph.steps.delivery import deliver, open_job
 from graph.steps.extension import deliver_extension
 from graph.steps.work import wait_for_person
+from ledger.jobs import job_id
 from ledger.payments import Payment
 from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted
@@ -37,6 +38,8 @@ async def launch(state: AgentState, context: TickContext) -> Command[str]:
         )
     if payment.kind is PurchaseKind.EXTEND:
         return await deliver_extension(context, payment)
+    if past := await _long_past(context, payment):
+        return past
     try:
         delivery = await _deliver(state, context, payment)
     except PaymentUnclear as unclear:
@@ -58,6 +61,22 @@ async def launch(state: AgentState, context: TickContext) -> Command[str]:
             )
             return go(Phase.LAUNCH, payment_id=rival.id, sends=0)
     return _failed(payment, f"it was not paid: {payment.reason}")
+
+
+async def _long_past(context: TickContext, payment: Payment) -> Command[str] | None:
+    """Where to go on where the payment has given its job, and that has ended or has a successor:
+    then the state is an old one, which somebody goes on from.
+    """
+    job = await context.ledger.jobs.find(job_id(payment.id))
+    if job is None:
+        return None
+    current = await context.ledger.jobs.current(context.run)
+    update = {"payment_id": None, "accepted": None, "decision": None, "sends": 0}
+    if current and current.id == job.id:
+        return go(Phase.MONITOR, **update) if job.status.ended else None
+    if job.status.ended or (current and not current.status.ended):
+        return go(Phase.ASSESS_BUDGET, open_slot=None, **update)
+    return None
 
 
 async def _deliver(state: AgentState, context: TickContext, payment: Payment) -> Delivery:

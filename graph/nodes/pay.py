@@ -33,7 +33,7 @@ from graph.steps.changes import note_if_changed
 from graph.steps.ending import give_up
 from graph.steps.extension import look_before_it_lapses
 from graph.steps.purchases import is_extension, purchase_of
-from graph.steps.work import wait_for_person, without_job
+from graph.steps.work import under_way, wait_for_person
 from tools.payments.cashier import unclear_note
 from tools.payments.purchase import Purchase
 from tools.vendors.base import Accepted
@@ -52,10 +52,13 @@ async def pay(state: AgentState, context: TickContext) -> Command[str]:
         purchase = await purchase_of(context, decision)
         if purchase is None:
             return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
+        slot, run = purchase.slot, context.run
+        if slot < run.next_slot and run.reservation(slot) is None:
+            return await _resume(context, slot)
+        if not extending and await under_way(context, slot):
+            return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
         if _stale(context, purchase):
             return rest(Phase.ASSESS_BUDGET, STALE, decision=None, open_slot=None)
-        if not extending and await _under_way(context, purchase.slot):
-            return go(Phase.ASSESS_BUDGET, decision=None, open_slot=None)
         delivery = await context.deps.cashier.authorize(
             context.lease, context.run, purchase, context.observe
         )
@@ -88,19 +91,6 @@ async def pay(state: AgentState, context: TickContext) -> Command[str]:
         "status": delivery.goods.status.value,
     }
     return go(Phase.LAUNCH, payment_id=delivery.payment.id, accepted=accepted or None, sends=0)
-
-
-async def _under_way(context: TickContext, slot: int) -> bool:
-    """Whether the run has a job at work, or a payment for one, that a new slot would come beside:
-    the decision is that of a state long past, which somebody goes on from.
-    """
-    if slot < context.run.next_slot:
-        return False  # the slot itself says what it was paid for
-    jobs = await context.ledger.jobs.of_run(context.run)
-    if any(job.id == context.run.job_id and not job.status.ended for job in jobs):
-        return True
-    payments = without_job(await context.ledger.payments.of_run(context.run.id), jobs)
-    return any(p.state in (PaymentState.AUTHORIZED, PaymentState.SETTLED) for p in payments)
 
 
 async def _ask_first(

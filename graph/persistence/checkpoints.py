@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from random import random
+from threading import Lock
 from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig
@@ -32,7 +33,7 @@ from pymongo import DESCENDING, MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.synchronous.database import Database
 
-from domain.errors import StateRefused
+from domain.errors import LeaseLost, StateRefused
 from graph.persistence.strict_serializer import ForeignType, StrictSerializer
 from ledger.store import PINNED, SERVER_SELECTION_MS, SOCKET_MS, Document, Store, store_down
 
@@ -65,6 +66,8 @@ class _Position:
     """How many steps its thread had taken."""
     values: bytes
     """A digest of what its channels hold."""
+    addressed: bool = False
+    """Whether it was asked for by its id: what comes after it may be a branch."""
 
 
 class RunSaver(MongoDBSaver):
@@ -74,8 +77,8 @@ class RunSaver(MongoDBSaver):
     LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
     anew, and each node looks in the ledger for what it had done.
 
-    Two invocations of one thread are kept apart by the run's lease, not here: a thread may have
-    branches.
+    Two invocations of one thread are kept apart by the run's lease; a thread may have branches. Who
+    stood still meanwhile, and would store a state beside a newer one, is refused with LeaseLost.
 
     Reading raises StateRefused where what is stored names a type that no state of ours holds.
     """
@@ -86,6 +89,7 @@ class RunSaver(MongoDBSaver):
         super().__init__(client, serde=StrictSerializer(), **options)
         self._most_states = most_states
         self._positions: OrderedDict[str, _Position] = OrderedDict()
+        self._lock = Lock()
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As the base does. Asks for pending writes only where a step is pending."""
@@ -94,18 +98,16 @@ class RunSaver(MongoDBSaver):
         query = thread | ({"checkpoint_id": str(named)} if named else {})
         found = self.checkpoint_collection.find(query, sort=[("checkpoint_id", -1)], limit=1)
         with _refusing(config):
-            return next((self._tuple(document) for document in found), None)
+            return next((self._tuple(document, bool(named)) for document in found), None)
 
-    def _tuple(self, document: Document) -> CheckpointTuple:
+    def _tuple(self, document: Document, addressed: bool) -> CheckpointTuple:
         checkpoint = _counted_in_text(
             self.serde.loads_typed((document["type"], document["checkpoint"]))
         )
         checkpoint_id, values = document["checkpoint_id"], checkpoint["channel_values"]
         metadata = loads_metadata(self.serde, document["metadata"])
-        self._stands(
-            checkpoint_id,
-            _Position(checkpoint_id, metadata.get("step", 0), self._digest(values)),
-        )
+        step, digest = metadata.get("step", 0), self._digest(values)
+        self._stands(checkpoint_id, _Position(checkpoint_id, step, digest, addressed))
         at, parent = _at(document, checkpoint_id), document.get("parent_checkpoint_id")
         asked = any(_is_position(name) for name in values)
         pending = self.writes_collection.find(at["configurable"]) if asked else ()
@@ -174,13 +176,23 @@ class RunSaver(MongoDBSaver):
     ) -> RunnableConfig:
         thread, parent = _thread(config), get_checkpoint_id(config)
         before = self._positions.get(parent or "")
+        branches = before is None or before.addressed or metadata.get("source") in _FORKS
+        if before and not branches and self._newest(thread) not in ("", before.stored):
+            raise LeaseLost(f"Another tick went on with run {thread['thread_id']}")
         under = _at(thread, before.stored) if before else config
         put = super().put(under, checkpoint, metadata, new_versions)
         step, values = metadata.get("step", 0), self._digest(checkpoint["channel_values"])
         self._stands(checkpoint["id"], _Position(checkpoint["id"], step, values))
-        if before is None or step // PRUNED_EVERY != before.step // PRUNED_EVERY:
+        if before is None or branches or step // PRUNED_EVERY != before.step // PRUNED_EVERY:
             self._prune(thread)
         return put
+
+    def _newest(self, thread: Document) -> str:
+        """The id of a thread's newest state; empty where it has none."""
+        states = self.checkpoint_collection.find(
+            thread, {"checkpoint_id": 1}, sort=[("checkpoint_id", DESCENDING)], limit=1
+        )
+        return next((str(state["checkpoint_id"]) for state in states), "")
 
     def _prune(self, thread: Document) -> None:
         """Delete a thread's states but the newest."""
@@ -236,10 +248,11 @@ class RunSaver(MongoDBSaver):
         return sha256(self.serde.dumps_typed(kept)[1]).digest()
 
     def _stands(self, checkpoint_id: str, position: _Position) -> None:
-        self._positions[checkpoint_id] = position
-        self._positions.move_to_end(checkpoint_id)
-        while len(self._positions) > _AT_HAND:
-            self._positions.popitem(last=False)
+        with self._lock:
+            self._positions[checkpoint_id] = position
+            self._positions.move_to_end(checkpoint_id)
+            while len(self._positions) > _AT_HAND:
+                self._positions.popitem(last=False)
 
 
 def _is_position(channel: str) -> bool:

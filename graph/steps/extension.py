@@ -56,7 +56,7 @@ async def deliver_extension(context: TickContext, payment: Payment) -> Command[s
     if open_still:
         context.note("extension_unanswered", f"{payment.vendor_id}: {delivery.problem}")
     else:
-        await context.ledger.jobs.set_extension(job.id, None)
+        await context.ledger.jobs.close_extension(job.id, payment.id)
         context.note("extension_not_made", delivery.payment.reason)
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from langgraph.types import Command
 from domain.errors import ChainDown, Conflict, PaymentUnclear, VendorError
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
-from domain.payments import PurchaseKind
+from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Vendor
 from domain.reliability import Trouble, trust
 from graph.context import TickContext
@@ -66,6 +66,37 @@ def without_job(payments: Iterable[Payment], jobs: Iterable[Job]) -> list[Paymen
     askable = (p for p in payments if p.header or not p.resolved)
     launches = (p for p in askable if p.kind is PurchaseKind.LAUNCH)
     return [p for p in launches if job_id(p.id) not in known]
+
+
+def unfinished_launch(
+    run: Run, payments: Iterable[Payment], jobs: Sequence[Job], slot: int | None
+) -> Payment | None:
+    """A launch that was paid, or signed, and did not come to a job: it goes first.
+
+    slot: the one that waits for another vendor on purpose.
+    """
+    for payment in without_job(payments, jobs):
+        waits = run.reservation(payment.slot) is not None and payment.slot != slot
+        signed = payment.state is PaymentState.AUTHORIZED and waits
+        if signed or payment.state is PaymentState.SETTLED:
+            return payment
+    return None
+
+
+async def under_way(context: TickContext, slot: int | None) -> bool:
+    """Whether the run has a job at work, or a payment for one, beside which none is to be bought.
+
+    The graph comes to a choice only where nothing is; but it may be asked to go on from a state
+    that is long past (Studio's history, a process that stood still). slot: see above.
+    """
+    if context.assessed:
+        return False
+    jobs = await context.ledger.jobs.of_run(context.run)
+    current = next((job for job in jobs if job.id == context.run.job_id), None)
+    if current and (not current.status.ended or current.status is JobStatus.COMPLETED):
+        return True
+    payments = await context.ledger.payments.of_run(context.run.id)
+    return unfinished_launch(context.run, payments, jobs, slot) is not None
 
 
 @contextmanager

@@ -201,8 +201,8 @@ def test_every_sensible_answer_to_the_question_counts(given: object, yes: bool) 
 @pytest.mark.parametrize(
     ("given", "asked_before", "problem"),
     [
-        (True, "apr_0", "another question"),
-        ([{"type": "accept"}], "", "another question"),
+        (True, "apr_0", "none of the several"),
+        ([{"type": "accept"}], "", "none of the several"),
         ({"approvalId": "apr_0", "approve": True}, "apr_1", "apr_0"),
         ({"approvalId": "apr_1", "approve": True, "price": 9}, "apr_1", "another price"),
         ("perhaps", "apr_1", "neither"),

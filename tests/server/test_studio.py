@@ -208,16 +208,25 @@ async def test_a_payment_is_approved_by_a_word_and_the_run_goes_on(
         assert len(world.transfers()) == 1
 
 
+async def test_a_run_with_a_job_at_work_is_not_paid_again_however_often_it_is_replayed(
+    database: FreshDatabase,
+) -> None:
+    async with World.open(database, epochs=60) as world:
+        graph, config = studio_graph(world.process.services), thread_of("t1", "")
+        await graph.ainvoke(chat("Fine-tune on an A100, $9"), config)
+        for state in [state async for state in graph.aget_state_history(config)]:
+            if state.next and state.values.get("phase"):
+                await graph.ainvoke(None, state.config)
+        assert (await world.process.tick("t1")).message == "Job still running"
+        assert len(world.transfers()) == 1
+
+
 async def test_a_finished_run_has_its_whole_history_and_replaying_it_pays_nothing(
     database: FreshDatabase,
 ) -> None:
     async with World.open(database, failing="gpu_vendor_1") as world:
         graph, config = studio_graph(world.process.services), thread_of("t1", "")
         await graph.ainvoke(chat("Fine-tune on an A100, $9"), config)
-        for state in [state async for state in graph.aget_state_history(config)]:
-            if state.next and state.values.get("phase"):
-                await graph.ainvoke(None, state.config)
-        assert len(world.transfers()) == 1, "as often as it was replayed"
         while not (await world.ledger.runs.get("t1")).status.ended:
             await graph.ainvoke(chat("go on"), config)
         paid, run = world.transfers(), await world.ledger.runs.get("t1")
