@@ -1,12 +1,14 @@
 """The graph, put together.
 
-START → (route on phase) → intake → assess_budget → choose_vendor ⇄ tools → approve → pay → launch → END
-                                                    monitor → END | recover → END
+START → (route on phase) → intake → assess_budget → choose_vendor ⇄ tools → approve → pay → launch
+                           monitor → recover
+
+Where there is nothing more to do now, a node goes to END, which ends the tick.
 
 Which node may go where is the table `_NODES`. Where a chat drives the graph (LangGraph's server), a
 node stands before it that hears what was said, and one after it that answers: the same graph, with
 the same threads.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ class Chat:
     """What stands around the graph where people talk to it."""
 
     hear: Callable[[AgentState, RunnableConfig], Awaitable[Command[str]]]
-    """Goes on to where the run stands (`entry`), or ends with an answer."""
+    """Goes on to the node at which the run stands, or ends with an answer."""
     answer: Callable[[AgentState], Awaitable[dict[str, Any]]]
     input_schema: type[Any]
 
@@ -95,9 +97,8 @@ def build_graph(
 
     chat: where messages are its input; without, each invocation is a tick.
     """
-    given = {} if chat else {"context_schema": TickContext}
-    input_schema = {"input_schema": chat.input_schema} if chat else {}
-    builder = StateGraph(AgentState, **given, **input_schema)
+    given = {"input_schema": chat.input_schema} if chat else {"context_schema": TickContext}
+    builder = StateGraph(AgentState, **given)
     end = ANSWER if chat else END
     for phase, (node, ends) in _NODES.items():
         builder.add_node(
@@ -139,9 +140,10 @@ def _in_context(
     ) -> Command[str]:
         async with open_context(state, config, runtime.context) as context:
             with context.deps.observer.step("node", phase.value):
-                status = context.run.status
-                ended = rest(Phase.ENDED, f"Run already {status}") if status.ended else None
-                command = ended or await node(state, context)
+                if context.run.status.ended:
+                    command = rest(Phase.ENDED, f"Run already {context.run.status}")
+                else:
+                    command = await node(state, context)
                 context.job_as_read = None
                 context.check_lease()
                 await context.flush()

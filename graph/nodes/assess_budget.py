@@ -5,7 +5,7 @@ from __future__ import annotations
 from langgraph.types import Command
 
 from domain.errors import PaymentUnclear
-from domain.jobs import MINUTES_PER_HOUR, JobStatus
+from domain.jobs import MINUTES_PER_HOUR
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.quotes import able_vendors, nobody_has
@@ -14,13 +14,19 @@ from graph.routing import Phase, go
 from graph.state import AgentState
 from graph.steps.changes import note_if_changed
 from graph.steps.ending import give_up
-from graph.steps.work import failures, left_for, spec_of, unfinished_launch, wait_for_person
+from graph.steps.work import (
+    failures,
+    left_for,
+    needs_no_other,
+    spec_of,
+    unfinished_launch,
+    wait_for_person,
+)
 from ledger.payments import Payment
 
 
 async def assess_budget(state: AgentState, context: TickContext) -> Command[str]:
-    job = await context.ledger.jobs.current(context.run)
-    if job and (not job.status.ended or job.status is JobStatus.COMPLETED):
+    if needs_no_other(await context.ledger.jobs.current(context.run)):
         return go(Phase.MONITOR)
     slot = state.get("open_slot")
     if slot is not None and context.run.reservation(slot) is None:

@@ -96,7 +96,9 @@ class RunSaver(MongoDBSaver):
         thread = _thread(config)
         named = get_checkpoint_id(config)
         query = thread | ({"checkpoint_id": str(named)} if named else {})
-        found = self.checkpoint_collection.find(query, sort=[("checkpoint_id", -1)], limit=1)
+        found = self.checkpoint_collection.find(
+            query, sort=[("checkpoint_id", DESCENDING)], limit=1
+        )
         with _refusing(config):
             return next((self._tuple(document, bool(named)) for document in found), None)
 
@@ -133,17 +135,6 @@ class RunSaver(MongoDBSaver):
         with _refusing(config):
             yield from super().list(config, filter=filter, before=before, limit=limit)
 
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        if self._is_stored_already(config, checkpoint, metadata):
-            return _at(_thread(config), checkpoint["id"])
-        return await asyncio.to_thread(self._put, config, checkpoint, metadata, new_versions)
-
     def put(
         self,
         config: RunnableConfig,
@@ -151,62 +142,40 @@ class RunSaver(MongoDBSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        if self._is_stored_already(config, checkpoint, metadata):
-            return _at(_thread(config), checkpoint["id"])
-        return self._put(config, checkpoint, metadata, new_versions)
+        """As the base does, unless the values are the parent's: then that stands for this one.
 
-    def _is_stored_already(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-    ) -> bool:
-        """Whether the checkpoint's values are those of its parent. Then it stands for it."""
+        Raises LeaseLost where a newer state was stored meanwhile.
+        """
+        thread, values = _thread(config), self._digest(checkpoint["channel_values"])
         before = self._positions.get(get_checkpoint_id(config) or "")
-        if before is None or metadata.get("source") in _FORKS:
-            return False
-        if before.values != self._digest(checkpoint["channel_values"]):
-            return False
-        self._stands(checkpoint["id"], before)
-        return True
-
-    def _put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        thread, parent = _thread(config), get_checkpoint_id(config)
-        before = self._positions.get(parent or "")
-        branches = before is None or before.addressed or metadata.get("source") in _FORKS
-        if before and not branches and self._newest(thread) not in ("", before.stored):
+        forks = metadata.get("source") in _FORKS
+        if before and before.values == values and not forks:
+            self._stands(checkpoint["id"], before)
+            return _at(thread, checkpoint["id"])
+        follows = None if before is None or before.addressed or forks else before
+        if follows and self._nth_newest(thread, 0) not in ("", follows.stored):
             raise LeaseLost(f"Another tick went on with run {thread['thread_id']}")
         under = _at(thread, before.stored) if before else config
         put = super().put(under, checkpoint, metadata, new_versions)
-        step, values = metadata.get("step", 0), self._digest(checkpoint["channel_values"])
+        step = metadata.get("step", 0)
         self._stands(checkpoint["id"], _Position(checkpoint["id"], step, values))
-        if before is None or branches or step // PRUNED_EVERY != before.step // PRUNED_EVERY:
+        if follows is None or step // PRUNED_EVERY != follows.step // PRUNED_EVERY:
             self._prune(thread)
         return put
 
-    def _newest(self, thread: Document) -> str:
-        """The id of a thread's newest state; empty where it has none."""
+    def _nth_newest(self, thread: Document, n: int) -> str:
+        """The id of a thread's newest state but `n`; empty where it has no more than `n`."""
         states = self.checkpoint_collection.find(
-            thread, {"checkpoint_id": 1}, sort=[("checkpoint_id", DESCENDING)], limit=1
+            thread, {"checkpoint_id": 1}, sort=[("checkpoint_id", DESCENDING)], skip=n, limit=1
         )
         return next((str(state["checkpoint_id"]) for state in states), "")
 
     def _prune(self, thread: Document) -> None:
         """Delete a thread's states but the newest."""
-        newest = self.checkpoint_collection.find(
-            thread,
-            {"checkpoint_id": 1},
-            sort=[("checkpoint_id", DESCENDING)],
-            skip=self._most_states,
-            limit=1,
-        )
-        for document in newest:
-            older = thread | {"checkpoint_id": {"$lte": document["checkpoint_id"]}}
-            self.checkpoint_collection.delete_many(older)
-            self.writes_collection.delete_many(older)
+        if newest_to_go := self._nth_newest(thread, self._most_states):
+            old = thread | {"checkpoint_id": {"$lte": newest_to_go}}
+            self.checkpoint_collection.delete_many(old)
+            self.writes_collection.delete_many(old)
 
     def put_writes(
         self,
@@ -362,10 +331,8 @@ class Checkpoints:
 
 
 def _drop_older_index(saver: RunSaver) -> None:
-    states = saver.checkpoint_collection
-    if _ONE_PARENT_ONE_CHILD in states.index_information():
-        try:
-            states.drop_index(_ONE_PARENT_ONE_CHILD)
-        except OperationFailure as error:
-            if error.code != _INDEX_NOT_FOUND:  # another process was faster
-                raise
+    try:
+        saver.checkpoint_collection.drop_index(_ONE_PARENT_ONE_CHILD)
+    except OperationFailure as error:
+        if error.code != _INDEX_NOT_FOUND:
+            raise

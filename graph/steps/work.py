@@ -68,6 +68,11 @@ def without_job(payments: Iterable[Payment], jobs: Iterable[Job]) -> list[Paymen
     return [p for p in launches if job_id(p.id) not in known]
 
 
+def needs_no_other(job: Job | None) -> bool:
+    """Whether a job still runs, or has completed: its run buys no other one."""
+    return job is not None and (not job.status.ended or job.status is JobStatus.COMPLETED)
+
+
 def unfinished_launch(
     run: Run, payments: Iterable[Payment], jobs: Sequence[Job], slot: int | None
 ) -> Payment | None:
@@ -87,13 +92,13 @@ async def under_way(context: TickContext, slot: int | None) -> bool:
     """Whether the run has a job at work, or a payment for one, beside which none is to be bought.
 
     The graph comes to a choice only where nothing is; but it may be asked to go on from a state
-    that is long past (Studio's history, a process that stood still). slot: see above.
+    that is long past (Studio's history, a process that stood still). slot: the one that waits for
+    another vendor on purpose, or that is being paid.
     """
     if context.assessed:
         return False
     jobs = await context.ledger.jobs.of_run(context.run)
-    current = next((job for job in jobs if job.id == context.run.job_id), None)
-    if current and (not current.status.ended or current.status is JobStatus.COMPLETED):
+    if needs_no_other(next((job for job in jobs if job.id == context.run.job_id), None)):
         return True
     payments = await context.ledger.payments.of_run(context.run.id)
     return unfinished_launch(context.run, payments, jobs, slot) is not None

@@ -142,13 +142,13 @@ class Ticker:
         return TickContext(deps, run, lease, found.job if polls else None)
 
     async def _hand_back(self, taking: asyncio.Task[tuple[Run, Lease]]) -> None:
-        """Give back the lease that who hung up meanwhile may have got. The run is due as it was."""
+        """Give back the lease that who hung up meanwhile may have got. The run is due at once."""
+        deps = self._services.deps
         with suppress(RenterError):
             run, lease = await taking
-            now = self._services.deps.now()
-            await self._services.deps.ledger.runs.release(
-                lease, now, seen=run, due=Due(now, run.quiet_ticks)
-            )
+            now = deps.now()
+            due = Due(now, run.quiet_ticks)
+            await deps.ledger.runs.release(lease, now, seen=run, due=due)
 
     def _last(
         self,

@@ -148,9 +148,9 @@ class Office:
         elif run.status.ended:
             return await self._answered(run_id, state, OVER.format(run.status))
         run = await deps.ledger.runs.get(run_id)
-        position |= {"run_id": run_id, "cancel": bool(run.cancel_requested)}
+        position = {**position, "run_id": run_id, "cancel": bool(run.cancel_requested)}
         entry = route(AgentState(**{**state, **position}))  # type: ignore[typeddict-item]
-        return Command(goto=entry, update={**position, **({"messages": told} if told else {})})
+        return Command(goto=entry, update={**position, "messages": told})
 
     async def _reply(self, deps: Deps, run: Run, intent: Intent, message_id: str) -> str:
         """The answer; empty where the next tick gives it."""

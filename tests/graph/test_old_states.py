@@ -5,9 +5,7 @@ Any state may become a run's newest one. What was paid is not paid again, and it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -22,9 +20,8 @@ from graph.context import TickContext
 from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
 from ledger.run import Run
 from ledger.runs import Runs
-from server.studio.graph import Office, build
-from server.wiring import Services
 from tests.support.stack import FreshDatabase
+from tests.support.studio import studio_graph
 from tests.support.world import World
 
 DEAR = "9"
@@ -32,30 +29,12 @@ ALMOST_ONE = "1.5"
 """Enough for one job, not for two."""
 
 
-class _Opened(Office):
-    def __init__(self, services: Services) -> None:
-        super().__init__()
-        self._open = services
-
-    async def services(self) -> Services:
-        return self._open
-
-
-async def replay(world: World, run: Run, node: str) -> str:
-    """Go on from the run's first state at which `node` came next, as Studio does; what is said."""
-    services = world.process.services
-    graph = build(_Opened(services), services.checkpoints.saver)
-    states = [state async for state in _history(graph, run) if state.next == (node,)]
-    return str((await graph.ainvoke(None, states[-1].config)).get("message"))
-
-
-async def _history(graph: Any, run: Run) -> AsyncIterator[Any]:
-    async for state in graph.aget_state_history(_thread(run)):
-        yield state
-
-
-def _thread(run: Run) -> RunnableConfig:
-    return RunnableConfig(configurable={"thread_id": run.id})
+async def replay(world: World, run: Run, node: str) -> None:
+    """Go on from the run's first state at which `node` came next, as Studio does."""
+    graph = studio_graph(world.process.services)
+    thread = RunnableConfig(configurable={"thread_id": run.id})
+    states = [s async for s in graph.aget_state_history(thread) if s.next == (node,)]
+    await graph.ainvoke(None, states[-1].config)
 
 
 @pytest.mark.parametrize("node", ["assess_budget", "choose_vendor", "approve", "pay", "launch"])

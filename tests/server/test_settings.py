@@ -298,3 +298,10 @@ def test_the_example_file_explains_every_variable_and_sets_none_but_defaults() -
     assert Settings.load({}, ROOT / ".env.example") == Settings()
     every = {name: value for _, name, value in written if value}
     assert Settings.load(every) == Settings()
+
+
+def test_as_many_states_are_kept_by_default_as_the_saver_keeps_by_itself() -> None:
+    """The settings import no graph, which takes seconds to load."""
+    from graph.persistence.checkpoints import MOST_STATES
+
+    assert Settings.load({}).run_states == MOST_STATES

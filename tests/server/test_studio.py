@@ -27,23 +27,12 @@ from graph.state import AgentState
 from server.access import new_key
 from server.config.settings import Settings
 from server.studio.door import STUDIO_USER, TALKING
-from server.studio.graph import Office, _wish, build
+from server.studio.graph import _wish
 from server.studio.settings import studio_settings
-from server.wiring import Services
 from tests.support.builders import NOON, check_books, open_ledger
 from tests.support.stack import FreshDatabase
-from tests.support.studio import client_of, free_port, register_vendor, say, studio
+from tests.support.studio import client_of, free_port, register_vendor, say, studio, studio_graph
 from tests.support.world import World
-
-
-def studio_graph(services: Services) -> Any:
-    """Studio's graph over services that are open already."""
-
-    class Opened(Office):
-        async def services(self) -> Services:
-            return services
-
-    return build(Opened(), services.checkpoints.saver)
 
 
 def thread_of(thread_id: str, owner: str) -> RunnableConfig:

@@ -22,6 +22,8 @@ from domain.quotes import Vendor
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
 from server.config.settings import Settings
+from server.studio.graph import Office, build
+from server.wiring import Services
 from tests.conftest import ROOT
 from tests.support.builders import NOON
 from tests.support.stack import FreshDatabase
@@ -36,6 +38,16 @@ PARTS: Final = (
     "langgraph.json",
     "pyproject.toml",
 )
+
+
+def studio_graph(services: Services) -> Any:
+    """Studio's graph over services that are open already."""
+
+    class Opened(Office):
+        async def services(self) -> Services:
+            return services
+
+    return build(Opened(), services.checkpoints.saver)
 
 
 @asynccontextmanager
