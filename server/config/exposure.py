@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import binascii
-import re
-from base64 import b64decode
-from typing import Annotated, Final, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
 
 from domain.errors import ConfigError
-from server.config.fields import HttpUrl
-
-SHORTEST_WEBHOOK_SECRET: Final = 24
-"""Bytes, by the Standard Webhooks specification."""
-
-NO_ORIGIN: Final = "none"
-_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
+from server.config.fields import NO_ORIGIN, HttpUrl, Origins, WebhookSecret
 
 
-def _webhook_secret(value: object) -> object:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    try:
-        key = b64decode(str(text).removeprefix("whsec_") + "==")
-    except (binascii.Error, ValueError):
-        key = b""
-    if SHORTEST_WEBHOOK_SECRET <= len(key) <= 64:
-        return SecretStr(str(text))
-    raise ValueError("it is not 24 to 64 bytes in base64")
-
-
-def _origins(text: str) -> str:
-    """Origins as browsers write them, with one comma between."""
-    origins = [] if text.lower() == NO_ORIGIN else [part.strip() for part in text.split(",")]
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise ValueError("it is not a list of origins (https://host, no path)")
-    return ",".join(origins)
-
-
-class ExposureSettings(BaseModel):
+class ExposureSettings(BaseSettings):
     """What a server needs to be reached from outside."""
 
     api_keys: Literal["auto", "required"] = Field(
@@ -60,21 +32,21 @@ class ExposureSettings(BaseModel):
     public_url: HttpUrl | None = Field(
         default=None, description="the http(s) address at which vendors reach this API"
     )
-    studio_origins: Annotated[str, AfterValidator(_origins)] = Field(
+    studio_origins: Origins = Field(
         default="https://smith.langchain.com",
         description="origins such as https://smith.langchain.com, with commas between, or none",
     )
     webhook_url: HttpUrl | None = Field(
         default=None, description="an http(s) address that is told what happens"
     )
-    webhook_secret: Annotated[SecretStr, BeforeValidator(_webhook_secret)] | None = Field(
+    webhook_secret: WebhookSecret | None = Field(
         default=None, description="whsec_ and 24 to 64 random bytes in base64"
     )
 
     @property
     def pages_of_studio(self) -> frozenset[str]:
         """The origins whose pages may use `langgraph dev`, besides its own."""
-        return frozenset(filter(None, self.studio_origins.split(",")))
+        return frozenset(self.studio_origins.split(",")) - {NO_ORIGIN}
 
     @model_validator(mode="after")
     def _whole_webhook(self) -> Self:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
 
 from domain.errors import ConfigError
 from server.config.fields import Dollars, HttpUrl, Seconds
@@ -12,10 +13,10 @@ from server.config.fields import Dollars, HttpUrl, Seconds
 PlannerMode = Literal["stub", "llm"]
 
 
-class ModelSettings(BaseModel):
+class ModelSettings(BaseSettings):
     """Who plans; and how long, and how much of it, a model is asked before the ranking decides."""
 
-    planner_mode: PlannerMode = Field(
+    planner_mode: Annotated[PlannerMode, BeforeValidator(str.lower)] = Field(
         default="stub", description="stub (deterministic ranking) or llm (Fireworks)"
     )
     fireworks_api_key: SecretStr | None = Field(default=None, description="an API key of Fireworks")
@@ -47,16 +48,16 @@ class ModelSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_planner(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if given.get("planner_mode") is None:
-            given = {name: value for name, value in given.items() if name != "planner_mode"}
-            if not given.get("fireworks_api_key") and given.get("fireworks_api_base"):
+        if given.get("PLANNER_MODE") is None:
+            given = {name: value for name, value in given.items() if name != "PLANNER_MODE"}
+            if not given.get("FIREWORKS_API_KEY") and given.get("FIREWORKS_API_BASE"):
                 raise ConfigError(
                     "FIREWORKS_API_KEY",
                     "it is missing, but FIREWORKS_API_BASE is set",
                     "Set it, or PLANNER_MODE=stub",
                 )
-            if given.get("fireworks_api_key"):
-                return {**given, "planner_mode": "llm"}
+            if given.get("FIREWORKS_API_KEY"):
+                return {**given, "PLANNER_MODE": "llm"}
         return given
 
     @model_validator(mode="after")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
 
 from domain import networks
 from domain.errors import ConfigError
@@ -15,7 +16,7 @@ from server.config.fields import Dollars, HttpUrl, NetworkName, PrivateKey, Secr
 WalletMode = Literal["local", "key", "cdp"]
 
 
-class PaymentSettings(BaseModel):
+class PaymentSettings(BaseSettings):
     """What the agent pays with, and the limits that stand outside any model."""
 
     network: NetworkName = Field(

@@ -11,26 +11,37 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasGenerator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from domain.errors import ConfigError
 from domain.vendor_secrets import GPU_VENDOR_SECRET, is_vendor_secret
 from server.config.exposure import ExposureSettings
-from server.config.fields import MongoUri, Port, Seconds
-from server.config.fleet import FleetSettings
+from server.config.fields import BrokerUrl, HttpUrl, MongoUri, Port, Seconds
 from server.config.model import ModelSettings
 from server.config.payments import PaymentSettings
-from server.config.telemetry import TelemetrySettings
 
 LOCAL_VENDOR_SECRET: Final = "local-vendor-secret"
 """What the mock vendor expects when GPU_VENDOR_SECRET is not set. Public: for this machine only."""
 VENDOR_SECRETS: Final = "vendor_secrets"
 """The one field that is not a variable of its own name."""
 DOTENV: Final = Path(".env")
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 class Mode(NamedTuple):
@@ -41,10 +52,17 @@ class Mode(NamedTuple):
     detail: str
 
 
-class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, TelemetrySettings):
+class Settings(PaymentSettings, ModelSettings, ExposureSettings):
     """All settings, checked. `Settings()` reads nothing: it is the mode with nothing configured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = SettingsConfigDict(
+        alias_generator=AliasGenerator(validation_alias=str.upper),
+        validate_by_name=True,
+        case_sensitive=True,
+        enable_decoding=False,  # a value is text, not JSON: no float becomes money
+        frozen=True,
+        str_strip_whitespace=True,
+    )
 
     # Storage
     mongodb_uri: MongoUri | None = Field(
@@ -108,11 +126,32 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
         default=5.0, ge=0, le=1_440, description="minutes without an answer, up to 1440"
     )
 
+    # Ticks that nobody asks for
+    task_broker_url: BrokerUrl | None = Field(
+        default=None, description="redis://…, amqp://… or nats://…, or leave it out"
+    )
+    worker_concurrency: int = Field(
+        default=32, ge=1, le=1000, description="ticks at once in one worker, 1 to 1000"
+    )
+    poll_first_s: Seconds = Field(default=2.0, description="seconds, up to 3600")
+    poll_lively_s: Seconds = Field(default=15.0, description="seconds, up to 3600")
+    poll_most_s: Seconds = Field(default=60.0, description="seconds, up to 3600")
+    drain_seconds: Seconds = Field(default=20.0, description="seconds, up to 3600")
+
     # Server and local services
     host: str = Field(default="127.0.0.1", min_length=1, description="the address to listen on")
     port: Port = Field(default=3000, description="a free port, 0 to 65535 (0: any)")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+    log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
         default="INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: Literal["auto", "human", "json"] = Field(
+        default="auto", description="human, json, or auto: human on a terminal, else json"
+    )
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        default=None, description="the http(s) base address of an OTLP collector, or leave it out"
+    )
+    worker_metrics_port: Port | None = Field(
+        default=None, description="a free port, 0 to 65535, or leave it out"
     )
     vendor_port: Port = Field(default=4001, description="a free port, 0 to 65535 (0: any)")
     chain_port: Port = Field(default=8545, description="a free port, 0 to 65535 (0: any)")
@@ -128,6 +167,13 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
     )
 
     @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, _: object, *, init_settings: PydanticBaseSettingsSource, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`Settings()` reads nothing: no demo and no test may come upon a real wallet."""
+        return (init_settings,)
+
+    @classmethod
     def load(cls, env: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Self:
         """Read the environment, and under it the `.env` file. Empty values count as not set.
 
@@ -137,14 +183,9 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
         found = written(env, dotenv or DOTENV) if env is None or dotenv else env
         given = {k: v.strip() for k, v in found.items() if v and v.strip()}
         _merge_alias(given, "CDP_ACCOUNT_NAME", "X402_WALLET_ID")
-        for name in ("PLANNER_MODE", "LOG_LEVEL"):
-            if name in given:
-                given[name] = given[name].lower() if name == "PLANNER_MODE" else given[name].upper()
-        values: dict[str, Any] = {
-            f: given[f.upper()]
-            for f in cls.model_fields
-            if f.upper() in given and f != VENDOR_SECRETS
-        }
+        source = EnvSettingsSource(cls)
+        source.env_vars = {name: given[name] for name in variables() if name in given}
+        values = source()
         named = {n: v for n, v in given.items() if n != GPU_VENDOR_SECRET and is_vendor_secret(n)}
         if named:
             values[VENDOR_SECRETS] = named
@@ -251,7 +292,10 @@ class Settings(PaymentSettings, ModelSettings, FleetSettings, ExposureSettings, 
 
 
 def written(env: Mapping[str, str] | None = None, dotenv: Path = DOTENV) -> dict[str, str | None]:
-    """The variables of the environment, and under it of the `.env` file, as they are written."""
+    """The variables of the environment, and under it of the `.env` file, as they are written.
+
+    pydantic-settings would put other variables in the place of `${…}` in a secret of that file.
+    """
     return {**dotenv_values(dotenv, interpolate=False), **(os.environ if env is None else env)}
 
 
@@ -282,12 +326,12 @@ def _merge_alias(given: dict[str, str], alias: str, name: str) -> None:
 def _config_error(error: ValidationError) -> ConfigError:
     """The first problem, in words. Pydantic's own text repeats the value, which may be secret."""
     problem = error.errors(include_url=False, include_input=False)[0]
-    field = str(problem["loc"][0])
+    variable = str(problem["loc"][0])
     text = problem["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if problem["type"] == "string_pattern_mismatch":
         text = "it has characters or a length that are not allowed"
-    described = Settings.model_fields[field].description
-    return ConfigError(field.upper(), text, f"Set it to {described}")
+    described = Settings.model_fields[variable.lower()].description
+    return ConfigError(variable, text, f"Set it to {described}")
 
 
 def _host(address: str) -> str:

@@ -304,7 +304,10 @@ def _key_header() -> dict[str, str]:
 
 
 def _configured(name: str) -> str:
-    """A variable of the environment, or else of .env; empty where neither has it."""
+    """A variable of the environment, or else of .env; empty where neither has it.
+
+    Not `Settings`: they take long to load, and no other of them has to be right to ask a server.
+    """
     return (
         os.environ.get(name) or dotenv_values(".env", interpolate=False).get(name) or ""
     ).strip()

@@ -268,6 +268,17 @@ def test_completed_settings_are_checked_again() -> None:
         settings.completed(planner_mode="llm")
 
 
+def test_settings_that_are_made_and_not_loaded_read_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("MAX_ATTEMPTS=7\n")
+    monkeypatch.setenv("X402_PRIVATE_KEY", KEY)
+
+    settings = Settings(max_open_runs=3)
+
+    assert (settings.wallet_mode, settings.max_attempts) == ("local", 5)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         setattr(Settings(), "port", 1)  # noqa: B010 -- mypy knows that it cannot be set

@@ -97,7 +97,8 @@ def test_who_is_led_here_only_reads(asked: dict[str, str], links: bool) -> None:
 
 def test_the_origins_of_studio_are_a_setting() -> None:
     assert Settings().pages_of_studio == {STUDIO}
-    assert Settings.load({"STUDIO_ORIGINS": "none"}).pages_of_studio == frozenset()
+    none = Settings.load({"STUDIO_ORIGINS": "none"})
+    assert none.pages_of_studio == none.completed(port=1).pages_of_studio == frozenset()
     two = Settings.load({"STUDIO_ORIGINS": "https://a.test, http://127.0.0.1:80"})
     assert two.pages_of_studio == {"https://a.test", "http://127.0.0.1:80"}
     for wrong in ("*", "https://a.test/", "a.test", "https://a.test,"):
