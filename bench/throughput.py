@@ -28,8 +28,7 @@ from bench.report import Table, write
 from bench.stand import Stand, on_a_stand
 from domain.due import Due
 from domain.errors import DependencyDown
-from ledger.following import follow
-from ledger.jobs import last_poll
+from ledger.jobs import follow, last_poll
 from ledger.run import last_poll_document
 from server.config.settings import Settings
 from server.runner.tick import Ticker

@@ -16,7 +16,8 @@ from pymongo import ASCENDING, IndexModel
 from domain.jobs import JobStatus
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger import runs
-from ledger.run import LastPoll, Run, last_poll_of
+from ledger.run import LastPoll, Run, last_poll_of, run_of
+from ledger.runs import Runs, no_run
 from ledger.store import Document, Store
 
 COLLECTION: Final = "jobs"
@@ -256,3 +257,34 @@ def _seen(job: Job, last: LastPoll | None) -> Job:
         return job
     seen = {name: getattr(last, name) for name in _SEEN}
     return replace(job, updated_at=last.at, **seen)
+
+
+_JOINED: Final = (
+    {
+        "$lookup": {
+            "from": COLLECTION,
+            "localField": "currentJobId",
+            "foreignField": "_id",
+            "as": "_jobs",
+        }
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A run as it was read, with what belongs to it."""
+
+    run: Run
+    job: Job | None
+    """The job at work, or the last one."""
+
+
+async def follow(runs: Runs, run_id: str) -> Followed:
+    """Raises NotFound."""
+    found = await runs.documents.aggregate([{"$match": {"_id": run_id}}, *_JOINED])
+    if not found:
+        raise no_run(run_id)
+    run = run_of(found[0])
+    job = next((job_of(document, run) for document in found[0]["_jobs"]), None)
+    return Followed(run, job)

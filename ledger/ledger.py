@@ -17,8 +17,7 @@ from ledger.payments import Payment, Payments
 from ledger.pruned import Pruned
 from ledger.runs import Runs
 from ledger.store import Store
-from ledger.tallies import Tallies
-from ledger.token_days import TokenDays
+from ledger.tallies import Tallies, TokenDays
 from ledger.vendors import Vendors
 
 

@@ -15,10 +15,12 @@ from pymongo import ASCENDING, IndexModel
 
 from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF, impossible
 from domain.jobs import RunStatus
-from ledger.store import Document, Documents
+from ledger.store import Document, Documents, Store
 
 FETCH: Final = "fetch"
 """The phase of a run that is one purchase by a person, and is never ticked."""
+FLEET: Final = "fleet"
+TURN: Final = "sweep"
 EARLY_S: Final = 1.0
 """Clocks of machines differ: so much before its time, a run counts as due already."""
 
@@ -128,3 +130,30 @@ def has_come(due_at: datetime | None, now: datetime) -> bool:
     if due_at is None:
         return False
     return due_at <= now + timedelta(seconds=EARLY_S) or impossible(due_at, now, LONGEST_DUE)
+
+
+class SweepTurn:
+    """Whose turn it is to put what is due into the queue: one worker's at a time, for seconds.
+
+    Two that both think so do no harm: what is enqueued twice is ticked once.
+    """
+
+    def __init__(self, store: Store, owner: str, seconds: float) -> None:
+        """owner: who asks, different in each process. seconds: how long a turn lasts."""
+        self._documents = store.documents(FLEET)
+        self._owner = owner
+        self._seconds = seconds
+
+    async def take(self, now: datetime) -> bool:
+        """Take the turn, or keep it; False while another has it."""
+        until = now + timedelta(seconds=self._seconds)
+        mine = {"owner": self._owner, "until": until}
+        theirs = {"$gt": now, "$lte": until + MOST_OFF}  # later than that, no turn can end
+        if await self._documents.change(
+            TURN, {"$or": [{"owner": self._owner}, {"until": {"$not": theirs}}]}, {"$set": mine}
+        ):
+            return True
+        return await self._documents.insert({"_id": TURN, **mine})
+
+    async def give_back(self, now: datetime) -> None:
+        await self._documents.change(TURN, {"owner": self._owner}, {"$set": {"until": now}})

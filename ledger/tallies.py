@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import Conflict
@@ -19,6 +20,7 @@ from domain.money import ZERO, Usd
 from ledger.store import Store, field_name, field_text
 
 COLLECTION: Final = "tallies"
+TOKEN_DAYS: Final = "token_days"
 LONGEST_RACE: Final = 16
 """Rounds of re-reading, each lost to another writer of the same key."""
 
@@ -93,3 +95,30 @@ class Tallies:
 
 
 _EMPTY: Final[Mapping[str, Any]] = {"total": 0, "holds": {}, "drops": 0}
+
+
+class TokenDays:
+    """What each user's model calls take in a day, over all runs and chats, a document each."""
+
+    def __init__(self, store: Store) -> None:
+        self.documents = store.documents(TOKEN_DAYS)
+
+    @staticmethod
+    def day(user_id: str, now: datetime) -> str:
+        """The document of a user's day."""
+        return f"{now:%Y-%m-%d}|{user_id}"
+
+    async def hold(self, day: str, tokens: int, limit: int) -> bool:
+        """Count a call that may take so many tokens; False where they are more than are left."""
+        await self.documents.insert({"_id": day, "used": 0})
+        room = {"used": {"$lte": limit - tokens}}
+        return await self.documents.change(day, room, {"$inc": {"used": tokens}})
+
+    async def settle(self, day: str, held: int, used: int) -> None:
+        """Count what a call took in the place of what was held for it."""
+        if used != held:
+            await self.documents.change(day, {}, {"$inc": {"used": used - held}})
+
+    async def used(self, day: str) -> int:
+        document = await self.documents.get(day)
+        return int(document["used"]) if document else 0

@@ -30,8 +30,11 @@ from ledger.pruned import PrunedRun
 from ledger.run import Run
 from ledger.runs import LONGEST_RUN_ID
 from server.config.settings import Settings
-from server.middleware.key_help import MAKE_A_KEY
 
+MAKE_A_KEY: Final = (
+    "gpu-renter keys create --owner YOU --scope start --scope tick --scope read --scope approve"
+)
+"""A key for one person, who may do all that a page or a command does with runs."""
 PRINCIPAL: Final = "renter.principal"
 """Where the guard leaves who asks, in the ASGI scope."""
 

@@ -17,8 +17,9 @@ from server.api.chat import chat_routes
 from server.api.docs_page import docs_routes
 from server.api.documented import describe_keys
 from server.api.events import Streams, event_routes
+from server.api.health import health_routes
 from server.api.reports import report_routes
-from server.api.runs import api_routes, health_routes
+from server.api.runs import api_routes
 from server.config.settings import Settings
 from server.dashboard import add_dashboard
 from server.keeper import Keeper
@@ -31,7 +32,6 @@ from server.middleware.idempotency import Idempotent
 from server.middleware.rate_limits import SharedLimits
 from server.middleware.security_headers import Edge
 from server.telemetry.logs import TOO_TALKATIVE
-from server.telemetry.routes import metrics_routes
 from server.telemetry.watch import Telemetry
 from server.wiring import OpenServices, Services, now, open_services
 
@@ -87,8 +87,7 @@ def create_app(
     app.include_router(chat_routes(keeper))
     app.include_router(event_routes(keeper, streams))
     app.include_router(report_routes(keeper))
-    app.include_router(health_routes(keeper, settings))
-    app.include_router(metrics_routes(telemetry))
+    app.include_router(health_routes(keeper, telemetry, settings))
     limits = SharedLimits()
     add_dashboard(app, keeper, limits)
     add_error_handlers(app)

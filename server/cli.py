@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from inspect import cleandoc
 from typing import Final
 
 import typer
@@ -31,11 +32,12 @@ from server.commands import (
     wallet,
     worker,
 )
-from server.terminal.help_texts import complete_helps
 from server.terminal.output import EXIT_CODES, Exit, exit_for, print_problem
 from server.terminal.process import Interrupted
 
 TRACEBACK_VARIABLE: Final = "GPU_RENTER_TRACEBACK"
+EXAMPLE: Final = "[dim]$[/] "
+"""What an example begins with. It stays a line of its own, as its paragraph's others do."""
 
 app = typer.Typer(
     name="gpu-renter",
@@ -99,6 +101,31 @@ def root(
     [dim]$[/] gpu-renter serve --worker                      start it, page and all
     [dim]$[/] gpu-renter start "Train on an A10, under $5"   give the agent a goal
     """
+
+
+def complete_helps(group: typer.Typer) -> None:
+    """Have each command's help flow, and say the exit statuses but where it has its own."""
+    for registered in group.registered_commands:
+        written = getattr(registered.callback, "__doc__", None) or ""
+        registered.help = flowing(written)
+        if "Exit status:" not in written:
+            registered.epilog = EXIT_CODES
+    if group.registered_callback is not None:
+        group.registered_callback.help = flowing(group.registered_callback.callback.__doc__ or "")
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            complete_helps(inner.typer_instance)
+
+
+def flowing(docstring: str) -> str:
+    """The docstring with each paragraph in one line, but for examples: it flows at the terminal's
+    width, not at the source's.
+    """
+    paragraphs = cleandoc(docstring).split("\n\n")
+    return "\n\n".join(
+        written if written.startswith(EXAMPLE) else " ".join(written.split())
+        for written in paragraphs
+    )
 
 
 complete_helps(app)

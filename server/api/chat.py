@@ -15,7 +15,8 @@ from server.access import WhoAsks
 from server.api.chat_schemas import ChatAnswer, ChatRequest, SaidView
 from server.api.documented import EVENT, of_post
 from server.api.exact_json import ExactRoute
-from server.chat.conversation import Chat, Said
+from server.chat.conversation import Chat
+from server.chat.replies import Said
 from server.keeper import Keeper
 from server.middleware.http_errors import UNEXPECTED
 from server.middleware.idempotency import marker_of

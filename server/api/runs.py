@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query
 
-from domain.errors import Conflict, LeaseHeld, RenterError
+from domain.errors import Conflict, LeaseHeld
 from domain.names import names_of
 from graph.goals.goal_request import check_all_used, check_budget, check_says_job
 from ledger.idempotency import Marker
@@ -31,31 +29,20 @@ from server.api.requests import (
     UserId,
 )
 from server.api.schemas import (
-    Dependency,
-    Health,
-    NotReady,
-    Readiness,
     RunsAnswer,
     StartedRun,
     StatusAnswer,
     TickAnswer,
 )
 from server.api.views import run_view, started_view, status_answer
-from server.config.settings import Settings
 from server.keeper import Keeper
-from server.middleware.authenticate import asks_for_keys, came_over_the_network
-from server.middleware.http_errors import problem
 from server.middleware.idempotency import marker_of
 from server.runner.tick import Ticker
-from server.wiring import Services, new_run_id
+from server.wiring import new_run_id
 
 ACCEPT_NOT_USED: Final = (
     "Take it out of the goal; or, to start all the same, send acceptNotUsed: true"
 )
-CHECK_DEADLINE_S: Final = 6.0
-NO_RUN: Final = "readyz"
-"""The id that is read to see whether MongoDB gives what it holds: one may answer a ping and not."""
-"""A dependency that has not answered by then counts as down."""
 
 
 def api_routes(keeper: Keeper) -> APIRouter:
@@ -199,70 +186,6 @@ def api_routes(keeper: Keeper) -> APIRouter:
     return router
 
 
-def health_routes(keeper: Keeper, settings: Settings | None = None) -> APIRouter:
-    """For who watches over this process. settings: where they are known before the services."""
-    router = APIRouter(tags=["health"])
-
-    @router.get("/healthz")
-    async def healthz() -> Health:
-        """Whether this process answers; it asks nobody else."""
-        return Health(status="ok")
-
-    @router.get(
-        "/readyz",
-        response_model=Readiness,
-        response_model_exclude_none=True,
-        responses={503: {"model": NotReady, "description": "Something it needs is down."}},
-    )
-    async def readyz(request: Request) -> Readiness | JSONResponse:
-        """Whether MongoDB gives what it holds and the chain answers, and which does not."""
-        dependencies, known = await _dependencies(keeper)
-        known = known or settings
-        exposed = came_over_the_network(request.scope)
-        if exposed or (known and asks_for_keys(known, request.scope)):
-            # Strangers are told what is down, and no more: gpu-renter doctor says the rest.
-            dependencies = {name: Dependency(ok=d.ok) for name, d in dependencies.items()}
-        down = [name for name, dependency in dependencies.items() if not dependency.ok]
-        if not down:
-            return Readiness(ready=True, dependencies=dependencies)
-        details = {n: d.model_dump(exclude_none=True) for n, d in dependencies.items()}
-        message = f"Not ready: {', '.join(down)}. Try again when that is mended"
-        return problem(503, message, ready=False, dependencies=details)
-
-    return router
-
-
 async def _run_of(who: Principal, ledger: Ledger, run_id: str) -> Run:
     """The run, if whoever asks reaches it. Raises NotFound, the same where it is another's."""
     return who.check_sees(await ledger.runs.get(run_id))
-
-
-async def _dependencies(keeper: Keeper) -> tuple[dict[str, Dependency], Settings | None]:
-    """How each is; and the settings in force, where the services are open."""
-    try:
-        services: Services = await keeper.services()
-    except RenterError as error:
-        return {"services": Dependency(ok=False, error=str(error))}, None
-    deps = services.deps
-
-    async def mongodb() -> None:
-        await deps.ledger.runs.documents.get(NO_RUN)
-        await deps.ledger.runs.check_clock()  # while it is off, nothing is ticked
-
-    checks: dict[str, Callable[[], Awaitable[object]]] = {
-        "mongodb": mongodb,
-        "chain": deps.chain.head,
-    }
-    outcomes = await asyncio.gather(*map(_check, checks.values()))
-    return dict(zip(checks, outcomes, strict=True)), services.settings
-
-
-async def _check(ask: Callable[[], Awaitable[object]]) -> Dependency:
-    try:
-        async with asyncio.timeout(CHECK_DEADLINE_S):
-            await ask()
-    except RenterError as error:
-        return Dependency(ok=False, error=str(error))
-    except TimeoutError:
-        return Dependency(ok=False, error=f"no answer within {CHECK_DEADLINE_S:g} s")
-    return Dependency(ok=True)

@@ -28,8 +28,7 @@ from ledger.runs import FETCH, LONGEST_RUN_ID
 from server.chat.answers import ELSEWHERE, HELP, reply
 from server.chat.goals import GoalTalk, is_new_goal, read_words
 from server.chat.market import prices
-from server.chat.replies import APPROVE_OR_REJECT, vendor_names
-from server.chat.said import Said as Said
+from server.chat.replies import APPROVE_OR_REJECT, Said, vendor_names
 from server.runner.tick import WAITING, Ticker
 from server.wiring import Services
 

@@ -32,7 +32,7 @@ from ledger.runs import FETCH
 from server.chat.answers import HELP, NOT_STARTED, WELCOME
 from server.chat.market import prices
 from server.chat.progress import list_runs
-from server.chat.said import Said
+from server.chat.replies import Said
 from server.wiring import new_run_id
 
 FORGOTTEN: Final = "Forgotten. Tell me a new goal whenever you like."

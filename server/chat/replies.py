@@ -1,4 +1,4 @@
-"""What an answer about a run is made of."""
+"""What the agent says in a chat, and what an answer about a run is made of."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ class Reply:
 
     text: str
     kind: Literal["words", "action", "question"] = "words"
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One thing that the agent says or does. data: of `run`, {"runId": …}."""
+
+    kind: Literal["words", "action", "question", "run", "error"]
+    text: str
     data: Mapping[str, Any] = field(default_factory=dict)
 
 

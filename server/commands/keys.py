@@ -11,7 +11,6 @@ import typer
 from domain.errors import InvalidInput
 from server.terminal.output import JsonOption, print_json
 from server.terminal.process import run
-from server.terminal.store import open_store
 
 if TYPE_CHECKING:
     from ledger.keys import KeyRecord, Keys
@@ -135,6 +134,7 @@ async def _keys() -> AsyncIterator[Keys]:
     """The keys in the store that `open_store` finds."""
     from ledger.keys import Keys
     from server.config.settings import Settings
+    from server.local.stack import open_store
 
     async with open_store(Settings.load()) as (store, _):
         yield Keys(store)

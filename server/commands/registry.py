@@ -14,7 +14,6 @@ from domain.money import Usd
 from server.commands.runs import UrlOption
 from server.terminal.output import JsonOption, print_json, working
 from server.terminal.process import run
-from server.terminal.store import open_store
 
 if TYPE_CHECKING:
     from domain.quotes import Vendor
@@ -237,6 +236,7 @@ async def _remove(vendor_id: str) -> None:
 async def _registry(settings: Settings) -> AsyncIterator[tuple[Vendors, Settings]]:
     """The registry in the store that `open_store` finds, and where things answer."""
     from ledger.vendors import Vendors
+    from server.local.stack import open_store
 
     async with open_store(settings) as (store, reached):
         yield Vendors(store), reached

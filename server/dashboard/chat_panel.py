@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Final
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
 
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from server.dashboard.conversation import LONGEST_MESSAGE, talk
+from domain.errors import RenterError
 from server.dashboard.layout import Page
 from server.dashboard.sessions import Visitor
 from server.dashboard.widgets import box, button, text
 from server.wiring import Services
 
+if TYPE_CHECKING:
+    from server.chat.replies import Said
+
+LONGEST_MESSAGE: Final = 4_000
 _SUBMIT: Final = """(e) => {
   e.preventDefault();
   const line = e.target.querySelector('input');
@@ -79,7 +84,7 @@ class Talk:
 
     async def _answer(self, services: Services, visitor: Visitor, words: str) -> str:
         user_id = self._user_id or visitor.user_id
-        async for said in talk(services, user_id, words, self._run_id, self._page.client.id):
+        async for said in _talk(services, user_id, words, self._run_id, self._page.client.id):
             run_id = str(said.data.get("runId") or "")
             if said.kind != "run":
                 self._add(said.text, said.kind)
@@ -97,3 +102,21 @@ class Talk:
                     text("span", " ")
                     text("a", "Open the run →", "strong", href=link)
         self._page.client.run_javascript(_SCROLL.format(id=self._said.id))
+
+
+async def _talk(
+    services: Services, user_id: str, message: str, run_id: str | None, page_id: str
+) -> AsyncIterator[Said]:
+    """What the agent says and does about a message; a failure is said too.
+
+    page_id: of the page that it is written on: what is said on another page is no part of it.
+    """
+    from server.chat.conversation import Chat  # may load a model's client: with the first message
+    from server.chat.replies import Said
+
+    try:
+        words = message[:LONGEST_MESSAGE]
+        async for said in Chat(services).say(user_id, words, run_id, talk_id=page_id):
+            yield said
+    except RenterError as error:
+        yield Said("error", str(error), {})

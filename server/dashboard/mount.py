@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import RenterError
-from server.dashboard.downloads import download_routes
+from server.dashboard.actions import download_routes
 from server.dashboard.live_queries import Watches
 from server.dashboard.plain import missing, too_many, unavailable
 from server.dashboard.sessions import Visitors

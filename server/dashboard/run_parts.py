@@ -19,7 +19,7 @@ from ledger.payments import Payment
 from ledger.run import RecordedOffer, Run
 from server.api.views import payment_view
 from server.chat.decisions import how_decided, model_use
-from server.dashboard.downloads import artifact_address
+from server.dashboard.actions import artifact_address
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.reading import Choice, Quoted, look, title
 from server.dashboard.widgets import box, budget_bar, card, day, short, text, when

@@ -12,10 +12,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from domain.errors import RenterError
-from server.access import Unauthorized
+from server.access import MAKE_A_KEY, Unauthorized
 from server.dashboard.plain import plain_page, too_many
 from server.dashboard.sessions import COOKIE, SESSION_S, Visitors
-from server.middleware.key_help import MAKE_A_KEY
 from server.middleware.rate_limits import TooMany
 
 LARGEST_FORM_BYTES: Final = 4096

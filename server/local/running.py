@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from domain.errors import ConfigError
+from server.config.settings import Settings
 from server.local.mongodb import with_password
 
 
@@ -49,3 +51,24 @@ def completion(services: Mapping[str, Service], folder: Path) -> dict[str, Any]:
     if "vendor" in services:
         changes["vendor_port"] = urlsplit(services["vendor"].url).port
     return changes
+
+
+def settings_of_serve() -> Settings:
+    """The settings, completed with what `gpu-renter serve` runs on this DATA_DIR.
+
+    Raises ConfigError when something is neither set nor running.
+    """
+    settings = Settings.load()
+    running = read_services(settings.data_dir)
+    needed = [
+        *(["mongodb"] if settings.needs_mongo else []),
+        *(["chain", "vendor"] if settings.needs_chain else []),
+    ]
+    found = {name: running[name] for name in needed if name in running}
+    settings = settings.completed(**completion(found, settings.data_dir))
+    missing = "MONGODB_URI" if settings.needs_mongo else "RPC_URL" if settings.needs_chain else ""
+    if missing:
+        raise ConfigError(
+            missing, "it is not set, and no local stack runs", "Set it, or run: gpu-renter serve"
+        )
+    return settings

@@ -14,14 +14,15 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from domain.errors import ChainDown, ConfigError, DependencyDown, RenterError
+from ledger.store import Store
 from server.config.settings import Settings, without_secrets
 from server.local.child import ChildProcess
 from server.local.mongodb import EmbeddedMongo, FolderLock
@@ -205,6 +206,24 @@ async def attach(settings: Settings) -> Settings | None:
     found = {name: services[name] for name in needed}
     answers = await asyncio.gather(*(_listens(service.url) for service in found.values()))
     return settings.completed(**completion(found, settings.data_dir)) if all(answers) else None
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[tuple[Store, Settings]]:
+    """The store of a running `serve`, of MONGODB_URI, or of the embedded MongoDB meanwhile; and
+    the settings, completed with what a running `serve` has started on this DATA_DIR.
+    """
+    async with AsyncExitStack() as stack:
+        reached = await attach(settings) or settings
+        if reached.mongodb_uri is None:
+            mongo = EmbeddedMongo(settings.data_dir, grace_s=0)
+            await stack.enter_async_context(mongo)
+            uri = mongo.uri
+        else:
+            uri = reached.mongodb_uri.get_secret_value()
+        store = Store.open(uri, settings.mongodb_db_name)
+        stack.push_async_callback(store.close)
+        yield store, reached
 
 
 def _held_services(settings: Settings) -> dict[str, Service] | None:

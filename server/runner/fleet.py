@@ -25,8 +25,7 @@ from taskiq.decor import AsyncTaskiqDecoratedTask
 from taskiq.receiver import Receiver
 
 from domain.errors import StoreDown
-from ledger.schedule import Overdue
-from ledger.sweeps import SweepTurn
+from ledger.schedule import Overdue, SweepTurn
 from server.runner.worker import Tick, Worker
 from server.wiring import Services
 

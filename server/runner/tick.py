@@ -36,7 +36,7 @@ from graph.nodes.approve import WAITING as WAITING
 from graph.pacing import LIVELY, NEWS, expiry, outcome_of
 from graph.routing import Phase
 from graph.steps.settlement import settle_ended
-from ledger.following import follow
+from ledger.jobs import follow
 from ledger.run import Lease, Run
 from ledger.runs import FETCH
 from ledger.store import store_down

@@ -40,11 +40,11 @@ from server.access import (
     key_in,
 )
 from server.config.settings import Settings
+from server.local.running import settings_of_serve
 from server.middleware.authenticate import OTHER_NAME, asks_for_keys, names_this_machine
 from server.middleware.http_errors import problem, problem_of
 from server.middleware.origins import is_from_our_page
 from server.middleware.rate_limits import RateLimits
-from server.studio.settings import studio_settings
 
 ALIVE: Final = "/ok"
 """Says that the server answers, and nothing else; needs no key."""
@@ -79,7 +79,7 @@ class DoorLedger:
         """Raises ConfigError."""
         async with self._opening:
             if self._store is None:
-                settings = await asyncio.to_thread(studio_settings)
+                settings = await asyncio.to_thread(settings_of_serve)
                 assert settings.mongodb_uri is not None
                 uri = settings.mongodb_uri.get_secret_value()
                 self._store = await asyncio.to_thread(Store.open, uri, settings.mongodb_db_name)

@@ -46,8 +46,8 @@ from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.store import Store
 from server.chat.answers import reply
+from server.local.running import settings_of_serve
 from server.studio.door import OWNER, STUDIO_USER
-from server.studio.settings import studio_settings
 from server.wiring import Services, open_services
 
 FIRST_STEP: Final[dict[str, Any]] = {
@@ -89,7 +89,7 @@ class Office:
     async def services(self) -> Services:
         async with self._opening:
             if self._services is None:
-                settings = await asyncio.to_thread(studio_settings)
+                settings = await asyncio.to_thread(settings_of_serve)
                 self._services = await self._stack.enter_async_context(open_services(settings))
             return self._services
 
@@ -179,7 +179,7 @@ class Office:
 @asynccontextmanager
 async def checkpointer() -> AsyncIterator[MongoDBSaver]:
     """Studio's threads, in the same MongoDB as everything else."""
-    settings = await asyncio.to_thread(studio_settings)
+    settings = await asyncio.to_thread(settings_of_serve)
     assert settings.mongodb_uri is not None
     uri, database = settings.mongodb_uri.get_secret_value(), settings.mongodb_db_name
     store = Store.open(uri, database)

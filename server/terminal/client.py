@@ -26,7 +26,6 @@ from domain.errors import (
     RenterError,
 )
 from domain.run_ids import MOST_MATCHES, is_short, the_one
-from server.middleware.key_help import MAKE_A_KEY
 
 URL_VARIABLE: Final = "GPU_RENTER_URL"
 KEY_VARIABLE: Final = "RENTER_API_KEY"
@@ -238,6 +237,8 @@ class ServerClient:
 
     def _no_key(self) -> InvalidInput:
         """That the key is missing or no good, to somebody at a terminal."""
+        from server.access import MAKE_A_KEY  # with all of the server's own: only where it is said
+
         why = "none is set"
         if "Authorization" in self._http.headers:
             why = "the one that is set is not known there, or was revoked"

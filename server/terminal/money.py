@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from domain import networks
 from domain.errors import ChainDown, InvalidInput
-from server.terminal.store import open_store
 
 if TYPE_CHECKING:
     import httpx
@@ -89,6 +88,7 @@ async def open_money(settings: Settings) -> AsyncIterator[Opened]:
     """
     from ledger.clock import ClockWatch
     from ledger.ledger import Ledger
+    from server.local.stack import open_store
     from server.wiring import now
     from tools.wire.clients import open_client
 

@@ -12,7 +12,7 @@ from domain.errors import LeaseHeld
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.runs import FETCH
-from ledger.sweeps import SweepTurn
+from ledger.schedule import SweepTurn
 from tests.support.builders import NOON, at, open_ledger
 from tests.support.stack import FreshDatabase
 

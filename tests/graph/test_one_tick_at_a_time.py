@@ -9,7 +9,7 @@ import pytest
 from langgraph.runtime import RunControl
 
 from domain.errors import LeaseHeld, NotFound
-from ledger.following import follow
+from ledger.jobs import follow
 from server.runner.tick import INTERRUPTED, Ticker
 from tests.chaos.effects import Life, Moment
 from tests.chaos.record import Record

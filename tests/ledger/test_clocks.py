@@ -17,8 +17,7 @@ from ledger.deliveries import LONGEST_WAIT, LOOK_BACK, Deliveries
 from ledger.holder import Holder
 from ledger.idempotency import Idempotency, KeyBusy
 from ledger.ledger import Ledger
-from ledger.schedule import has_come
-from ledger.sweeps import SweepTurn
+from ledger.schedule import SweepTurn, has_come
 from server.config.settings import Settings
 from server.terminal.money import open_money
 from server.wiring import now

@@ -26,9 +26,9 @@ from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.state import AgentState
 from server.access import new_key
 from server.config.settings import Settings
+from server.local.running import settings_of_serve
 from server.studio.door import STUDIO_USER, TALKING
 from server.studio.graph import _wish
-from server.studio.settings import studio_settings
 from tests.support.builders import NOON, check_books, open_ledger
 from tests.support.stack import FreshDatabase
 from tests.support.studio import client_of, free_port, register_vendor, say, studio, studio_graph
@@ -124,7 +124,7 @@ def test_a_running_local_stack_is_found_through_its_file(
         '{"name": "vendor", "url": "http://127.0.0.1:7", "pid": 3}]}'
     )
     monkeypatch.setenv("DATA_DIR", str(folder))
-    settings = studio_settings()
+    settings = settings_of_serve()
     assert settings.chain_url == "http://127.0.0.1:6"
     assert settings.local_vendor_url == "http://127.0.0.1:7"
     assert not settings.needs_mongo

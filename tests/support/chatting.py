@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.chat.conversation import Chat, Said
+from server.chat.conversation import Chat
+from server.chat.replies import Said
 from tests.support.world import Process, World
 
 
