@@ -19,6 +19,7 @@ from server.api.documented import describe_keys
 from server.api.events import Streams, event_routes
 from server.api.health import health_routes
 from server.api.reports import report_routes
+from server.api.requests import HELP
 from server.api.runs import api_routes
 from server.config.settings import Settings
 from server.dashboard import add_dashboard
@@ -90,7 +91,7 @@ def create_app(
     app.include_router(health_routes(keeper, telemetry, settings))
     limits = SharedLimits()
     add_dashboard(app, keeper, limits)
-    add_error_handlers(app)
+    add_error_handlers(app, HELP)
     describe_keys(app, asked=settings is None or keys_required(settings))
     app.add_middleware(Idempotent, keeper=keeper)
     app.add_middleware(Bodies)

@@ -36,7 +36,7 @@ from ledger.ledger import Ledger
 from ledger.store import Store
 from server.config.settings import Settings
 from tools.payments.cashier import Cashier
-from tools.payments.cdp_api import CDP_BASE_PATH, CdpCredentials
+from tools.payments.cdp_api import CDP_BASE_PATH, CdpApi, CdpCredentials, open_cdp_api
 from tools.payments.chain import ChainReader
 from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
@@ -238,23 +238,35 @@ async def open_wallet(settings: Settings, http: httpx.AsyncClient) -> Wallet:
     """The wallet in force."""
     if settings.x402_private_key is not None:
         return LocalWallet(settings.x402_private_key)
-    if (
-        settings.cdp_api_key_id is not None
-        and settings.cdp_api_key_secret is not None
-        and settings.cdp_wallet_secret is not None
-    ):
-        credentials = CdpCredentials(
-            settings.cdp_api_key_id.get_secret_value(),
-            settings.cdp_api_key_secret,
-            settings.cdp_wallet_secret,
-        )
+    if settings.wallet_mode == "cdp":
         return await open_cdp_wallet(
             http,
-            credentials,
+            _cdp_credentials(settings),
             account_name=settings.x402_wallet_id,
             base_path=settings.cdp_base_path or CDP_BASE_PATH,
         )
     return LocalWallet(SecretStr("0x" + keccak(text=LOCAL_WALLET_LABEL).hex()))
+
+
+async def open_cdp(settings: Settings, http: httpx.AsyncClient) -> CdpApi:
+    """Coinbase's API with the credentials in force. Raises ConfigError where there are none."""
+    base_path = settings.cdp_base_path or CDP_BASE_PATH
+    return await open_cdp_api(http, _cdp_credentials(settings), base_path)
+
+
+def _cdp_credentials(settings: Settings) -> CdpCredentials:
+    key_id, key, secret = (
+        settings.cdp_api_key_id,
+        settings.cdp_api_key_secret,
+        settings.cdp_wallet_secret,
+    )
+    if key_id is None or key is None or secret is None:
+        raise ConfigError(
+            "CDP_API_KEY_ID",
+            "it is not set, and only a wallet at Coinbase has policies",
+            "Set the three CDP_* variables; for a key, keep little on the account instead",
+        )
+    return CdpCredentials(key_id.get_secret_value(), key, secret)
 
 
 def open_planner(settings: Settings) -> Planner:

@@ -27,7 +27,8 @@ from server.api.report_schemas import (
 from server.api.requests import HELP, NothingMore, PlanRequest, ReconcileRequest, RunId
 from server.keeper import Keeper
 from server.reports.audits import audit_of, find_run
-from server.reports.reports import reconcile_answer, vendor_view, wallet_answer
+from server.reports.plan import plan_text, plan_view
+from server.reports.reports import cdp_policies, reconcile_answer, vendor_view, wallet_answer
 
 NOBODY: Final = ""
 """On whose day a plan counts where no key says who asks."""
@@ -51,8 +52,6 @@ def report_routes(keeper: Keeper) -> APIRouter:
         The vendors are asked for quotes, which bind nobody; no run is started. A model's calls
         count against the tokens that the key's owner has in a day.
         """
-        from server.commands.plan import plan_text, plan_view
-
         deps = (await keeper.services()).deps
         at = deps.now()
         meter = TokenMeter(deps, who.owner or NOBODY)
@@ -81,8 +80,6 @@ def report_routes(keeper: Keeper) -> APIRouter:
         services = await keeper.services()
         deps, settings, policies = services.deps, services.settings, []
         if settings.wallet_mode == "cdp":
-            from server.commands.wallet_policy import cdp_policies
-
             policies = await cdp_policies(settings)
         address = deps.wallet.address
         try:

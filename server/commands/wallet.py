@@ -131,7 +131,7 @@ async def _show(network: str | None, rpc_url: str | None, url: str | None) -> di
 
 async def _show_here(settings: Settings) -> dict[str, Any]:
     from server.local.stack import attach
-    from server.reports.reports import wallet_answer
+    from server.reports.reports import cdp_policies, wallet_answer
     from server.terminal.money import asking_chain
     from tools.payments.chain import ChainReader
     from tools.wire.clients import open_client
@@ -141,7 +141,7 @@ async def _show_here(settings: Settings) -> dict[str, Any]:
     async with open_client() as http:
         address = await _address(settings, http)
         if settings.wallet_mode == "cdp":
-            policies = await wallet_policy.cdp_policies(settings)
+            policies = await cdp_policies(settings)
         chain = ChainReader(settings.network, settings.chain_url, http)
         try:
             with asking_chain(settings):
@@ -155,14 +155,12 @@ async def _show_here(settings: Settings) -> dict[str, Any]:
 
 async def _address(settings: Settings, http: httpx.AsyncClient) -> str:
     """The account that pays; makes none. Raises NotFound where CDP has none yet."""
-    from server.wiring import open_wallet
+    from server.wiring import open_cdp, open_wallet
     from tools.payments.cdp_policy import find_account
 
     if settings.wallet_mode != "cdp":
         return (await open_wallet(settings, http)).address
-    account = await find_account(
-        await wallet_policy.cdp_api(settings, http), settings.x402_wallet_id
-    )
+    account = await find_account(await open_cdp(settings, http), settings.x402_wallet_id)
     if account is None:
         raise NotFound(
             f"CDP has no account called {settings.x402_wallet_id}", "Run: gpu-renter wallet init"
@@ -214,6 +212,7 @@ async def _fund(settings: Settings, amount: Usd) -> dict[str, Any]:
     from server.local.minting import mint
     from server.local.stack import attach
     from server.terminal.money import asking_chain
+    from server.wiring import open_cdp
     from tools.wire.clients import open_client
 
     settings = await attach(settings) or settings
@@ -226,7 +225,7 @@ async def _fund(settings: Settings, amount: Usd) -> dict[str, Any]:
                 tx_hash = await mint(settings, http, address, amount)
             return told | {"txHash": tx_hash, "steps": [f"Minted {amount} to {address}: {tx_hash}"]}
         if network == BASE_SEPOLIA and settings.wallet_mode == "cdp":
-            tx_hash = await (await wallet_policy.cdp_api(settings, http)).faucet(address)
+            tx_hash = await (await open_cdp(settings, http)).faucet(address)
             link = network.explorer_link(tx_hash)
             return told | {"txHash": tx_hash, "steps": [f"The faucet sends 1 USDC: {link}"]}
     return told | {"steps": _steps(network, address, testnet=network == BASE_SEPOLIA)}

@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from domain.errors import ConfigError, InvalidInput
+from domain.errors import InvalidInput
 from domain.money import Usd
 from server.terminal.output import Exit, JsonOption, print_json, print_problem, working
 from server.terminal.process import run
 
 if TYPE_CHECKING:
-    import httpx
-
     from server.config.settings import Settings
-    from tools.payments.cdp_api import CdpApi
-    from tools.payments.cdp_policy import CdpPolicy, Installed, Lock
+    from tools.payments.cdp_policy import Installed, Lock
 
 KEY_NOTE: Final = (
     "Whoever holds this CDP API key can change the policy again (CDP asks for no wallet secret "
@@ -36,6 +33,7 @@ def show_policy(as_json: JsonOption = False) -> None:
 
     [dim]$[/] gpu-renter wallet policy show
     """
+    from server.reports.reports import cdp_policies
     from server.terminal.money import money_settings
 
     settings = money_settings()
@@ -101,49 +99,6 @@ def install(
         raise typer.Exit(Exit.FAILED)
 
 
-async def cdp_api(settings: Settings, http: httpx.AsyncClient) -> CdpApi:
-    """Coinbase's API with the credentials in force. Raises ConfigError where there are none."""
-    from tools.payments.cdp_api import CDP_BASE_PATH, CdpCredentials, open_cdp_api
-
-    key_id, key, secret = (
-        settings.cdp_api_key_id,
-        settings.cdp_api_key_secret,
-        settings.cdp_wallet_secret,
-    )
-    if key_id is None or key is None or secret is None:
-        raise ConfigError(
-            "CDP_API_KEY_ID",
-            "it is not set, and only a wallet at Coinbase has policies",
-            "Set the three CDP_* variables; for a key, keep little on the account instead",
-        )
-    credentials = CdpCredentials(key_id.get_secret_value(), key, secret)
-    return await open_cdp_api(http, credentials, settings.cdp_base_path or CDP_BASE_PATH)
-
-
-async def cdp_policies(settings: Settings) -> list[dict[str, Any]]:
-    """The policies in force on the account that pays, for a person to read."""
-    from tools.payments.cdp_policy import find_account, policies_of
-    from tools.wire.clients import open_client
-
-    async with open_client() as http:
-        api = await cdp_api(settings, http)
-        account = await find_account(api, settings.x402_wallet_id)
-        found = await policies_of(api, account) if account else []
-    return [_policy_json(one, settings.x402_wallet_id) for one in found]
-
-
-def _policy_json(one: CdpPolicy, account_name: str) -> dict[str, Any]:
-    from tools.payments.cdp_policy import description_of
-
-    return {
-        "id": one.id,
-        "scope": one.scope,
-        "description": one.description,
-        "ours": one.description == description_of(account_name),
-        "rules": one.summary(),
-    }
-
-
 def print_policies(found: list[dict[str, Any]]) -> None:
     for one in found:
         typer.echo(f"policy   {one['id']} ({one['scope']}: {one['description']})")
@@ -157,6 +112,7 @@ async def _install(
     settings: Settings, cap: Usd, more: list[str], replace: bool
 ) -> tuple[Lock, Installed, list[str]]:
     from server.terminal.money import open_money
+    from server.wiring import open_cdp
     from tools.payments.cdp_policy import Lock, find_account, overriding, policies_of
     from tools.payments.cdp_policy import install as install_lock
 
@@ -164,7 +120,7 @@ async def _install(
         vendors = await opened.ledger.vendors.all()
         payees = {vendor.pay_to for vendor in vendors if vendor.pay_to} | set(more)
         lock = Lock(settings.network.usdc, cap, tuple(sorted(payees)))
-        api = await cdp_api(settings, opened.http)
+        api = await open_cdp(settings, opened.http)
         installed = await install_lock(api, settings.x402_wallet_id, lock, replace=replace)
         account = await find_account(api, settings.x402_wallet_id)
         policies = await policies_of(api, account) if account else []

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -47,7 +48,6 @@ from domain.errors import (
 from ledger.idempotency import KeyBusy
 from ledger.store import store_down
 from server.access import Forbidden, Unauthorized
-from server.api.requests import HELP
 from server.middleware.rate_limits import TooMany
 
 LOG: Final = logging.getLogger(__name__)
@@ -126,9 +126,10 @@ def status_of(error: RenterError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def add_error_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI, remedies: Mapping[str, str]) -> None:
+    """remedies: what to put into each field of a request that is not as its schema says."""
     app.add_exception_handler(RenterError, _renter_error)
-    app.add_exception_handler(RequestValidationError, _schema_error)
+    app.add_exception_handler(RequestValidationError, partial(_schema_error, remedies))
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(PyMongoError, _store_error)
 
@@ -146,7 +147,11 @@ async def _store_error(request: Request, error: Exception) -> JSONResponse:
     return await _renter_error(request, store_down(error))
 
 
-async def _schema_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+async def _schema_error(
+    remedies: Mapping[str, str],
+    request: Request,  # noqa: ARG001
+    error: Exception,
+) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     *_, place = first["loc"]
@@ -155,7 +160,7 @@ async def _schema_error(request: Request, error: Exception) -> JSONResponse:  # 
         what, remedy = "this request has no such field", "Leave it out"
     else:
         what = _PROBLEMS.get(first["type"]) or str(first["msg"])
-        remedy = HELP.get(field, "See /docs")
+        remedy = remedies.get(field, "See /docs")
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {what}. {remedy}")
 
 

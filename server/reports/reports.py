@@ -61,6 +61,28 @@ def _history(vendor: Vendor, now: datetime) -> list[str]:
     return [*lines, str(block)] if block else lines
 
 
+async def cdp_policies(settings: Settings) -> list[dict[str, Any]]:
+    """The policies in force on the account that pays, for a person to read."""
+    from server.wiring import open_cdp  # takes long to load, and most commands need none of it
+    from tools.payments.cdp_policy import description_of, find_account, policies_of
+    from tools.wire.clients import open_client
+
+    async with open_client() as http:
+        api = await open_cdp(settings, http)
+        account = await find_account(api, settings.x402_wallet_id)
+        found = await policies_of(api, account) if account else []
+    return [
+        {
+            "id": one.id,
+            "scope": one.scope,
+            "description": one.description,
+            "ours": one.description == description_of(settings.x402_wallet_id),
+            "rules": one.summary(),
+        }
+        for one in found
+    ]
+
+
 def wallet_answer(
     settings: Settings,
     address: str,

@@ -14,6 +14,7 @@ from server.access import Scope, new_key
 from server.api.callbacks import callback_routes
 from server.api.chat import chat_routes
 from server.api.events import event_routes
+from server.api.requests import HELP
 from server.api.runs import api_routes
 from server.keeper import Keeper
 from server.middleware.authenticate import Guard
@@ -60,7 +61,7 @@ async def open_door(scene: Scene) -> AsyncIterator[Door]:
     app = FastAPI()
     for routes in (api_routes, callback_routes, chat_routes, event_routes):
         app.include_router(routes(keeper))
-    add_error_handlers(app)
+    add_error_handlers(app, HELP)
     app.add_middleware(Idempotent, keeper=keeper)
     app.add_middleware(Bodies)
     app.add_middleware(Guard, keeper=keeper, settings=services.settings)

@@ -15,8 +15,9 @@ from graph.planner.dry_run import Market, Plan, understand_goal, with_offers
 from ledger.vendors import End
 from server import cli
 from server.api.views import status_view
-from server.commands.plan import NO_MARKET, plan_view, show
+from server.commands.plan import NO_MARKET
 from server.dashboard.reading import choices
+from server.reports.plan import plan_view, show
 from server.terminal.output import Exit
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
