@@ -1,4 +1,7 @@
-"""POST /api/chat: the agent's answer as JSON, or as server-sent events where they are asked for."""
+"""POST /api/chat: the agent's answer as JSON, or as server-sent events where they are asked for.
+
+FastAPI's own event routes answer nothing but events, and this one both.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
 
 from ledger.idempotency import Marker
 from server.access import WhoAsks
@@ -78,7 +82,7 @@ def answer_of(pieces: list[Said]) -> ChatAnswer:
     )
 
 
-async def _events(first: Said, rest: AsyncIterator[Said]) -> AsyncIterator[str]:
+async def _events(first: Said, rest: AsyncIterator[Said]) -> AsyncIterator[bytes]:
     yield event(first.kind, first)
     try:
         async for piece in rest:
@@ -86,10 +90,10 @@ async def _events(first: Said, rest: AsyncIterator[Said]) -> AsyncIterator[str]:
     except Exception:  # the outermost edge: the response has begun, so there is no other answer
         LOG.exception("a chat failed")
         yield event("error", Said("error", UNEXPECTED))
-    yield "event: end\ndata: {}\n\n"
+    yield format_sse_event(event="end", data_str="{}")
 
 
-def event(name: str, said: Said) -> str:
+def event(name: str, said: Said) -> bytes:
     """One server-sent event; its data is one line of JSON."""
     data = json.dumps({"text": said.text, "data": dict(said.data)}, ensure_ascii=False)
-    return f"event: {name}\ndata: {data}\n\n"
+    return format_sse_event(event=name, data_str=data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from dotenv import dotenv_values
+from httpx_sse import aconnect_sse
 
 from domain.errors import (
     GOAL_NOT_ALL_USED,
@@ -172,22 +172,15 @@ class ServerClient:
                 yield piece
 
     async def _chat(self, body: dict[str, Any]) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
-        accept = {"Accept": "text/event-stream"}
         try:
-            async with self._http.stream(
-                "POST", self.url + "/api/chat", json=body, headers=accept
-            ) as answer:
-                if not answer.is_success:
-                    await answer.aread()
-                    raise self._error(answer.status_code, _json(answer))
-                kind = ""
-                async for line in answer.aiter_lines():
-                    name, _, value = line.partition(": ")
-                    if name == "event":
-                        kind = value
-                    elif name == "data" and kind != "end":
-                        piece = json.loads(value)
-                        yield kind, str(piece["text"]), dict(piece["data"])
+            async with aconnect_sse(self._http, "POST", self.url + "/api/chat", json=body) as said:
+                if not said.response.is_success:
+                    await said.response.aread()
+                    raise self._error(said.response.status_code, _json(said.response))
+                async for event in said.aiter_sse():
+                    if event.event != "end":
+                        piece = event.json()
+                        yield event.event, str(piece["text"]), dict(piece["data"])
         except httpx.HTTPError as error:
             raise self._no_answer(error) from None
 

@@ -16,12 +16,15 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from domain.errors import NotFound
 from domain.goals import ASK_FOR_BUDGET
 from server import cli
+from server.api.chat import event
 from server.app import create_app
+from server.chat.replies import Said
 from server.commands.chat import _Lines, _talk
 from server.terminal.client import ServerClient
 from server.terminal.output import Exit
@@ -79,6 +82,14 @@ async def test_a_run_that_is_named_alone_is_talked_about_as_its_owner(
     monkeypatch.setattr("sys.stdin", io.StringIO("how is it going?\n"))
     await _talk(None, run_id, None)
     assert "Your run is running" in capsys.readouterr().out
+
+
+async def test_a_line_separator_in_what_is_said_ends_no_line() -> None:
+    """Neither JSON nor an event stream takes U+2028 for the end of one; `str.splitlines` does."""
+    said = event("words", Said("words", "one\u2028two"))
+    answer = httpx.Response(200, content=said, headers={"Content-Type": "text/event-stream"})
+    async with ServerClient("http://api", httpx.MockTransport(lambda _: answer)) as server:
+        assert [text async for _, text, _ in server.chat("me", "hello")] == ["one\u2028two"]
 
 
 async def test_anothers_run_is_not_found(talk: Api, monkeypatch: pytest.MonkeyPatch) -> None:
