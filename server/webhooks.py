@@ -4,6 +4,9 @@ Each chosen observation is sent at least once and, within its run, in order. Its
 (`run:seq`) is the same at every repetition, for the receiver to tell by. A receiver that fails is
 tried again for three days, and then the observation is given up; one that answers 410 is told no
 more. How far each run was told stands in MongoDB, so any process goes on after any crash.
+
+The package `standardwebhooks` signs, and sends nothing. A queue for the sending would be a second
+list of what the journal holds already, and the two could differ after a crash.
 """
 
 from __future__ import annotations

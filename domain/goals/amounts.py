@@ -3,7 +3,8 @@
 An amount counts as the budget only where the words around it say so ("under $5", "$5 max", "I have
 5 dollars", or "$5" standing by itself). A number without a currency counts only right after a word
 for money ("budget of 5"). Everything else is asked about, never guessed: a wrong budget is worse
-than a question.
+than a question. Libraries that find prices in a text give numbers and currencies; none tells a
+limit from a rate, or from what was paid before.
 """
 
 from __future__ import annotations

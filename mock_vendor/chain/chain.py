@@ -3,7 +3,8 @@
 It mines each transaction at once in a block of its own. Its time follows the wall clock, also
 without transactions: reading the latest block mines an empty one when the last is over a second
 old. With a folder it survives restarts and SIGKILL: each block is journaled before it is
-answered for, and the journal is replayed, times and all, on the next start.
+answered for, and the journal is replayed, times and all, on the next start. eth-tester, which
+drives the same py-evm, forgets its chain with the process.
 """
 
 import json

@@ -8,13 +8,12 @@
 
 Every observation comes once and in order. `Last-Event-ID` goes on after the one that it names, on
 any process. The journal in MongoDB is what is sent; a change stream, where the server has one, only
-says when to look.
+says when to look. FastAPI keeps a silent stream open for proxies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -23,19 +22,17 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from domain.errors import RenterError
 from domain.jobs import RunStatus
 from ledger.ledger import Ledger
 from ledger.run import held_lease
-from server.access import Principal, principal_of
+from server.access import Principal, WhoAsks
 from server.api.documented import EVENT, of_get
 from server.api.requests import HELP, RunId
 from server.api.views import observation_view
 from server.keeper import Keeper
-from server.middleware.http_errors import problem_of
 from server.middleware.rate_limits import TooMany
 
 LOG: Final = logging.getLogger(__name__)
@@ -43,15 +40,12 @@ POLL_S: Final = 0.5
 WATCHED_POLL_S: Final = 5.0
 """Where a change stream says when to look: for what it may have missed."""
 LIVELY_S: Final = 3.0
-PULSE_S: Final = 15.0
-"""A comment keeps proxies from closing a silent stream."""
 LONGEST_STREAM_S: Final = 900.0
 MOST_AT_ONCE: Final = 200
 MOST_STREAMS: Final = 256
 MOST_STREAMS_EACH: Final = 16
 LARGEST_SEQ: Final = 2**53
 RETRY_MS: Final = 2_000
-NO_BUFFERS: Final = {"X-Accel-Buffering": "no"}
 
 
 class Streams:
@@ -141,11 +135,11 @@ class Journal:
         self._seq = seq
         self._now = now
 
-    async def events(self) -> AsyncGenerator[bytes]:
+    async def events(self) -> AsyncGenerator[ServerSentEvent]:
         """Server-sent events until the run has ended and everything is told."""
         loop = asyncio.get_running_loop()
         until, spoke = loop.time() + LONGEST_STREAM_S, loop.time()
-        yield f"retry: {RETRY_MS}\n\n".encode()
+        yield ServerSentEvent(retry=RETRY_MS)
         with self._wakeups.of(self._run_id) as grown:
             while loop.time() < until:
                 grown.clear()
@@ -156,15 +150,12 @@ class Journal:
                 for entry in entries:
                     self._seq, spoke = entry.seq, loop.time()
                     shown = observation_view(entry).model_dump_json(by_alias=True)
-                    yield f"id: {entry.seq}\ndata: {shown}\n\n".encode()
+                    yield ServerSentEvent(id=str(entry.seq), raw_data=shown)
                 if entries:
                     continue
                 if ended:
-                    yield f"event: end\ndata: {json.dumps({'status': ended})}\n\n".encode()
+                    yield ServerSentEvent(event="end", data={"status": ended})
                     return
-                if loop.time() - spoke >= PULSE_S:
-                    spoke = loop.time()
-                    yield b": still running\n\n"
                 # The end of a run is no observation, so it is looked for while the run is lively.
                 lively = loop.time() - spoke < LIVELY_S
                 await _either(grown, POLL_S if lively else self._wakeups.poll_s)
@@ -188,35 +179,6 @@ async def _either(grown: asyncio.Event, seconds: float) -> None:
         pass
 
 
-class EventStream(Response):
-    """The answer, which counts as an open stream for as long as its client stays."""
-
-    def __init__(self, streams: Streams, who: Principal, journal: Journal) -> None:
-        self._streams = streams
-        self._who = who
-        self._journal = journal
-        self.background = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with self._streams.one(self._who):
-                async with aclosing(self._told()) as told:
-                    stream = StreamingResponse(
-                        told, media_type="text/event-stream", headers=NO_BUFFERS
-                    )
-                    await stream(scope, receive, send)
-        except TooMany as error:
-            await problem_of(error)(scope, receive, send)
-
-    async def _told(self) -> AsyncGenerator[bytes]:
-        try:
-            async with aclosing(self._journal.events()) as events:
-                async for event in events:
-                    yield event
-        except RenterError as error:
-            LOG.warning("An event stream is cut off; its client may come back: %s", error)
-
-
 def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
     """The events of a run."""
     router = APIRouter(prefix="/api", tags=["agent"])
@@ -228,13 +190,8 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
             watched[:] = [(ledger, Wakeups(ledger))]
         return watched[0][1]
 
-    @router.get(
-        "/agent-events",
-        response_class=Response,
-        responses={**of_get(404), 200: _DOCUMENTED},
-    )
-    async def agent_events(
-        who: Annotated[Principal, Depends(principal_of)],
+    async def journal_of(
+        who: WhoAsks,
         run_id: Annotated[RunId, Query(alias="runId", description=HELP["runId"])],
         last_event_id: Annotated[
             int,
@@ -245,16 +202,32 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
                 description="Go on after this observation: the last one that was read.",
             ),
         ] = 0,
-    ) -> Response:
+    ) -> AsyncGenerator[Journal]:
+        """What is to be told, which counts as an open stream for as long as its client stays."""
+        deps = (await keeper.services()).deps
+        run = who.check_sees(await deps.ledger.runs.get(run_id))
+        with counted.one(who):
+            yield Journal(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
+
+    @router.get(
+        "/agent-events",
+        response_class=EventSourceResponse,
+        responses={**of_get(404), 200: _DOCUMENTED},
+    )
+    async def agent_events(
+        journal: Journal = Depends(journal_of),  # noqa: B008 -- Annotated is read outside of here
+    ) -> AsyncGenerator[ServerSentEvent]:
         """Follow a run: its observations as server-sent events, each with its seq as its id.
 
         An event `end` comes when the run has ended. A browser's EventSource goes on where it was
         cut off by itself.
         """
-        deps = (await keeper.services()).deps
-        run = who.check_sees(await deps.ledger.runs.get(run_id))
-        journal = Journal(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
-        return EventStream(counted, who, journal)
+        try:
+            async with aclosing(journal.events()) as events:
+                async for event in events:
+                    yield event
+        except RenterError as error:
+            LOG.warning("An event stream is cut off; its client may come back: %s", error)
 
     return router
 

@@ -1,4 +1,8 @@
-"""The door: who asks, may they, and not too often. Nothing behind it runs before that is known."""
+"""The door: who asks, may they, and not too often. Nothing behind it runs before that is known.
+
+FastAPI's security schemes are a route's dependencies: they would not stand before the pages and
+NiceGUI's sockets, and a route that forgot them would be open.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bodies under /api/: read whole, counted in bytes and in time, before any route runs."""
+"""Bodies under /api/: read whole, counted in bytes and in time, before any route runs.
+
+Starlette's own limit has no deadline, and reads no further: who still sends may never read why.
+"""
 
 from __future__ import annotations
 

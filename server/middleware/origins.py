@@ -1,4 +1,8 @@
-"""Whose page asks: browsers say so, in headers that a page cannot change. Every door asks here."""
+"""Whose page asks: browsers say so, in headers that a page cannot change. Every door asks here.
+
+Starlette's CORS middleware tells a browser what a page may read, and lets what needs no preflight
+through.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Vendors, RPC nodes and the wallet service are all reached through here, over the one injected
 `httpx.AsyncClient`, so that a test can fault every call. Redirects are never followed, cookies
-never sent, compressed bodies never unpacked, and the whole exchange has one deadline.
+never sent, compressed bodies never unpacked, and the whole exchange has one deadline. httpx has a
+time-out for each read and none for all of them, and bounds no body.
 """
 
 from __future__ import annotations

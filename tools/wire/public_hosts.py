@@ -3,6 +3,9 @@
 A name is resolved once for each connection, every answer is looked at, and the connection goes to
 the very address that was: who answers the next question for the same name otherwise (DNS
 rebinding) is not asked. TLS and the Host header keep the name.
+
+httpx looks a name up as it connects, and lets nobody see the answer in between: hence a network
+backend of our own.
 """
 
 from __future__ import annotations
