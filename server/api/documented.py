@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from server.access import SIGNED_OTHERWISE
 from server.api.schemas import Problem
@@ -46,6 +45,11 @@ def of_get(*more: int) -> Responses:
     return _described(*_ANY, *more)
 
 
+def of_stream(*more: int) -> Responses:
+    """The errors of a GET under /api/ that answers no JSON but for them, and `more`."""
+    return {status: _problem(status) for status in sorted((*_ANY, *more))}
+
+
 def of_post(*more: int) -> Responses:
     """The errors of a POST under /api/, and `more`."""
     return _described(*_ANY, *_WITH_BODY, *more)
@@ -63,18 +67,11 @@ def _problem(status: int) -> dict[str, Any]:
 def describe_keys(app: FastAPI, *, asked: bool) -> None:
     """Have the document say which addresses take an API key, where one is asked for at all."""
 
+    plain = app.openapi
+
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _with_keys(
-                asked,
-                get_openapi(
-                    title=app.title,
-                    version=app.version,
-                    description=app.description,
-                    routes=app.routes,
-                ),
-            )
-        return app.openapi_schema
+        made = app.openapi_schema is not None
+        return plain() if made else _with_keys(asked, plain())
 
     app.openapi = document  # type: ignore[method-assign]
 

@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -29,7 +29,7 @@ from domain.jobs import RunStatus
 from ledger.ledger import Ledger
 from ledger.run import held_lease
 from server.access import Principal, WhoAsks
-from server.api.documented import EVENT, of_get
+from server.api.documented import of_stream
 from server.api.requests import HELP, RunId
 from server.api.views import observation_view
 from server.keeper import Keeper
@@ -212,7 +212,8 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
     @router.get(
         "/agent-events",
         response_class=EventSourceResponse,
-        responses={**of_get(404), 200: _DOCUMENTED},
+        response_description="Events, for as long as the run goes on.",
+        responses=of_stream(404),
     )
     async def agent_events(
         journal: Journal = Depends(journal_of),  # noqa: B008 -- Annotated is read outside of here
@@ -230,9 +231,3 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
             LOG.warning("An event stream is cut off; its client may come back: %s", error)
 
     return router
-
-
-_DOCUMENTED: Final[dict[str, Any]] = {
-    "description": "Events, for as long as the run goes on.",
-    "content": {"text/event-stream": {"schema": EVENT}},
-}
