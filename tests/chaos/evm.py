@@ -20,7 +20,6 @@ from mock_vendor.accounts import (
 )
 from mock_vendor.chain.blocks import BASE_FEE_WEI, Block
 from mock_vendor.chain.chain import LocalChain, create_chain_app
-from mock_vendor.chain.provider import InProcessProvider
 from mock_vendor.chain.rpc import JsonRpc
 from mock_vendor.chain.token import (
     AUTHORIZATION_STATE,
@@ -33,6 +32,7 @@ from mock_vendor.chain.token import (
 )
 from mock_vendor.facilitator.facilitator import LocalFacilitator
 from mock_vendor.vendor.treasury import EvmTreasury
+from tests.support.chain_provider import InProcessProvider
 from tests.support.memory_chain import MemoryChain, Transfer
 from tests.support.world import Clock, Outside
 

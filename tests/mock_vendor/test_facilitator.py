@@ -10,12 +10,12 @@ from x402.mechanisms.evm.constants import ERR_NONCE_ALREADY_USED
 
 from mock_vendor.accounts import dev_address
 from mock_vendor.chain.chain import LocalChain
-from mock_vendor.chain.provider import InProcessProvider
 from mock_vendor.chain.rpc import JsonRpc
 from mock_vendor.facilitator.app import create_facilitator_app
 from mock_vendor.facilitator.authorization import read_authorization
 from mock_vendor.facilitator.facilitator import LocalFacilitator
 from mock_vendor.vendor.treasury import EvmTreasury
+from tests.support.chain_provider import InProcessProvider
 from tests.support.memory_facilitator import MemoryFacilitator
 
 from .shop import sign

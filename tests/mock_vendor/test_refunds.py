@@ -10,12 +10,12 @@ from web3 import Web3
 
 from mock_vendor.accounts import AGENT_FUNDS, dev_address
 from mock_vendor.chain.chain import LocalChain
-from mock_vendor.chain.provider import InProcessProvider
 from mock_vendor.chain.rpc import JsonRpc
 from mock_vendor.vendor.records import Refund
 from mock_vendor.vendor.settings import VendorProfile, vendor_profile
 from mock_vendor.vendor.store import Store
 from mock_vendor.vendor.treasury import EvmTreasury, Refunds, SignedTransfer
+from tests.support.chain_provider import InProcessProvider
 from tests.support.memory_chain import MemoryChain
 from tests.support.memory_treasury import MemoryTreasury
 

@@ -20,12 +20,12 @@ from mock_vendor.accounts import (
 )
 from mock_vendor.chain.blocks import BASE_FEE_WEI
 from mock_vendor.chain.chain import LocalChain
-from mock_vendor.chain.provider import InProcessProvider
 from mock_vendor.chain.rpc import JsonRpc
 from mock_vendor.chain.token import TRANSFER, address_bytes, selector, word
 from mock_vendor.facilitator.app import FacilitatorClient
 from mock_vendor.facilitator.facilitator import LocalFacilitator
 from mock_vendor.vendor.treasury import EvmTreasury, Treasury
+from tests.support.chain_provider import InProcessProvider
 from tests.support.memory_chain import MemoryChain
 from tests.support.memory_facilitator import MemoryFacilitator
 from tests.support.memory_treasury import MemoryTreasury
