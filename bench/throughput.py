@@ -29,7 +29,6 @@ from bench.stand import Stand, on_a_stand
 from domain.due import Due
 from domain.errors import DependencyDown
 from ledger.jobs import follow, last_poll
-from ledger.run import last_poll_document
 from server.config.settings import Settings
 from server.runner.tick import Ticker
 from server.wiring import Services, now, open_services
@@ -86,7 +85,7 @@ class StoreAlone:
         found = await follow(runs, run_id)
         assert found.job
         run, lease = await runs.take(found.run, now, 60)
-        seen = {"sighting": last_poll_document(last_poll(found.job)), "phase": run.phase}
+        seen = {"sighting": last_poll(found.job).document(), "phase": run.phase}
         due = Due(now() + timedelta(hours=1), run.quiet_ticks)
         assert await runs.release(lease, now(), seen, seen=run, due=due)
 

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from eth_utils.crypto import keccak
+from pydantic import Field
 
+from domain.mapping import Id, Mapped
 from domain.money import ZERO, Usd
 
 
@@ -27,8 +30,8 @@ class ApprovalState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
-    id: str
+class Approval(Mapped):
+    id: Id
     run_id: str
     slot: int
     """The slot of the launch of the job that is asked about."""
@@ -50,7 +53,7 @@ class Approval:
     """What the job had cost at the vendor when it was asked."""
     covered: Mapping[int, Usd] = field(default_factory=dict, hash=False)
     """Slot → what was counted against the amount for it."""
-    version: int = 0
+    version: Annotated[int, Field(exclude=True)] = 0
     """Grows with each count, so that two counts at once are not made from the same reading."""
 
     def counts(self, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from domain.mapping import Mapped
 from domain.money import Usd
 
 MINUTES_PER_HOUR: Final = 60
@@ -47,7 +48,7 @@ class Preference(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
+class JobSpec(Mapped):
     """What to run and on what, as understood from the goal."""
 
     job_type: str

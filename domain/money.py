@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import CoreSchema
 
 DECIMALS: Final = 6
 MICROS_PER_DOLLAR: Final = 10**DECIMALS
@@ -36,6 +39,17 @@ class Usd:
     def __post_init__(self) -> None:
         if isinstance(self.micros, bool) or not isinstance(self.micros, int):  # BSON's are Int64
             raise TypeError(f"Usd holds whole micro-dollars, not {type(self.micros).__name__}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:
+        """In a document it is the number of micro-dollars (domain/mapping.py)."""
+        from pydantic_core import core_schema as schema  # not loaded where nothing is stored
+
+        stored = schema.no_info_after_validator_function(cls, schema.int_schema(strict=True))
+        return schema.union_schema(
+            [schema.is_instance_schema(cls), stored],
+            serialization=schema.plain_serializer_function_ser_schema(lambda usd: usd.micros),
+        )
 
     @classmethod
     def parse(cls, amount: object, field: str = "amount", *, above_zero: bool = False) -> Usd:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from domain.jobs import ANY_GPU, MINUTES_PER_HOUR, JobSpec
+from domain.mapping import Mapped, Text
 from domain.money import Usd
 from domain.reliability import Block, Chances, Record, block_at, chances
 
@@ -34,17 +37,30 @@ class VendorAddress(Protocol):
     def secret_env(self) -> str | None: ...
 
 
+def _list_price(stored: object) -> Usd:
+    return stored if isinstance(stored, Usd) else Usd.parse(stored, "basePricePerHour")
+
+
+ListPrice = Annotated[
+    Usd,
+    Field(alias="basePricePerHour"),
+    BeforeValidator(_list_price),
+    PlainSerializer(Usd.dollars),
+]
+"""Dollars in the document: to compare by, never an amount to pay."""
+
+
 @dataclass(frozen=True, slots=True)
-class Vendor:
+class Vendor(Mapped):
     """A line of the registry: a vendor that a person has decided to deal with."""
 
-    vendor_id: str
-    name: str
-    endpoint: str
-    price_per_hour: Usd
-    reliability: float
+    vendor_id: Text
+    name: Text
+    endpoint: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))]
+    price_per_hour: ListPrice
+    reliability: Annotated[float, Field(alias="reliabilityScore", allow_inf_nan=False)]
     """Share of jobs expected to complete, 0 to 1."""
-    gpu_types: tuple[str, ...]
+    gpu_types: Annotated[tuple[Text, ...], Field(alias="supportedGpuTypes")]
     pay_to: str | None = None
     """The only address that may be paid; None for a vendor that is not paid over x402."""
     secret_env: str | None = None
@@ -70,11 +86,11 @@ class Vendor:
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Mapped):
     """A vendor's binding price for `minutes` of one GPU type."""
 
     vendor_id: str
-    template_id: str
+    template_id: Annotated[str, Field(alias="vendorJobTemplateId")]
     """The vendor's `vendorJobTemplateId`; the quote's id everywhere here."""
     gpu_type: str
     minutes: int

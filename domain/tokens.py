@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from domain.mapping import Mapped
 from domain.money import Usd
 
 PER_PRICE: Final = 1_000_000
@@ -12,7 +13,7 @@ PER_PRICE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class ModelUse:
+class ModelUse(Mapped):
     """Model calls, their tokens, and their cost; the cost is None where no price is known."""
 
     calls: int = 0

@@ -10,7 +10,7 @@ from graph.deps import Deps
 from ledger.jobs import Job, last_poll
 from ledger.ledger import Ledger
 from ledger.observations import Head
-from ledger.run import LastPoll, Lease, Run, last_poll_document
+from ledger.run import LastPoll, Lease, Run
 
 
 @dataclass(slots=True)
@@ -83,5 +83,5 @@ class TickContext:
         """What the tick leaves in the run's document: what it saw of the job, and the journal's
         head, a hint that saves the next tick a search.
         """
-        seen = {"sighting": last_poll_document(self._last_poll)} if self._last_poll else {}
+        seen = {"sighting": self._last_poll.document()} if self._last_poll else {}
         return {"journal": {"seq": self.head.seq, "hash": self.head.hash}, **seen}

@@ -134,42 +134,10 @@ class Approvals:
 
 
 def _document(approval: Approval) -> Document:
-    return {
-        "_id": approval.id,
-        "runId": approval.run_id,
-        "slot": approval.slot,
-        "vendorId": approval.vendor_id,
-        "payTo": approval.pay_to,
-        "amount": approval.amount.micros,
-        "quoteId": approval.quote_id,
-        "state": approval.state.value,
-        "createdAt": approval.created_at,
-        "expiresAt": approval.expires_at,
-        "price": approval.price.micros,
-        "minutes": approval.minutes,
-        "gpuType": approval.gpu_type,
-        "paid": approval.paid.micros,
-        "covered": {str(slot): amount.micros for slot, amount in approval.covered.items()},
-    }
+    covered = {str(slot): amount.micros for slot, amount in approval.covered.items()}
+    return approval.document() | {"covered": covered}
 
 
 def _approval(document: Document) -> Approval:
     """An older version's asked about one payment: its amount is the price."""
-    return Approval(
-        id=document["_id"],
-        run_id=document["runId"],
-        slot=document["slot"],
-        vendor_id=document["vendorId"],
-        pay_to=document["payTo"],
-        amount=Usd(document["amount"]),
-        quote_id=document["quoteId"],
-        state=ApprovalState(document["state"]),
-        created_at=document["createdAt"],
-        expires_at=document["expiresAt"],
-        price=Usd(document["price"] if "price" in document else document["amount"]),
-        minutes=document.get("minutes", 0),
-        gpu_type=document.get("gpuType", ""),
-        paid=Usd(document.get("paid", 0)),
-        covered={int(s): Usd(a) for s, a in document.get("covered", {}).items()},
-        version=document.get("version", 0),
-    )
+    return Approval.of({"price": document["amount"], **document})

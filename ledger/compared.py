@@ -8,20 +8,23 @@ beside it loses and doubles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from domain.mapping import Mapped
 from domain.money import Usd
-from ledger.store import Document, Store
+from ledger.store import Store
 
 COLLECTION: Final = "compared"
 ACKNOWLEDGED: Final = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class Stray(Mapped):
     """A transfer out of the wallet, or from a payee into it, that no payment explains so far."""
 
     tx_hash: str
@@ -43,8 +46,20 @@ class Stray:
         return f"{self.tx_hash}:{self.log_index}"
 
 
+def _by_id(stored: Sequence[Mapping[str, Any]]) -> dict[str, Stray]:
+    return {stray.id: stray for stray in map(Stray.of, stored)}
+
+
+def _listed(strays: Mapping[str, Stray]) -> list[dict[str, Any]]:
+    return [stray.document() for stray in strays.values()]
+
+
+Strays = Annotated[Mapping[str, Stray], BeforeValidator(_by_id), PlainSerializer(_listed)]
+"""By their ids; a list in the document."""
+
+
 @dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(Mapped):
     """Micro-dollars, over all blocks up to one."""
 
     ledger: int = 0
@@ -58,10 +73,10 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Mapped):
     """The state of the comparison."""
 
-    id: str
+    id: Annotated[str, Field(alias="_id", exclude=True)]
     start: int
     """The first block that a comparison of everything begins with."""
     block: int
@@ -69,9 +84,9 @@ class Compared:
     version: int = 0
     sums: Sums = Sums()
     """Up to `block`."""
-    payees: frozenset[str] = frozenset()
+    payees: Annotated[frozenset[str], PlainSerializer(sorted)] = frozenset()
     """Lower-case addresses that the wallet has paid."""
-    strays: Mapping[str, Stray] = field(default_factory=dict)
+    strays: Strays = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     """Payments that the ledger calls settled and the chain did not show."""
     unbalanced: tuple[str, ...] = ()
@@ -87,11 +102,11 @@ class Comparisons:
 
     async def find(self, id_: str) -> Compared | None:
         document = await self.documents.get(id_)
-        return _compared(document) if document else None
+        return Compared.of(document) if document else None
 
     async def begin(self, compared: Compared) -> Compared:
         """Store a first state; where there is one already, give that instead."""
-        await self.documents.insert({"_id": compared.id, **_fields(compared)})
+        await self.documents.insert({"_id": compared.id, **compared.document()})
         found = await self.find(compared.id)
         return found or compared
 
@@ -99,7 +114,7 @@ class Comparisons:
         """Replace `before` by `after`; None when another reconciliation was faster."""
         moved = replace(after, version=before.version + 1)
         guard = {"version": before.version}
-        if await self.documents.change(before.id, guard, {"$set": _fields(moved)}):
+        if await self.documents.change(before.id, guard, {"$set": moved.document()}):
             return moved
         return None
 
@@ -110,7 +125,7 @@ class Comparisons:
         noted = 0
         for stray in strays:
             noted += await self._acknowledged.insert(
-                {"_id": stray.id, "wallet": wallet, **_stray(stray), "reason": reason, "at": now}
+                {"_id": stray.id, "wallet": wallet, **stray.document(), "reason": reason, "at": now}
             )
         return noted
 
@@ -118,56 +133,3 @@ class Comparisons:
         """Those of these transfers that a person has acknowledged."""
         query = {"_id": {"$in": list(ids)}}
         return frozenset(d["_id"] for d in await self._acknowledged.find(query, fields={"_id": 1}))
-
-
-def _fields(compared: Compared) -> Document:
-    return {
-        "version": compared.version,
-        "start": compared.start,
-        "block": compared.block,
-        "sums": asdict(compared.sums),
-        "payees": sorted(compared.payees),
-        "strays": [_stray(stray) for stray in compared.strays.values()],
-        "missing": list(compared.missing),
-        "unbalanced": list(compared.unbalanced),
-        "since": compared.since,
-    }
-
-
-def _compared(document: Document) -> Compared:
-    strays = [_of(stray) for stray in document["strays"]]
-    return Compared(
-        id=document["_id"],
-        start=document["start"],
-        block=document["block"],
-        version=document["version"],
-        sums=Sums(**document["sums"]),
-        payees=frozenset(document["payees"]),
-        strays={stray.id: stray for stray in strays},
-        missing=tuple(document["missing"]),
-        unbalanced=tuple(document["unbalanced"]),
-        since=document["since"],
-    )
-
-
-_STRAY: Final = {
-    "tx_hash": "txHash",
-    "log_index": "logIndex",
-    "block": "block",
-    "outgoing": "outgoing",
-    "other": "other",
-    "run_id": "runId",
-    "slot": "slot",
-    "nonce": "nonce",
-    "traced": "traced",
-}
-
-
-def _stray(stray: Stray) -> dict[str, Any]:
-    fields = {stored: getattr(stray, name) for name, stored in _STRAY.items()}
-    return fields | {"amount": stray.amount.micros}
-
-
-def _of(document: Mapping[str, Any]) -> Stray:
-    values = {name: document[stored] for name, stored in _STRAY.items()}
-    return Stray(**values, amount=Usd(document["amount"]))

@@ -7,13 +7,14 @@ after the receiver has taken the entry, so a crash repeats the last one and lose
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pymongo import ASCENDING, IndexModel
 
 from domain.clocks import MOST_OFF, impossible
+from domain.mapping import Mapped
 from ledger.observations import COLLECTION as OBSERVATIONS
 from ledger.store import Document, Store
 
@@ -25,7 +26,7 @@ LOOK_BACK: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Mapped):
     """A run of which something is to be told."""
 
     run_id: str
@@ -101,7 +102,7 @@ class Deliveries:
         """Cursors whose next entry is to be told now."""
         query = {"receiver": self._receiver, "open": True, "dueAt": {"$lte": now}}
         found = await self.documents.find(query, sort=[("dueAt", 1)], limit=limit)
-        return [Cursor(d["runId"], d["seq"], d["attempts"], d["dueAt"]) for d in found]
+        return [Cursor.of(document) for document in found]
 
     async def mend_times(self, now: datetime) -> int:
         """Make those due that a clock that was off has put off for longer than can be; how many."""
@@ -112,7 +113,7 @@ class Deliveries:
     async def claim(self, cursor: Cursor, until: datetime) -> Cursor | None:
         """Take a due cursor for oneself, until then. None when another was faster."""
         taken = await self._move(cursor, {"dueAt": until})
-        return Cursor(cursor.run_id, cursor.seq, cursor.attempts, until) if taken else None
+        return replace(cursor, due_at=until) if taken else None
 
     async def told(self, cursor: Cursor, seq: int, until: datetime) -> Cursor | None:
         """The entry was taken, or given up: go on after it. None when the claim was lost."""
@@ -138,12 +139,5 @@ class Deliveries:
         return {"_id": self._receiver, "at": now, "disabled": ""}
 
     def _cursor(self, run_id: str, seq: int, now: datetime) -> Document:
-        return {
-            "_id": self._id(run_id),
-            "receiver": self._receiver,
-            "runId": run_id,
-            "seq": seq,
-            "attempts": 0,
-            "open": True,
-            "dueAt": now,
-        }
+        beside = {"_id": self._id(run_id), "receiver": self._receiver, "open": True}
+        return beside | Cursor(run_id, seq, 0, now).document()

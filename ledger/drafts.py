@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from domain.errors import Conflict
+from domain.mapping import Mapped
 from domain.tokens import UNUSED, ModelUse
-from ledger.run import model_counts, model_use
+from ledger.run import StoredUse
 from ledger.store import Document, Store
 
 COLLECTION: Final = "chat_drafts"
@@ -20,7 +23,7 @@ KEPT_FOR: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class Utterance(Mapped):
     """What a person said, and when."""
 
     text: str
@@ -28,7 +31,7 @@ class Utterance:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Mapped):
     """What was said so far. run_id: of the run that it will start, once it is complete."""
 
     session: str
@@ -38,7 +41,7 @@ class Draft:
     version: int = 0
     asked_about: tuple[str, ...] = ()
     """What the person was last asked whether it may be left out."""
-    used: ModelUse = UNUSED
+    used: Annotated[StoredUse, Field(alias="model")] = UNUSED
     """By the model that read it: what its run begins with."""
 
     def too_old(self, now: datetime) -> bool:
@@ -51,7 +54,7 @@ class Drafts:
 
     async def find(self, session: str) -> Draft | None:
         document = await self.documents.get(_id(session))
-        return _draft(document) if document else None
+        return Draft.of(document) if document else None
 
     async def add(
         self,
@@ -123,20 +126,4 @@ def _as_read(draft: Draft) -> Document:
 
 
 def _fields(draft: Draft) -> Document:
-    said: Sequence[Document] = [{"text": s.text, "at": s.at} for s in draft.said]
-    return {
-        "session": draft.session,
-        "said": said,
-        "lastSaidAt": draft.said[-1].at,
-        "runId": draft.run_id,
-        "version": draft.version,
-        "askedAbout": list(draft.asked_about),
-        "model": model_counts(draft.used),
-    }
-
-
-def _draft(document: Document) -> Draft:
-    said = tuple(Utterance(s["text"], s["at"]) for s in document["said"])
-    asked = tuple(document.get("askedAbout", ()))
-    used = model_use(document.get("model") or {})
-    return Draft(document["session"], said, document["runId"], document["version"], asked, used)
+    return draft.document() | {"lastSaidAt": draft.said[-1].at}

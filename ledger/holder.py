@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from domain.mapping import Mapped
 
 _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Mapped):
     """One process. `born` tells it from a later one with the same number."""
 
     host: str
@@ -37,16 +37,6 @@ class Holder:
     def gone(self) -> bool:
         """Whether it is known to have ended. False where that cannot be told from here."""
         return not self.elsewhere and not lives(self.pid, self.born)
-
-    def document(self) -> dict[str, Any]:
-        return {"host": self.host, "pid": self.pid, "born": self.born}
-
-
-def holder_of(document: Mapping[str, Any] | None) -> Holder | None:
-    """As it was stored; None where an older version stored none."""
-    if not document:
-        return None
-    return Holder(document["host"], document["pid"], document["born"])
 
 
 def lives(pid: int, born: str = "") -> bool:

@@ -12,12 +12,14 @@ import hashlib
 import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
+from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
 from domain.clocks import impossible
 from domain.errors import Conflict
+from domain.mapping import Mapped
 from ledger.store import Document, Store
 
 COLLECTION: Final = "idempotency"
@@ -26,7 +28,7 @@ RUN_ID_DIGITS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Given(Mapped):
     """An answer as it went out."""
 
     status: int
@@ -35,10 +37,10 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Mapped):
     """The right to answer one request, until `locked_until`."""
 
-    id: str
+    id: Annotated[str, Field(alias="_id", exclude=True)]
     fingerprint: str
     """Of the request's body."""
     token: str
@@ -78,7 +80,7 @@ class Idempotency:
         id_: of key, owner and address together. Raises KeyReused and KeyBusy.
         """
         fresh = Marker(id_, fingerprint, secrets.token_hex(8), now, now + patience)
-        if await self.documents.insert(_document(fresh)):
+        if await self.documents.insert({"_id": id_, **_fields(fresh)}):
             return fresh
         document = await self.documents.get(id_)
         if document is None:  # it expired just now
@@ -90,8 +92,7 @@ class Idempotency:
                 "This Idempotency-Key was used with another body", "Use a fresh key for it"
             )
         if document["answer"] is not None:
-            answer = document["answer"]
-            return Given(answer["status"], answer["contentType"], bytes(answer["body"]))
+            return Given.of(document["answer"])
         locked = document["lockedUntil"]
         if locked > now and not impossible(locked, now, patience):
             raise KeyBusy(
@@ -101,13 +102,8 @@ class Idempotency:
 
     async def done(self, marker: Marker, given: Given) -> bool:
         """Keep the answer. False when another took over: its answer will be kept."""
-        answer = {
-            "status": given.status,
-            "contentType": given.content_type,
-            "body": given.body,
-        }
         return await self.documents.change(
-            marker.id, {"token": marker.token}, {"$set": {"answer": answer}}
+            marker.id, {"token": marker.token}, {"$set": {"answer": given.document()}}
         )
 
     async def give_up(self, marker: Marker, now: datetime) -> None:
@@ -118,21 +114,12 @@ class Idempotency:
 
     async def _take_over(self, seen: Document, marker: Marker) -> Marker:
         guard = {"token": seen["token"], "answer": seen["answer"]}
-        update = {name: value for name, value in _document(marker).items() if name != "_id"}
-        if not await self.documents.change(marker.id, guard, {"$set": update}):
+        if not await self.documents.change(marker.id, guard, {"$set": _fields(marker)}):
             raise KeyBusy(
                 "Another request with this Idempotency-Key was faster", "Try again in a moment"
             )
         return marker
 
 
-def _document(marker: Marker) -> Document:
-    return {
-        "_id": marker.id,
-        "fingerprint": marker.fingerprint,
-        "token": marker.token,
-        "answer": None,
-        "bornAt": marker.born_at,
-        "lockedUntil": marker.locked_until,
-        "expiresAt": marker.born_at + KEPT,
-    }
+def _fields(marker: Marker) -> Document:
+    return marker.document() | {"answer": None, "expiresAt": marker.born_at + KEPT}

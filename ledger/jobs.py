@@ -6,17 +6,19 @@ LastPoll); everything that reads a job here gives it as it was last seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
 from domain.jobs import JobStatus
+from domain.mapping import Id, Mapped, Object
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger import runs
-from ledger.run import LastPoll, Run, last_poll_of, run_of
+from ledger.run import LastPoll, Run
 from ledger.runs import Runs, no_run
 from ledger.store import Document, Store
 
@@ -24,10 +26,10 @@ COLLECTION: Final = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Mapped):
     """A job as it was last seen."""
 
-    id: str
+    id: Id
     run_id: str
     vendor_id: str
     endpoint: str
@@ -45,7 +47,7 @@ class Job:
     progress_at: datetime
     """See LastPoll, as for the next six."""
     progress: float = 0.0
-    lines: int = 0
+    lines: Annotated[int, Field(alias="logLines")] = 0
     poll_failures: int = 0
     failing_since: datetime | None = None
     seen_in: int = 0
@@ -58,14 +60,14 @@ class Job:
     """The payment for more time that is under way."""
     extensions: tuple[str, ...] = ()
     """The payments for more time that the vendor has taken."""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Annotated[Object, Field(alias="finalMetrics")] = field(default_factory=dict)
     artifact_url: str | None = None
     artifact_sha256: str | None = None
     artifact_path: str | None = None
     error_message: str | None = None
     unstopped: datetime | None = None
     """Since when it is given up though its vendor has not said that it stopped."""
-    secret_env: str | None = GPU_VENDOR_SECRET
+    secret_env: Annotated[str | None, Field(alias="vendorSecretEnv")] = GPU_VENDOR_SECRET
     """The variable with the secret that its vendor is shown, as it was at launch. Earlier versions
     stored none: they showed this one to all.
     """
@@ -93,7 +95,8 @@ class Jobs:
         if document is None:
             return None
         found = await self._runs.find({"_id": document["runId"]}, fields={"sighting": 1})
-        return _seen(_job(document), last_poll_of(found[0]) if found else None)
+        sighting = found[0].get("sighting") if found else None
+        return _seen(Job.of(document), LastPoll.of(sighting) if sighting else None)
 
     async def current(self, run: Run) -> Job | None:
         """The run's job, in one read: the run as read has what was last seen of it."""
@@ -116,7 +119,7 @@ class Jobs:
         found = await self.documents.find(
             {"vendorJobId": vendor_job_id, "vendorId": vendor_id}, sort=[("createdAt", -1)], limit=1
         )
-        return _job(found[0]) if found else None
+        return Job.of(found[0]) if found else None
 
     async def called_back(self, job_id: str, sent_at: datetime) -> bool:
         """Note a vendor's callback; False when it, or one sent as late, came before."""
@@ -125,17 +128,17 @@ class Jobs:
 
     async def open(self, job: Job) -> None:
         """Store a launched job; a second time changes nothing."""
-        await self.documents.insert({s: getattr(job, n) for n, s in _FIELDS.items()})
+        await self.documents.insert(job.document())
 
     async def update(self, job: Job, **fields: Any) -> bool:
         """Set fields (names of Job) while the job has not ended, and with them what was seen of
         it as `job` has it; say whether that applied.
         """
-        changes = {_FIELDS[name]: value for name, value in fields.items()}
+        changed = replace(job, **fields).document(*_SEEN, *fields)
         return await self.documents.change(
             job.id,
             {"status": {"$in": [JobStatus.QUEUED.value, JobStatus.RUNNING.value]}},
-            {"$set": _seen_fields(job) | changes},
+            {"$set": changed},
         )
 
     async def set_extension(self, job_id: str, payment_id: str) -> None:
@@ -176,7 +179,7 @@ class Jobs:
                 "$inc": {"minutes": minutes, "slices": 1},
                 "$push": {"extensions": payment_id},
                 "$set": {
-                    **_seen_fields(job),
+                    **job.document(*_SEEN),
                     "extensionId": None,
                     "lastSlice": minutes,
                     "updatedAt": now,
@@ -195,60 +198,16 @@ _SEEN: Final = (
     "used_minutes",
 )
 
-_FIELDS: Final = {
-    "id": "_id",
-    "run_id": "runId",
-    "vendor_id": "vendorId",
-    "endpoint": "endpoint",
-    "vendor_job_id": "vendorJobId",
-    "payment_id": "paymentId",
-    "status": "status",
-    "gpu_type": "gpuType",
-    "minutes": "minutes",
-    "needed_minutes": "neededMinutes",
-    "slices": "slices",
-    "last_slice": "lastSlice",
-    "extension_id": "extensionId",
-    "extensions": "extensions",
-    "created_at": "createdAt",
-    "updated_at": "updatedAt",
-    "progress_at": "progressAt",
-    "progress": "progress",
-    "lines": "logLines",
-    "poll_failures": "pollFailures",
-    "failing_since": "failingSince",
-    "seen_in": "seenIn",
-    "used_minutes": "usedMinutes",
-    "metrics": "finalMetrics",
-    "artifact_url": "artifactUrl",
-    "artifact_sha256": "artifactSha256",
-    "artifact_path": "artifactPath",
-    "error_message": "errorMessage",
-    "unstopped": "unstopped",
-    "secret_env": "vendorSecretEnv",
-    "left_over": "leftOver",
-}
-
 
 def job_of(document: Document, run: Run) -> Job:
     """A job of the run, as it is stored, with what was last seen of it."""
-    return _seen(_job(document), run.last_poll)
-
-
-def _job(document: Document) -> Job:
-    values = {name: document[stored] for name, stored in _FIELDS.items() if stored in document}
-    lists = {name: tuple(values.get(name, ())) for name in ("extensions", "left_over")}
-    return Job(**values | lists | {"status": JobStatus(document["status"])})
+    return _seen(Job.of(document), run.last_poll)
 
 
 def last_poll(job: Job) -> LastPoll:
     """Of a job as a poll has just found it: what its run keeps."""
     seen = {name: getattr(job, name) for name in _SEEN}
     return LastPoll(job_id=job.id, at=job.updated_at, **seen)
-
-
-def _seen_fields(job: Job) -> Document:
-    return {_FIELDS[name]: getattr(job, name) for name in _SEEN}
 
 
 def _seen(job: Job, last: LastPoll | None) -> Job:
@@ -285,6 +244,6 @@ async def follow(runs: Runs, run_id: str) -> Followed:
     found = await runs.documents.aggregate([{"$match": {"_id": run_id}}, *_JOINED])
     if not found:
         raise no_run(run_id)
-    run = run_of(found[0])
+    run = Run.of(found[0])
     job = next((job_of(document, run) for document in found[0]["_jobs"]), None)
     return Followed(run, job)

@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Final
 
 from domain.errors import NotFound
-from ledger.store import Document, Store
+from domain.mapping import Id, Mapped
+from ledger.store import Store
 
 COLLECTION: Final = "api_keys"
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord:
+class KeyRecord(Mapped):
     """One key. `owner` is the userId it speaks for; None stands for everybody."""
 
-    id: str
+    id: Id
     sha256: str = field(repr=False)
     owner: str | None
     scopes: tuple[str, ...]
@@ -30,25 +31,16 @@ class Keys:
 
     async def add(self, key: KeyRecord) -> bool:
         """Keep a new key. False when its id is taken: nothing changed."""
-        return await self.documents.insert(
-            {
-                "_id": key.id,
-                "sha256": key.sha256,
-                "owner": key.owner,
-                "scopes": list(key.scopes),
-                "createdAt": key.created_at,
-                "revokedAt": None,
-            }
-        )
+        return await self.documents.insert(key.document())
 
     async def find(self, key_id: str) -> KeyRecord | None:
         """The key of this id, revoked or not."""
         document = await self.documents.get(key_id)
-        return _record(document) if document else None
+        return KeyRecord.of(document) if document else None
 
     async def all(self) -> list[KeyRecord]:
         """Every key, the oldest first, the revoked ones too."""
-        return [_record(d) for d in await self.documents.find({}, sort=[("createdAt", 1)])]
+        return [KeyRecord.of(d) for d in await self.documents.find({}, sort=[("createdAt", 1)])]
 
     async def any_in_force(self) -> bool:
         """Whether somebody can sign in."""
@@ -63,14 +55,3 @@ class Keys:
         revoked = await self.documents.change(key_id, {"revokedAt": None}, ended)
         if not revoked and await self.find(key_id) is None:
             raise NotFound(f"There is no key {key_id[:64]!r}", "See: gpu-renter keys list")
-
-
-def _record(document: Document) -> KeyRecord:
-    return KeyRecord(
-        id=document["_id"],
-        sha256=document["sha256"],
-        owner=document["owner"],
-        scopes=tuple(document["scopes"]),
-        created_at=document["createdAt"],
-        revoked_at=document["revokedAt"],
-    )

@@ -7,14 +7,16 @@ both start from `reserved`, so one of them wins and the other sees that it lost.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
 from domain.errors import IllegalTransition, NotFound
+from domain.mapping import Id, Mapped, Object
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind, check_transition
 from domain.quotes import Rail
@@ -24,10 +26,10 @@ COLLECTION: Final = "payments"
 
 
 @dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(Mapped):
     """A payment as stored. `header` is the signed authorization: the exact bytes of every send."""
 
-    id: str
+    id: Id
     run_id: str
     slot: int
     kind: PurchaseKind
@@ -36,7 +38,7 @@ class Payment:
     state: PaymentState
     rail: Rail
     created_at: datetime
-    order: Mapping[str, Any]
+    order: Object
     """What is bought: the body of the paid request, without the payment."""
     minutes: int = 0
     gpu_type: str = ""
@@ -45,7 +47,7 @@ class Payment:
     pay_to: str = ""
     payer: str = ""
     nonce: str = ""
-    valid_before_s: int = 0
+    valid_before_s: Annotated[int, Field(alias="validBefore")] = 0
     from_block: int = 0
     """The chain's head when it was signed: it cannot have settled before."""
     header_name: str = ""
@@ -53,7 +55,7 @@ class Payment:
     """Empty once nobody needs to send it any more (PaymentState.sent_again)."""
     header_sha256: str = ""
     """What is kept of a header that was dropped: it says which bytes they were."""
-    tx_id: str | None = None
+    tx_id: Annotated[str | None, Field(alias="x402TxId")] = None
     """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
     reason: str = ""
     settled_block: int | None = None
@@ -124,7 +126,7 @@ class Payments:
 
     async def find(self, payment_id: str) -> Payment | None:
         document = await self.documents.get(payment_id)
-        return payment_of(document) if document else None
+        return Payment.of(document) if document else None
 
     async def get(self, payment_id: str) -> Payment:
         """Raises NotFound."""
@@ -136,32 +138,32 @@ class Payments:
     async def of_run(self, run_id: str) -> list[Payment]:
         """In the order of their slots."""
         found = await self.documents.find({"runId": run_id}, sort=[("slot", 1), ("createdAt", 1)])
-        return [payment_of(document) for document in found]
+        return [Payment.of(document) for document in found]
 
     async def of_runs(self, run_ids: Iterable[str]) -> list[Payment]:
         """Of all these runs, each run's in the order of their slots."""
         ids = list(run_ids)
         query, order = {"runId": {"$in": ids}}, [("runId", 1), ("slot", 1)]
-        return [payment_of(d) for d in await self.documents.find(query, sort=order)] if ids else []
+        return [Payment.of(d) for d in await self.documents.find(query, sort=order)] if ids else []
 
     async def of_slot(self, run_id: str, slot: int) -> list[Payment]:
         found = await self.documents.find({"runId": run_id, "slot": slot}, sort=[("createdAt", 1)])
-        return [payment_of(document) for document in found]
+        return [Payment.of(document) for document in found]
 
     async def paid_of_runs(self, run_ids: Sequence[str]) -> list[Payment]:
         """All payments of these runs that are spent, on every rail and network."""
         query = {"runId": {"$in": list(run_ids)}, "state": _PAID}
-        return [payment_of(d) for d in await self.documents.find(query)]
+        return [Payment.of(d) for d in await self.documents.find(query)]
 
     async def paid_to(self, pay_to: str, payer: str, network: str) -> list[Payment]:
         """The payments from one account to another that settled."""
         query = {"state": _PAID, "payTo": pay_to, "payer": payer, "network": network}
-        return [payment_of(document) for document in await self.documents.find(query)]
+        return [Payment.of(document) for document in await self.documents.find(query)]
 
     async def unplaced(self, payer: str, network: str) -> list[Payment]:
         """Payments that settled, by an older version which did not note the block."""
         query = {"state": _PAID, "payer": payer, "network": network, "settledBlock": None}
-        return [payment_of(document) for document in await self.documents.find(query)]
+        return [Payment.of(document) for document in await self.documents.find(query)]
 
     async def place(self, payment: Payment, block: int) -> None:
         """Note the block that an older version's payment settled in."""
@@ -179,13 +181,13 @@ class Payments:
 
     async def open_ones(self) -> list[Payment]:
         """All payments that are reserved or authorized, of all runs."""
-        return [payment_of(d) for d in await self.documents.find({"state": _OPEN})]
+        return [Payment.of(d) for d in await self.documents.find({"state": _OPEN})]
 
     async def awaiting_refund(self, run_id: str | None = None) -> list[Payment]:
         """Settled payments whose vendor claims a refund that the chain has not shown yet."""
         query: dict[str, Any] = {"state": "settled", "refundTx": {"$gt": ""}}
         found = await self.documents.find(query | ({"runId": run_id} if run_id else {}))
-        return [payment_of(document) for document in found]
+        return [Payment.of(document) for document in found]
 
     async def drop_headers(self, run_id: str) -> None:
         """Forget the signed bytes of a run's closed payments.
@@ -200,13 +202,14 @@ class Payments:
         """Drop what an older version kept of payments that are never sent again; how many."""
         states = [state.value for state in PaymentState if not state.sent_again]
         query = {"state": {"$in": states}, "header": {"$gt": ""}}
-        found = [payment_of(d) for d in await self.documents.find(query, limit=limit)]
+        found = [Payment.of(d) for d in await self.documents.find(query, limit=limit)]
         return sum([await self._drop_header(payment) for payment in found])
 
     async def _drop_header(self, payment: Payment) -> bool:
         if payment.state.open or not payment.header:
             return False
-        changed = {_FIELDS[name]: value for name, value in _without_header(payment).items()}
+        dropped = _without_header(payment)
+        changed = replace(payment, **dropped).document(*dropped)
         guard = {"state": payment.state.value, "header": payment.header}
         return await self.documents.change(payment.id, guard, {"$set": changed})
 
@@ -215,17 +218,17 @@ class Payments:
         found: list[Document] = []
         for state in ("settled", "refunded"):
             found += await self.documents.find({"state": state, "refundTx": tx_hash})
-        return [payment_of(document) for document in found]
+        return [Payment.of(document) for document in found]
 
     async def settled_in(self, tx_hashes: Sequence[str]) -> list[Payment]:
         """The payments that were settled in these transactions."""
         query = {"x402TxId": {"$in": list(tx_hashes)}}
-        return [payment_of(document) for document in await self.documents.find(query)]
+        return [Payment.of(document) for document in await self.documents.find(query)]
 
     async def settled_between(self, first: int, last: int) -> list[Payment]:
         """The payments that settled in blocks `first` to `last`, of every wallet and network."""
         query = {"settledBlock": {"$gte": first, "$lte": last}}
-        return [payment_of(document) for document in await self.documents.find(query)]
+        return [Payment.of(document) for document in await self.documents.find(query)]
 
     async def claim_refund(self, payment: Payment, tx_hash: str, amount: Usd) -> bool:
         """Note a claimed refund; False when one is found already."""
@@ -279,14 +282,11 @@ class Payments:
         if not state.sent_again and payment.header:
             fields |= _without_header(payment)
         moved = replace(payment, state=state, **fields)
-        document = document_of(moved)
-        changed = {_FIELDS[name]: document[_FIELDS[name]] for name in fields}
+        changed = moved.document("state", *fields) | {"status": state.status}
         if now is not None:
             changed["updatedAt"] = now
         if await self.documents.change(
-            payment.id,
-            {"state": payment.state.value},
-            {"$set": {"state": state.value, "status": state.status, **changed}},
+            payment.id, {"state": payment.state.value}, {"$set": changed}
         ):
             return moved
         current = await self.get(payment.id)
@@ -302,68 +302,6 @@ def _without_header(payment: Payment) -> dict[str, Any]:
     return {"header": "", "header_sha256": hashlib.sha256(payment.header.encode()).hexdigest()}
 
 
-_FIELDS: Final = {
-    "id": "_id",
-    "run_id": "runId",
-    "slot": "slot",
-    "kind": "kind",
-    "vendor_id": "vendorId",
-    "amount": "amount",
-    "rail": "rail",
-    "created_at": "createdAt",
-    "order": "order",
-    "minutes": "minutes",
-    "gpu_type": "gpuType",
-    "network": "network",
-    "asset": "asset",
-    "pay_to": "payTo",
-    "payer": "payer",
-    "nonce": "nonce",
-    "valid_before_s": "validBefore",
-    "from_block": "fromBlock",
-    "header_name": "headerName",
-    "header": "header",
-    "header_sha256": "headerSha256",
-    "tx_id": "x402TxId",
-    "reason": "reason",
-    "settled_block": "settledBlock",
-    "refund_tx": "refundTx",
-    "refund_claim": "refundClaim",
-    "refund_log": "refundLog",
-    "refunded": "refunded",
-    "unfunded": "unfunded",
-    "resolved": "resolved",
-}
-"""Names here → names in the document."""
-
-
 def document_of(payment: Payment) -> Document:
     """As it is stored."""
-    document = {stored: getattr(payment, name) for name, stored in _FIELDS.items()}
-    return document | {
-        "kind": payment.kind.value,
-        "amount": payment.amount.micros,
-        "currency": "USD",
-        "rail": payment.rail.value,
-        "order": dict(payment.order),
-        "refundClaim": payment.refund_claim.micros,
-        "refunded": payment.refunded.micros,
-        "state": payment.state.value,
-        "status": payment.state.status,
-    }
-
-
-def payment_of(document: Document) -> Payment:
-    """As it was stored; an older version's lacks fields."""
-    values = {name: document[s] for name, s in _FIELDS.items() if s in document}
-    return Payment(
-        **values
-        | {
-            "kind": PurchaseKind(document["kind"]),
-            "amount": Usd(document["amount"]),
-            "rail": Rail(document["rail"]),
-            "refund_claim": Usd(document.get("refundClaim", 0)),
-            "refunded": Usd(document["refunded"]),
-            "state": PaymentState(document["state"]),
-        }
-    )
+    return payment.document() | {"currency": "USD", "status": payment.state.status}

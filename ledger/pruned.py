@@ -15,20 +15,30 @@ from typing import Final
 from pymongo import ASCENDING, IndexModel
 
 from domain.jobs import RunStatus
+from domain.mapping import Id, Mapped
 from domain.money import Usd
 from ledger.observations import Head
-from ledger.payments import Payment, document_of, payment_of
+from ledger.payments import Payment, document_of
 from ledger.run import Lease, Run
-from ledger.store import Document, Query, Store
+from ledger.store import Query, Store
 
 COLLECTION: Final = "pruned"
+_KEPT: Final = (
+    "user_id",
+    "status",
+    "reason",
+    "budget_total",
+    "spent",
+    "created_at",
+    "ended_at",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class PrunedRun:
+class PrunedRun(Mapped):
     """A run that was removed."""
 
-    id: str
+    id: Id
     user_id: str
     status: RunStatus
     reason: str
@@ -60,20 +70,14 @@ class Pruned:
 
     async def find(self, run_id: str) -> PrunedRun | None:
         document = await self.documents.get(run_id)
-        return _pruned_of(document) if document else None
+        return PrunedRun.of(document) if document else None
 
     async def keep(
         self, lease: Lease, run: Run, payments: Sequence[Payment], journal: Head, now: datetime
     ) -> bool:
         """Keep what stays of a run, as the holder of its lease. False when another took over."""
         fields = {
-            "userId": run.user_id,
-            "status": run.status.value,
-            "reason": run.reason,
-            "budgetTotal": run.budget_total.micros,
-            "spent": run.spent.micros,
-            "createdAt": run.created_at,
-            "endedAt": run.ended_at,
+            **run.document(*_KEPT),
             "prunedAt": now,
             "journal": {"seq": journal.seq, "hash": journal.hash},
             "payments": [
@@ -106,20 +110,4 @@ class Pruned:
             {"$match": {f"payments.{name}": value for name, value in query.items()}},
         ]
         found = await self.documents.aggregate(pipeline)
-        return [payment_of(document["payments"]) for document in found]
-
-
-def _pruned_of(document: Document) -> PrunedRun:
-    return PrunedRun(
-        id=document["_id"],
-        user_id=document["userId"],
-        status=RunStatus(document["status"]),
-        reason=document["reason"],
-        budget_total=Usd(document["budgetTotal"]),
-        spent=Usd(document["spent"]),
-        created_at=document["createdAt"],
-        ended_at=document["endedAt"],
-        pruned_at=document["prunedAt"],
-        journal=Head(document["journal"]["seq"], document["journal"]["hash"]),
-        payments=tuple(payment_of(kept) for kept in document["payments"]),
-    )
+        return [Payment.of(document["payments"]) for document in found]

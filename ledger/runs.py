@@ -30,9 +30,6 @@ from ledger.run import (
     Run,
     Silence,
     model_counts,
-    offer_document,
-    run_of,
-    spec_document,
 )
 from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule, free, has_come, is_due
@@ -105,7 +102,7 @@ class Runs:
                 "spent": 0,
                 "nextSlot": 0,
                 "reservations": {},
-                "jobSpec": spec_document(spec) if spec else None,
+                "jobSpec": spec.document() if spec else None,
                 "currentJobId": None,
                 "lease": None,
                 "fence": 0,
@@ -144,7 +141,7 @@ class Runs:
 
     async def find(self, run_id: str) -> Run | None:
         document = await self.documents.get(run_id)
-        return run_of(document) if document else None
+        return Run.of(document) if document else None
 
     async def get(self, run_id: str) -> Run:
         """Raises NotFound."""
@@ -157,12 +154,12 @@ class Runs:
         """Those of these runs that there are."""
         ids = list(run_ids)
         found = await self.documents.find({"_id": {"$in": ids}}) if ids else []
-        return [run_of(document) for document in found]
+        return [Run.of(document) for document in found]
 
     async def recent(self, *, user_id: str | None = None, limit: int = 50) -> list[Run]:
         query = {"userId": user_id} if user_id else {}
         found = await self.documents.find(query, sort=[("createdAt", -1)], limit=limit)
-        return [run_of(document) for document in found]
+        return [Run.of(document) for document in found]
 
     async def starting_with(
         self, prefix: str, *, user_id: str | None = None, limit: int = 5
@@ -172,7 +169,7 @@ class Runs:
         if user_id:
             query["userId"] = user_id
         found = await self.documents.find(query, sort=[("_id", 1)], limit=limit)
-        return [run_of(document) for document in found]
+        return [Run.of(document) for document in found]
 
     async def with_open_money(self, since: datetime | None = None) -> list[str]:
         """The ids of runs that hold a reservation, whatever their status.
@@ -190,7 +187,7 @@ class Runs:
         """Runs that ended before then, the oldest first. after: and later than that."""
         when = {"$lt": before} | ({"$gt": after} if after is not None else {})
         found = await self.documents.find({"endedAt": when}, sort=[("endedAt", 1)], limit=limit)
-        return [run_of(document) for document in found]
+        return [Run.of(document) for document in found]
 
     async def remove(self, lease: Lease) -> bool:
         """Delete a run that has ended, holds nothing and is never due. False when it is not so, or
@@ -218,7 +215,7 @@ class Runs:
             query = {"_id": {"$gt": last}, **changed}
             found = await self.documents.find(query, sort=[("_id", 1)], limit=size)
             if found:
-                yield [run_of(document) for document in found]
+                yield [Run.of(document) for document in found]
             if len(found) < size:
                 return
             last = found[-1]["_id"]
@@ -307,7 +304,7 @@ class Runs:
             raise await lease_held(run, began)
         lease.check(now())
         held = HeldLease(lease.expires_at, seconds, Holder.me())
-        return replace(run, fence=lease.fence, leased_until=lease.expires_at, held=held), lease
+        return replace(run, fence=lease.fence, held=held), lease
 
     async def check_clock(self) -> None:
         """Raise ClockOff while our clock differs from MongoDB's by more than leases bear."""
@@ -332,7 +329,7 @@ class Runs:
         held = {"dueAt": {"$lte": now + within}, "lease.expiresAt": {"$gt": now}}
         freed = 0
         for document in await self.documents.find(held):
-            run = run_of(document)
+            run = Run.of(document)
             holder = run.held.holder if run.held else None
             gone = holder is not None and await asyncio.to_thread(_is_gone, holder)
             if holder is None or not (gone or (alone and holder.elsewhere)):
@@ -381,7 +378,7 @@ class Runs:
             raise LeaseLost(f"Another tick took over run {lease.run_id}")
 
     async def set_spec(self, lease: Lease, spec: JobSpec) -> None:
-        await self.update(lease, {"jobSpec": spec_document(spec)})
+        await self.update(lease, {"jobSpec": spec.document()})
 
     async def set_offers(
         self,
@@ -390,9 +387,9 @@ class Runs:
         silences: Sequence[Silence] | None = None,
     ) -> None:
         """silences: who made no offer; None leaves what is recorded."""
-        fields: dict[str, Any] = {"offers": [offer_document(offer) for offer in offers]}
+        fields: dict[str, Any] = {"offers": [offer.document() for offer in offers]}
         if silences is not None:
-            fields["noQuotes"] = [{"vendorId": s.vendor_id, "why": s.why} for s in silences]
+            fields["noQuotes"] = [silence.document() for silence in silences]
         await self.update(lease, fields)
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:

@@ -27,7 +27,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from domain.errors import RenterError
 from domain.jobs import RunStatus
 from ledger.ledger import Ledger
-from ledger.run import held_lease
+from ledger.run import HeldLease
 from server.access import Principal, WhoAsks
 from server.api.documented import of_stream
 from server.api.requests import HELP, RunId
@@ -166,8 +166,8 @@ class Journal:
         found = await self._ledger.runs.documents.find({"_id": self._run_id}, fields=fields)
         if not found or not RunStatus(found[0]["status"]).ended:
             return ""
-        held = held_lease(found[0]["lease"])
-        at_work = held is not None and held.lasts(self._now())
+        lease = found[0]["lease"]
+        at_work = lease is not None and HeldLease.of(lease).lasts(self._now())
         return "" if at_work else str(found[0]["status"])
 
 
