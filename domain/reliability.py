@@ -36,6 +36,7 @@ from math import log, sqrt
 from typing import Final
 
 from domain.jobs import MINUTES_PER_HOUR
+from domain.mapping import Mapped
 
 PRIOR_JOBS: Final = 10.0
 TYPICAL_HOURS: Final = 4.0
@@ -103,7 +104,7 @@ def outcome_of(trouble: Trouble | None) -> Outcome | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(Mapped):
     """What a vendor's jobs on one GPU type came to: faded sums, in weights of the LANDMARK."""
 
     gpu_type: str
@@ -119,7 +120,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(Mapped):
     """A vendor is rented last until then."""
 
     trouble: Trouble

@@ -12,21 +12,21 @@ hangs on the half-life, so it is in their name: another half-life begins new sum
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic.alias_generators import to_camel
+
 from domain.errors import ConfigError, InvalidInput, NotFound
-from domain.money import Usd
+from domain.mapping import Unfit
 from domain.quotes import Vendor
 from domain.reliability import (
     HALF_LIFE_DAYS,
     Block,
     Outcome,
-    Record,
     Trouble,
     block_for,
     outcome_of,
@@ -41,14 +41,16 @@ SECRET_ENV: Final = "secretEnv"
 """The name of an environment variable, or null. Never a value."""
 BOOKED_KEPT: Final = 100
 """How many ends a vendor's document remembers, so that none is counted twice."""
-_SUMS: Final = {
-    "completed": "completed",
-    "never_booted": "neverBooted",
-    "lost": "lost",
-    "done_minutes": "doneMinutes",
-    "taken_minutes": "takenMinutes",
-    "lost_minutes": "lostMinutes",
-}
+_REGISTERED: Final = (
+    "vendor_id",
+    "name",
+    "endpoint",
+    "price_per_hour",
+    "reliability",
+    "gpu_types",
+    "pay_to",
+    "secret_env",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +95,7 @@ class Vendors:
         found = await self.documents.find({"vendorId": vendor.vendor_id}, limit=1)
         await self.documents.put(
             found[0]["_id"] if found else vendor.vendor_id,
-            {
-                "vendorId": vendor.vendor_id,
-                "name": vendor.name,
-                "endpoint": vendor.endpoint,
-                "basePricePerHour": vendor.price_per_hour.dollars(),
-                "reliabilityScore": vendor.reliability,
-                "supportedGpuTypes": list(vendor.gpu_types),
-                "payTo": vendor.pay_to,
-                SECRET_ENV: vendor.secret_env,
-                "updatedAt": now,
-            },
+            vendor.document(*_REGISTERED) | {"updatedAt": now},
             {"createdAt": now},
         )
 
@@ -139,23 +131,17 @@ class Vendors:
 
 def _vendor(document: Document) -> Vendor:
     try:
-        return Vendor(
-            vendor_id=str(document["vendorId"]),
-            name=str(document["name"]),
-            endpoint=str(document["endpoint"]).rstrip("/"),
-            price_per_hour=Usd.parse(document["basePricePerHour"], "basePricePerHour"),
-            reliability=_finite(document["reliabilityScore"]),
-            gpu_types=_texts(document["supportedGpuTypes"]),
-            pay_to=document.get("payTo"),
-            secret_env=_secret_env(document),
-            completed=document.get("record", {}).get("completed", 0),
-            failed=document.get("record", {}).get("failed", 0),
-            records=_records(document),
-            blocks=_blocks(document),
-        )
-    except KeyError as error:
-        raise _unusable(document, str(error.args[0]), "it is missing") from error
-    except (TypeError, ValueError, AttributeError, InvalidInput) as error:
+        jobs = document.get("record", {})
+        record = {
+            "completed": jobs.get("completed", 0),
+            "failed": jobs.get("failed", 0),
+            "records": [sums for _, sums in sorted(document.get(OUTCOMES, {}).items())],
+            "blocks": _blocks(document),
+        }
+        return Vendor.of({**document, **record, SECRET_ENV: _secret_env(document)})
+    except Unfit as error:
+        raise _unusable(document, error.field, error.problem) from error
+    except (InvalidInput, TypeError, AttributeError) as error:
         field = error.field if isinstance(error, InvalidInput) else "a field"
         raise _unusable(document, field, "it is not of the right kind") from error
 
@@ -167,20 +153,7 @@ def _secret_env(document: Document) -> str | None:
     if SECRET_ENV in document:
         named = document[SECRET_ENV]
         return named if named is None else str(named)
-    return GPU_VENDOR_SECRET if document["vendorId"] in SEEDED_VENDORS else None
-
-
-def _finite(value: object) -> float:
-    number = float(value)  # type: ignore[arg-type]
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError("no list")
-    return tuple(str(text) for text in value)
+    return GPU_VENDOR_SECRET if document.get("vendorId") in SEEDED_VENDORS else None
 
 
 def _increments(end: End, now: datetime) -> dict[str, float]:
@@ -194,23 +167,12 @@ def _increments(end: End, now: datetime) -> dict[str, float]:
     if completed:
         added["taken_minutes"] = end.taken_minutes
     counted: dict[str, float] = {f"record.{'completed' if completed else 'failed'}": 1}
-    return counted | {f"{sums}.{_SUMS[n]}": weight(now) * value for n, value in added.items()}
+    return counted | {f"{sums}.{to_camel(n)}": weight(now) * value for n, value in added.items()}
 
 
-def _records(document: Document) -> tuple[Record, ...]:
-    stored: Mapping[str, Document] = document.get(OUTCOMES, {})
-    return tuple(
-        Record(str(sums["gpuType"]), **{n: float(sums.get(s, 0.0)) for n, s in _SUMS.items()})
-        for _, sums in sorted(stored.items())
-    )
-
-
-def _blocks(document: Document) -> tuple[Block, ...]:
+def _blocks(document: Document) -> list[Block]:
     stored: Mapping[str, Document] = document.get("blocks", {})
-    return tuple(
-        Block(Trouble(kind), block["until"], float(block["times"]))
-        for kind, block in sorted(stored.items())
-    )
+    return [Block.of({"trouble": kind, **block}) for kind, block in sorted(stored.items())]
 
 
 def _slug(gpu_type: str) -> str:
