@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self, cast
 
 from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
@@ -30,7 +30,7 @@ Text = Annotated[str, Field(coerce_numbers_to_str=True)]
 Object = Annotated[Mapping[str, Any], PlainSerializer(dict)]
 """A document within, kept as it is."""
 
-_adapter: Final[Callable[[type[Any]], TypeAdapter[Any]]] = cache(TypeAdapter)
+_adapter = cast("Callable[[type[Any]], TypeAdapter[Any]]", cache(TypeAdapter))
 
 
 class Unfit(ValueError):
