@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from server.api.schemas import Answered
+from server.api.schemas import Answered, Dollars
 
 
 class VendorView(Answered):
@@ -18,7 +18,7 @@ class VendorView(Answered):
     vendor_id: str = Field(examples=["gpu_vendor_1"])
     name: str = Field(examples=["FastGPU"])
     endpoint: str
-    base_price_per_hour: float = Field(description="Dollars.", examples=[1.4])
+    base_price_per_hour: Dollars = Field(description="Dollars.", examples=[1.4])
     reliability_score: float = Field(description="0 to 1, as registered.")
     supported_gpu_types: list[str]
     pay_to: str | None = Field(description="The only address it is paid at; null: outside x402.")
@@ -109,9 +109,9 @@ class ReconcileAnswer(Answered):
     runs: int = Field(description="Runs that held money or awaited a refund.")
     busy: list[str] = Field(description="Left to the ticks at work on them.")
     still_open: list[str] = Field(description="Their payments' outcome is unknown still.")
-    ledger_total: float
+    ledger_total: Dollars
     ledger_total_micros: int
-    chain_total: float
+    chain_total: Dollars
     chain_total_micros: int
     acknowledged_micros: int = Field(description="Left the wallet, and said to be known.")
     unclear: list[UnclearView] = Field(description="Payments that a person has to explain.")

@@ -105,8 +105,8 @@ def report_routes(keeper: Keeper) -> APIRouter:
 
         services = await keeper.services()
         checks = [
-            CheckView(name=c.name, state=c.state, finding=c.finding, remedy=c.remedy)
-            async for c in examine_services(services.settings, services.deps)
+            CheckView.of(check)
+            async for check in examine_services(services.settings, services.deps)
         ]
         healthy = all(check.state != "wrong" for check in checks)
         return DoctorAnswer(healthy=healthy, checks=checks)

@@ -34,7 +34,7 @@ from server.api.schemas import (
     StatusAnswer,
     TickAnswer,
 )
-from server.api.views import run_view, started_view, status_answer
+from server.api.views import run_view, status_answer
 from server.keeper import Keeper
 from server.middleware.idempotency import marker_of
 from server.runner.tick import Ticker
@@ -80,7 +80,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
             accepted=request.accept_not_used,
             most_open=deps.limits.open_runs,
         )
-        return started_view(run)
+        return StartedRun.of(run)
 
     @router.post("/agent-tick", responses=of_post(404, 409, 502), tags=["agent"])
     async def agent_tick(request: TickRequest, who: WhoAsks) -> TickAnswer:

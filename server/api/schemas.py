@@ -6,10 +6,12 @@ Amounts are numbers of dollars, exact to the micro-dollar; times are ISO-8601 in
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
+
+from domain.money import Usd
 
 Instant = Annotated[
     datetime,
@@ -20,8 +22,26 @@ Instant = Annotated[
 ]
 
 
+def _dollars(amount: object) -> object:
+    return amount.dollars() if isinstance(amount, Usd) else amount
+
+
+Dollars = Annotated[float, BeforeValidator(_dollars)]
+"""An amount, as a number of dollars."""
+
+
 class Answered(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, from_attributes=True, frozen=True
+    )
+
+    @classmethod
+    def of(cls, value: object, **more: object) -> Self:
+        """What is told of a value: its attributes of the fields' names, and `more`, which counts
+        where the value has an attribute of that name too.
+        """
+        told = {name: getattr(value, name) for name in cls.model_fields if hasattr(value, name)}
+        return cls.model_validate(told | more)
 
 
 class Problem(Answered):
@@ -41,8 +61,8 @@ class StartedRun(Answered):
     user_id: str = Field(examples=["u1"])
     goal: str = Field(examples=["Fine-tune a 7B model on an A100"])
     status: str = Field(examples=["running"])
-    budget_total: float = Field(examples=[5])
-    budget_remaining: float = Field(examples=[5])
+    budget_total: Dollars = Field(examples=[5])
+    budget_remaining: Dollars = Field(examples=[5])
     created_at: Instant = Field(examples=["2026-01-10T19:00:10.000Z"])
     not_used: list[str] = Field(
         default=[], description="What the goal says and the run leaves out.", examples=[["spot"]]
@@ -66,7 +86,7 @@ class JobSpecView(Answered):
     gpu_types: list[str] = Field(
         default=[], description="Where more types than gpuType will do: all of them."
     )
-    max_hourly: float | None = Field(
+    max_hourly: Dollars | None = Field(
         default=None, description="The most that an hour may cost, in dollars, if the goal says so."
     )
     deadline: Instant | None = None
@@ -79,14 +99,14 @@ class ModelView(Answered):
     calls: int
     tokens_in: int
     tokens_out: int
-    cost: float | None = Field(description="Dollars; null where no price of tokens is set.")
+    cost: Dollars | None = Field(description="Dollars; null where no price of tokens is set.")
 
 
 class RunView(StartedRun):
     """budgetTotal = budgetRemaining + spent + reserved, at any moment."""
 
-    spent: float = Field(description="Dollars that have left the wallet.", examples=[1.4])
-    reserved: float = Field(description="Dollars held for payments that may still settle.")
+    spent: Dollars = Field(description="Dollars that have left the wallet.", examples=[1.4])
+    reserved: Dollars = Field(description="Dollars held for payments that may still settle.")
     phase: str = Field(description="The step that comes next.", examples=["monitor"])
     job_spec: JobSpecView | None = Field(description="The goal, as understood.")
     current_job_id: str | None
@@ -128,7 +148,7 @@ class PaymentView(Answered):
     slot: int = Field(description="The how-manieth purchase of the run, from 0.")
     kind: str = Field(examples=["launch"])
     vendor_id: str = Field(examples=["gpu_vendor_1"])
-    amount: float = Field(description="Dollars.", examples=[1.4])
+    amount: Dollars = Field(description="Dollars.", examples=[1.4])
     currency: str = Field(examples=["USD"])
     status: str = Field(description="pending, completed or failed.", examples=["completed"])
     state: str = Field(description="The status in detail.", examples=["settled"])
@@ -142,7 +162,7 @@ class PaymentView(Answered):
     pay_to: str
     payer: str
     nonce: str
-    refunded: float = Field(description="Dollars that came back.")
+    refunded: Dollars = Field(description="Dollars that came back.")
     reason: str = Field(description="Why it failed, where it did.")
     created_at: Instant
 
@@ -160,8 +180,8 @@ class OfferView(Answered):
     vendor_job_template_id: str
     gpu_type: str = Field(examples=["A100"])
     minutes: int
-    price: float = Field(description="Dollars for these minutes: paid first.", examples=[1.4])
-    whole_job: float | None = Field(
+    price: Dollars = Field(description="Dollars for these minutes: paid first.", examples=[1.4])
+    whole_job: Dollars | None = Field(
         description="Dollars for the whole job at that rate; null where its length is not known.",
         examples=[1.4],
     )
@@ -179,17 +199,17 @@ class ApprovalView(Answered):
     id: str = Field(serialization_alias="_id")
     vendor_id: str = Field(examples=["gpu_vendor_1"])
     pay_to: str
-    amount: float = Field(
+    amount: Dollars = Field(
         description="Dollars: the most that the job may cost at that vendor.", examples=[4.2]
     )
     state: str = Field(description="pending, approved, rejected, expired or used.")
     created_at: Instant
     expires_at: Instant
-    price: float = Field(description="Dollars: what is paid first.", examples=[1.4])
+    price: Dollars = Field(description="Dollars: what is paid first.", examples=[1.4])
     minutes: int = Field(description="GPU time that is bought first.", examples=[60])
     gpu_type: str = Field(examples=["A100"])
-    paid: float = Field(description="Dollars that the job had cost when it was asked.")
-    covered: float = Field(description="Dollars that were counted against the amount so far.")
+    paid: Dollars = Field(description="Dollars that the job had cost when it was asked.")
+    covered: Dollars = Field(description="Dollars that were counted against the amount so far.")
     what: str = Field(
         description="What a yes allows, in words.",
         examples=["60 minutes of A100 at FastGPU for $1.40 now; the whole job up to $4.20"],

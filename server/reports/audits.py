@@ -130,11 +130,9 @@ def unapproved(entries: list[Entry]) -> tuple[int | None, str]:
 
 def audit_answer(audited: Audit) -> AuditAnswer:
     run_, entries = audited.run, audited.entries
-    return AuditAnswer(
+    return AuditAnswer.of(
+        run_,
         run_id=run_.id,
-        user_id=run_.user_id,
-        goal=run_.goal,
-        status=run_.status.value,
         budget_total_micros=run_.budget_total.micros,
         spent_micros=run_.spent.micros,
         whole=audited.broken_seq is None,
@@ -146,17 +144,16 @@ def audit_answer(audited: Audit) -> AuditAnswer:
 
 
 def _removed_answer(removed: PrunedRun) -> AuditAnswer:
-    return AuditAnswer(
+    return AuditAnswer.of(
+        removed,
         run_id=removed.id,
-        user_id=removed.user_id,
         goal="",
-        status=removed.status.value,
         budget_total_micros=removed.budget_total.micros,
         spent_micros=removed.spent.micros,
         whole=True,
         broken_seq=None,
         problem="",
-        head=AuditHead(seq=removed.journal.seq, hash=removed.journal.hash),
+        head=removed.journal,
         entries=[],
         pruned_at=removed.pruned_at.isoformat(),
         payments=[dict(facts(payment)) for payment in removed.payments],
@@ -165,13 +162,11 @@ def _removed_answer(removed: PrunedRun) -> AuditAnswer:
 
 def _entry(e: Entry, run_: Run) -> AuditEntry:
     vendor = e.note.data.get("vendorId")
-    return AuditEntry(
-        seq=e.seq,
+    return AuditEntry.of(
+        e,
         at=e.created_at.isoformat(),
         who=f"{run_.user_id} → {vendor}" if vendor else run_.user_id,
         type=e.note.type,
         what=e.note.content,
-        data=dict(e.note.data),
-        prev_hash=e.prev_hash,
-        hash=e.hash,
+        data=e.note.data,
     )

@@ -16,7 +16,6 @@ from ledger.compared import Stray
 from server.api.report_schemas import (
     ReconcileAnswer,
     TransferView,
-    UnclearView,
     VendorView,
     WalletAnswer,
 )
@@ -25,17 +24,11 @@ from tools.payments.reconcile import Report
 
 
 def vendor_view(vendor: Vendor, now: datetime) -> VendorView:
-    return VendorView(
-        vendor_id=vendor.vendor_id,
-        name=vendor.name,
-        endpoint=vendor.endpoint,
-        base_price_per_hour=vendor.price_per_hour.dollars(),
+    return VendorView.of(
+        vendor,
+        base_price_per_hour=vendor.price_per_hour,
         reliability_score=vendor.reliability,
-        supported_gpu_types=list(vendor.gpu_types),
-        pay_to=vendor.pay_to,
-        secret_env=vendor.secret_env,
-        completed=vendor.completed,
-        failed=vendor.failed,
+        supported_gpu_types=vendor.gpu_types,
         history=_history(vendor, now),
     )
 
@@ -92,12 +85,11 @@ def wallet_answer(
 ) -> WalletAnswer:
     """The account that pays. problem: why its balance is not known. policies: at Coinbase."""
     network = settings.network
-    return WalletAnswer(
+    return WalletAnswer.of(
+        network,
         kind=settings.wallet_mode,
         network=network.caip2,
         network_name=network.name,
-        stakes=network.stakes,
-        usdc=network.usdc,
         address=address,
         balance="unknown" if balance is None else balance.exact(),
         balance_micros=None if balance is None else balance.micros,
@@ -108,43 +100,19 @@ def wallet_answer(
 
 def reconcile_answer(report: Report, network: Network, payer: str) -> ReconcileAnswer:
     """payer: the wallet's address."""
-    return ReconcileAnswer(
+    return ReconcileAnswer.of(
+        report,
         network_name=network.name,
-        ok=report.ok,
-        runs=report.runs,
-        busy=list(report.busy),
-        still_open=list(report.still_open),
-        ledger_total=report.ledger_total.dollars(),
         ledger_total_micros=report.ledger_total.micros,
-        chain_total=report.chain_total.dollars(),
         chain_total_micros=report.chain_total.micros,
         acknowledged_micros=report.acknowledged.micros,
-        unclear=[
-            UnclearView(
-                run_id=error.run_id,
-                slot=error.slot,
-                payment_id=error.payment_id,
-                nonce=error.nonce,
-                tx_hash=error.tx_hash,
-                problem=error.problem,
-                remedy=error.remedy,
-            )
-            for error in report.unclear
-        ],
         unknown_transfers=[_transfer(t, payer) for t in report.unknown_transfers],
         unclaimed=[_transfer(t, payer) for t in report.unclaimed],
-        missing=list(report.missing),
-        unbalanced=list(report.unbalanced),
-        problems=list(report.problems),
     )
 
 
 def _transfer(stray: Stray, payer: str) -> TransferView:
     sender, recipient = (payer, stray.other) if stray.outgoing else (stray.other, payer)
-    return TransferView(
-        tx_hash=stray.tx_hash,
-        block=stray.block,
-        sender=sender,
-        recipient=recipient,
-        amount_micros=stray.amount.micros,
+    return TransferView.of(
+        stray, sender=sender, recipient=recipient, amount_micros=stray.amount.micros
     )
