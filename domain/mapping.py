@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Final, Self, cast
 from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-MAPPING: Final = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+MAPPING: Final = ConfigDict(alias_generator=to_camel)
 
 Id = Annotated[str, Field(alias="_id")]
 """A document's own id."""
@@ -49,10 +49,13 @@ class Mapped:
     __pydantic_config__: ClassVar[ConfigDict] = MAPPING
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Self:
-        """The value that was stored so. Raises Unfit for what cannot have been."""
+    def of(cls, document: Mapping[str, Any], context: object = None) -> Self:
+        """The value that was stored, or sent, so. Raises Unfit for what cannot have been.
+
+        context: what the fields' validators go by, if anything.
+        """
         try:
-            value: Self = _adapter(cls).validate_python(document)
+            value: Self = _adapter(cls).validate_python(document, context=context)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             field = ".".join(map(str, first["loc"]))

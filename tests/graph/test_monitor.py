@@ -14,7 +14,7 @@ from graph.deps import Limits
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
-from tools.vendors.answers import MOST_LOG_LINES
+from tools.vendors.fields import MOST_LOG_LINES
 
 FAST, RELIABLE = "gpu_vendor_1", "gpu_vendor_2"
 

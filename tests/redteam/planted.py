@@ -37,8 +37,7 @@ from tools.payments import approving, cashier, chain
 from tools.payments.approving import ApprovalGate
 from tools.payments.authorization import sign_payment
 from tools.payments.purchase import Purchase
-from tools.vendors import artifacts
-from tools.vendors.fields import Fields
+from tools.vendors import artifacts, fields
 from tools.vendors.secrets import VendorSecrets
 from tools.wire import untrusted
 
@@ -135,7 +134,7 @@ def no_blotting(stack: ExitStack) -> None:
 
 def ids_kept_as_they_are(stack: ExitStack) -> None:
     """A secret that comes back as an id is kept."""
-    stack.enter_context(patch.object(Fields, "repeats_a_secret", lambda _, __: False))
+    stack.enter_context(patch.object(fields, "repeats_a_secret", lambda _, __: False))
 
 
 def artifacts_from_anywhere(stack: ExitStack) -> None:

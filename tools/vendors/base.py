@@ -7,20 +7,31 @@ transaction hashes in answers are claims until the chain confirms them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
+
+from pydantic import Field
 
 from domain.errors import InvalidInput
 from domain.jobs import JobSpec, JobStatus
-from domain.money import Usd
+from domain.mapping import Mapped
 from domain.quotes import Quote, Vendor, VendorAddress
 from tools.payments.challenge import Challenge
+from tools.vendors.fields import (
+    Amount,
+    ClaimedId,
+    ErrorText,
+    Identifier,
+    Log,
+    Metrics,
+    Minutes,
+    Progress,
+    Url,
+)
 
 PAYMENT_HEADERS: Final = ("PAYMENT-SIGNATURE", "X-PAYMENT")
-
-Primitive = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +58,21 @@ class JobOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Mapped):
     """The vendor took the job."""
 
-    vendor_job_id: str
+    vendor_job_id: Identifier
     status: JobStatus
-    claimed_tx_id: str | None
+    claimed_tx_id: Annotated[ClaimedId, Field(alias="paymentTxId")] = None
     """The transaction the vendor says was settled. Believe it only after asking the chain."""
 
 
 @dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(Mapped):
     """The vendor prolonged the job."""
 
-    vendor_job_id: str
-    claimed_tx_id: str | None
+    vendor_job_id: Identifier
+    claimed_tx_id: Annotated[ClaimedId, Field(alias="paymentTxId")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +87,35 @@ class PaymentRequired402:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedRefund:
+class ClaimedRefund(Mapped):
     """A refund the vendor says it made."""
 
-    amount: Usd
-    tx_hash: str
+    amount: Amount
+    tx_hash: Identifier
 
 
 @dataclass(frozen=True, slots=True)
-class JobReport:
+class JobReport(Mapped):
     """One answer to a status poll."""
 
     status: JobStatus
-    progress: float
+    progress: Progress
     """0 to 1."""
-    logs: Sequence[str]
+    logs: Log
     """All lines so far, from the first."""
-    final_metrics: Mapping[str, Primitive]
-    artifact_url: str | None
-    error_message: str | None
-    used_minutes: float | None
-    refund: ClaimedRefund | None
+    final_metrics: Metrics = field(default_factory=dict)
+    artifact_url: Url | None = None
+    error_message: ErrorText | None = None
+    used_minutes: Minutes | None = None
+    refund: ClaimedRefund | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class CancelReport:
+class CancelReport(Mapped):
     """The answer to a cancellation."""
 
     status: JobStatus
-    refund: ClaimedRefund | None
+    refund: ClaimedRefund | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,47 @@
-"""Typed reading of one JSON object from a vendor.
+"""What each field of a vendor's answer may hold: bounds, as annotations of tools/vendors/base.py.
 
-Each reader raises Unreadable, naming the field.
+A value that is out of them raises Unfit, with the field's name. The context that an answer is read
+in are our secrets (a tuple): blotted out of its texts, and refused where a text is kept exactly.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Final, TypeVar, overload
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeGuard, overload
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
 
 from domain.errors import InvalidInput
-from domain.money import Usd
-from tools.wire.untrusted import Unreadable, clean_text, is_plain_id
+from domain.money import MICROS_PER_DOLLAR, Usd
+from tools.wire.untrusted import clean_text, is_plain_id
 
+HIGHEST_QUOTE: Final = Usd(1_000_000 * MICROS_PER_DOLLAR)
+LONGEST_MINUTES: Final = 60 * 24 * 366
+MOST_LOG_LINES: Final = 5_000
+LONGEST_LOG_LINE: Final = 500
+LONGEST_ERROR: Final = 500
+LONGEST_URL: Final = 2_000
+MOST_METRICS: Final = 64
+LONGEST_METRIC: Final = 200
+PROGRESS_SLACK: Final = 0.001
+"""How far outside 0..1 rounding may put a progress before it counts as nonsense."""
 SHORTEST_SECRET: Final = 8
 """Characters. A shorter one is a word that occurs by chance."""
+LONGEST_TIME: Final = 64
+_LARGEST_INTEGER: Final = 2**63 - 1
 
-Choice = TypeVar("Choice", bound=StrEnum)
+Primitive = str | int | float | bool | None
 
 
 class Lines(Sequence[str]):
@@ -49,103 +71,111 @@ class Lines(Sequence[str]):
         return clean_text(text, self._longest, self._secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """`data` as decoded; `secrets` are blotted out of every text that is read from it."""
+def repeats_a_secret(text: str, secrets: tuple[str, ...]) -> bool:
+    """Whether `text`, which is to be kept exactly, has one of `secrets` in it."""
+    return any(secret in text for secret in secrets if len(secret) >= SHORTEST_SECRET)
 
-    data: Mapping[str, object]
-    secrets: tuple[str, ...] = field(default=(), repr=False)
 
-    def identifier(self, name: str) -> str:
-        """A required id, kept exactly: printable ASCII without spaces, at most 200 characters."""
-        value = self.data.get(name)
-        if not isinstance(value, str) or not is_plain_id(value):
-            raise self._wrong(name, "an identifier")
-        if self.repeats_a_secret(value):
-            raise Unreadable(f"{name} repeats our secret")
-        return value
+def _wrong(problem: str) -> PydanticCustomError:
+    return PydanticCustomError("unfit", "it {problem}", {"problem": problem})
 
-    def repeats_a_secret(self, text: str) -> bool:
-        """Whether `text`, which is to be kept exactly, has one of `secrets` in it."""
-        return any(secret in text for secret in self.secrets if len(secret) >= SHORTEST_SECRET)
 
-    def text(self, name: str, limit: int) -> str | None:
-        """An optional text as one harmless line; None when missing."""
-        value = self.data.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self._wrong(name, "text")
-        return clean_text(value, limit, self.secrets)
+def _plain(text: str, limit: int, what: str, info: ValidationInfo) -> str:
+    if not is_plain_id(text, limit):
+        raise _wrong(f"is not {what}")
+    if repeats_a_secret(text, info.context or ()):
+        raise _wrong("repeats our secret")
+    return text
 
-    def choice(self, name: str, choices: type[Choice]) -> Choice:
-        """A required word out of `choices`."""
-        value = self.data.get(name)
-        if isinstance(value, str) and value in {str(choice) for choice in choices}:
-            return choices(value)
-        raise self._wrong(name, "one of " + ", ".join(str(choice) for choice in choices))
 
-    def number(self, name: str, *, low: float, high: float) -> float | None:
-        """An optional number from `low` to `high`; None when missing."""
-        value = self.data.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(name, "a number")
-        if not low <= value <= high:
-            raise self._wrong(name, f"a number from {low:g} to {high:g}")
-        return float(value)
+def _identifier(text: str, info: ValidationInfo) -> str:
+    return _plain(text, 200, "an identifier", info)
 
-    def money(self, name: str) -> Usd | None:
-        """An optional amount in dollars; None when missing.
 
-        A JSON number is rounded to the micro-dollar, because vendors multiply prices in floating
-        point (3 × 1.4 arrives as 4.199999999999999); text must be exact.
-        """
-        value = self.data.get(name)
-        if value is None:
-            return None
-        if isinstance(value, float) and math.isfinite(value):
-            value = round(value, 6)
-        try:
-            return Usd.parse(value, name)
-        except InvalidInput:
-            raise self._wrong(name, "an amount in dollars") from None
+def _url(text: str, info: ValidationInfo) -> str:
+    return _plain(text, LONGEST_URL, "a URL", info)
 
-    def time(self, name: str) -> datetime | None:
-        """An optional ISO 8601 time, in UTC (assumed when it has no zone); None when missing."""
-        value = self.data.get(name)
-        if value is None:
-            return None
-        try:
-            if not isinstance(value, str) or len(value) > 64:
-                raise ValueError
-            at = datetime.fromisoformat(value)
-            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise self._wrong(name, "an ISO 8601 time") from None
 
-    def object(self, name: str) -> Fields | None:
-        """An optional nested object; None when missing."""
-        value = self.data.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise self._wrong(name, "an object")
-        return Fields(value, self.secrets)
+def _error_text(text: str, info: ValidationInfo) -> str:
+    return clean_text(text, LONGEST_ERROR, info.context or ())
 
-    def lines(self, name: str, *, most: int, longest: int) -> Lines:
-        """A required list of texts: the first `most`, each cut to `longest` characters."""
-        value = self.data.get(name)
-        if not isinstance(value, list):
-            raise self._wrong(name, "a list of texts")
-        lines = value[:most]
-        if any(kind is not str for kind in set(map(type, lines))):
-            raise self._wrong(name, "a list of texts")
-        return Lines(lines, longest, self.secrets)
 
-    def _wrong(self, name: str, wanted: str) -> Unreadable:
-        got = self.data.get(name)
-        if got is None:
-            return Unreadable(f"{name} is missing")
-        return Unreadable(f"{name} is not {wanted}")
+def _claimed_id(value: object) -> str | None:
+    return value if isinstance(value, str) and is_plain_id(value) else None
+
+
+def _amount(value: object) -> Usd:
+    """A JSON number is rounded to the micro-dollar, because vendors multiply prices in floating
+    point (3 × 1.4 arrives as 4.199999999999999); text must be exact.
+    """
+    if isinstance(value, float) and math.isfinite(value):
+        value = round(value, 6)
+    try:
+        return Usd.parse(value)
+    except InvalidInput:
+        raise _wrong("is not an amount in dollars") from None
+
+
+def _price(price: Usd) -> Usd:
+    if not price:
+        raise _wrong("is zero")
+    if price > HIGHEST_QUOTE:
+        raise _wrong(f"is {price}, which is absurd")
+    return price
+
+
+def _time(value: object) -> datetime:
+    try:
+        if not isinstance(value, str) or len(value) > LONGEST_TIME:
+            raise ValueError
+        at = datetime.fromisoformat(value)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise _wrong("is not an ISO 8601 time") from None
+
+
+def _lines(value: object, info: ValidationInfo) -> Lines:
+    lines: list[Any] = value[:MOST_LOG_LINES] if isinstance(value, list) else [None]
+    if any(kind is not str for kind in set(map(type, lines))):
+        raise _wrong("is not a list of texts")
+    return Lines(lines, LONGEST_LOG_LINE, info.context or ())
+
+
+def _metrics(value: object, info: ValidationInfo) -> Mapping[str, Primitive]:
+    """Of the first metrics: what is nested, or more than MongoDB can hold, is left out."""
+    metrics: dict[str, Primitive] = {}
+    if not isinstance(value, dict | None):
+        raise _wrong("is not an object")
+    for name, metric in list((value or {}).items())[:MOST_METRICS]:
+        key = clean_text(name, LONGEST_METRIC, info.context or ())
+        if isinstance(metric, str):
+            metrics[key] = clean_text(metric, LONGEST_METRIC, info.context or ())
+        elif metric is None or isinstance(metric, float) or _is_storable(metric):
+            metrics[key] = metric
+    return MappingProxyType(metrics)
+
+
+def _is_storable(metric: object) -> TypeGuard[int]:
+    return isinstance(metric, int) and abs(metric) <= _LARGEST_INTEGER
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+"""Kept exactly: printable ASCII without spaces, at most 200 characters."""
+ClaimedId = Annotated[str | None, BeforeValidator(_claimed_id)]
+"""The same where none is needed: anything else is none."""
+Url = Annotated[str, AfterValidator(_url)]
+ErrorText = Annotated[str, AfterValidator(_error_text)]
+"""One harmless line."""
+Amount = Annotated[Usd, BeforeValidator(_amount)]
+Price = Annotated[Amount, AfterValidator(_price)]
+Minutes = Annotated[float, Strict(), Field(ge=0, le=LONGEST_MINUTES)]
+Progress = Annotated[
+    float,
+    Strict(),
+    Field(ge=-PROGRESS_SLACK, le=1 + PROGRESS_SLACK),
+    AfterValidator(lambda progress: min(max(progress, 0.0), 1.0)),
+]
+Time = Annotated[datetime, BeforeValidator(_time)]
+"""ISO 8601, in UTC, which is assumed where it names no zone."""
+Log = Annotated[Sequence[str], PlainValidator(_lines)]
+Metrics = Annotated[Mapping[str, Primitive], PlainValidator(_metrics)]

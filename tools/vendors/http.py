@@ -7,7 +7,7 @@ once; only the reads (quote, job status, download) are retried, and once.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +22,10 @@ from domain.errors import (
     VendorUnreachable,
 )
 from domain.jobs import MINUTES_PER_HOUR, JobSpec
+from domain.mapping import Unfit
 from domain.quotes import Quote, Vendor, VendorAddress
 from tools.payments.challenge import read_challenge
-from tools.vendors import answers, artifacts
+from tools.vendors import answers, artifacts, fields
 from tools.vendors.base import (
     Accepted,
     Artifact,
@@ -35,7 +36,6 @@ from tools.vendors.base import (
     PaymentHeader,
     PaymentRequired402,
 )
-from tools.vendors.fields import Fields
 from tools.vendors.refusals import check_status
 from tools.vendors.secrets import VendorSecrets
 from tools.wire.canonical import canonical_json
@@ -96,9 +96,8 @@ class HttpVendorClient:
 
         async def ask() -> Quote:
             answer = await self._call(vendor, "quote", "POST", content=canonical_json(asked))
-            return self._read(
-                vendor, "quote", answer, lambda f: answers.quote(f, vendor.vendor_id, spec, minutes)
-            )
+            more = (vendor.vendor_id, spec, minutes)
+            return self._read(vendor, "quote", answer, answers.quote, *more)
 
         return await _retried(ask)
 
@@ -116,7 +115,12 @@ class HttpVendorClient:
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             return self._payment_required(vendor, "submit-job", answer)
         claim = _payment_response(answer)
-        return self._read(vendor, "submit-job", answer, lambda f: answers.accepted(f, claim))
+        return self._read(
+            vendor,
+            "submit-job",
+            answer,
+            lambda said, secrets: answers.accepted(said, secrets, claim),
+        )
 
     async def extend_job(
         self,
@@ -132,9 +136,7 @@ class HttpVendorClient:
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             return self._payment_required(vendor, "extend-job", answer)
         claim = _payment_response(answer)
-        return self._read(
-            vendor, "extend-job", answer, lambda f: answers.extended(f, vendor_job_id, claim)
-        )
+        return self._read(vendor, "extend-job", answer, answers.extended, vendor_job_id, claim)
 
     async def job_status(self, vendor: VendorAddress, vendor_job_id: str) -> JobReport:
         """Where the job stands. See `VendorClient.job_status`; retried once."""
@@ -143,7 +145,7 @@ class HttpVendorClient:
             answer = await self._call(
                 vendor, "job-status", "GET", params={"vendorJobId": vendor_job_id}
             )
-            return self._read(vendor, "job-status", answer, answers.job_report)
+            return self._read(vendor, "job-status", answer, JobReport.of)
 
         return await _retried(ask)
 
@@ -151,7 +153,7 @@ class HttpVendorClient:
         """End the job. See `VendorClient.cancel_job`."""
         body = canonical_json({"vendorJobId": vendor_job_id})
         answer = await self._call(vendor, "cancel-job", "POST", content=body)
-        return self._read(vendor, "cancel-job", answer, answers.cancel_report)
+        return self._read(vendor, "cancel-job", answer, CancelReport.of)
 
     async def download(
         self, vendor: VendorAddress, artifact_url: str, vendor_job_id: str, folder: Path
@@ -231,18 +233,21 @@ class HttpVendorClient:
         return headers
 
     def _read(
-        self, vendor: VendorAddress, call: str, answer: Answer, parse: Callable[[Fields], Value]
+        self,
+        vendor: VendorAddress,
+        call: str,
+        answer: Answer,
+        read: Callable[..., Value],
+        *more: object,
     ) -> Value:
+        """read: takes the answer's JSON, our secrets, and `more`."""
         try:
-            return parse(self._fields(answer))
+            return read(parse_object(answer.body), self._secrets.texts, *more)
         except Unreadable as error:
             raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
-
-    def _fields(self, answer: Answer) -> Fields:
-        return self._fields_of(parse_object(answer.body))
-
-    def _fields_of(self, data: Mapping[str, object]) -> Fields:
-        return Fields(data, self._secrets.texts)
+        except Unfit as error:
+            problem = f"{error.field}: {error.problem}"
+            raise VendorGarbage(vendor.vendor_id, call, problem) from None
 
     def _payment_required(
         self, vendor: VendorAddress, call: str, answer: Answer
@@ -253,7 +258,7 @@ class HttpVendorClient:
         legacy_tx_id = answer.headers.get("x402-tx-id", "")
         # A challenge is kept, and goes back word for word in the payment that answers it.
         kept = f"{challenge.document.model_dump() if challenge else ''} {legacy_tx_id}"
-        if self._fields_of({}).repeats_a_secret(kept):
+        if fields.repeats_a_secret(kept, self._secrets.texts):
             raise VendorGarbage(vendor.vendor_id, call, "its 402 repeats our secret")
         reason = challenge.error if challenge and challenge.error else self._said(answer)
         return PaymentRequired402(
@@ -265,9 +270,12 @@ class HttpVendorClient:
     def _said(self, answer: Answer) -> str:
         """The `error` of an answer's body as harmless text; empty when there is none."""
         try:
-            return self._fields(answer).text("error", LONGEST_REASON) or ""
+            said = parse_object(answer.body).get("error")
         except Unreadable:
             return ""
+        if not isinstance(said, str):
+            return ""
+        return clean_text(said, LONGEST_REASON, self._secrets.texts)
 
 
 def request_body(order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
