@@ -66,6 +66,6 @@ class Mapped:
     def document(self, *fields: str) -> dict[str, Any]:
         """As it is stored; of the fields with these names alone, where any are given."""
         document: dict[str, Any] = _adapter(type(self)).dump_python(
-            self, by_alias=True, include=set(fields) or None
+            self, by_alias=True, include=set(fields) or None, warnings=False
         )
         return document

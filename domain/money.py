@@ -48,6 +48,8 @@ class Usd:
         stored = schema.no_info_after_validator_function(cls, schema.int_schema(strict=True))
         return schema.union_schema(
             [schema.is_instance_schema(cls), stored],
+            custom_error_type="usd",
+            custom_error_message="It is not a whole number of micro-dollars",
             serialization=schema.plain_serializer_function_ser_schema(lambda usd: usd.micros),
         )
 

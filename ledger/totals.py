@@ -4,44 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import AliasPath, BeforeValidator, Field
+
+from domain.mapping import Id, Mapped
 from domain.money import Usd
 from ledger import jobs, payments, runs
 from ledger.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class RunTotals:
+class RunTotals(Mapped):
     """The runs of one status, and what the model has cost them."""
 
-    status: str
+    status: Id
     count: int
     budget: Usd
+    left: Usd
     spent: Usd
-    reserved: Usd
     model_calls: int
     tokens_in: int
     tokens_out: int
-    model_cost: Usd
+    model_cost: Annotated[Usd, BeforeValidator(round)]
+
+    @property
+    def reserved(self) -> Usd:
+        return self.budget - self.left - self.spent
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentTotals:
+class PaymentTotals(Mapped):
     """The payments of one state."""
 
-    state: str
+    state: Id
     count: int
     amount: Usd
     refunded: Usd
 
 
 @dataclass(frozen=True, slots=True)
-class JobTotals:
+class JobTotals(Mapped):
     """The jobs of one status at one vendor."""
 
-    vendor_id: str
-    status: str
+    vendor_id: Annotated[str, Field(validation_alias=AliasPath("_id", "vendor"))]
+    status: Annotated[str, Field(validation_alias=AliasPath("_id", "status"))]
     count: int
 
 
@@ -55,10 +62,10 @@ _RUNS: Final = _group(
     budget="$budgetTotal",
     left="$budgetRemaining",
     spent="$spent",
-    calls="$model.calls",
+    modelCalls="$model.calls",
     tokensIn="$model.tokensIn",
     tokensOut="$model.tokensOut",
-    cost="$model.cost",
+    modelCost="$model.cost",
 )
 _PAYMENTS: Final = _group("$state", amount="$amount", refunded="$refunded")
 _JOBS: Final = _group({"vendor": "$vendorId", "status": "$status"})
@@ -71,34 +78,13 @@ class Totals:
         self._store = store
 
     async def runs(self) -> Sequence[RunTotals]:
-        return [
-            RunTotals(
-                status=str(found["_id"]),
-                count=found["count"],
-                budget=Usd(found["budget"]),
-                spent=Usd(found["spent"]),
-                reserved=Usd(found["budget"] - found["left"] - found["spent"]),
-                model_calls=found["calls"],
-                tokens_in=found["tokensIn"],
-                tokens_out=found["tokensOut"],
-                model_cost=Usd(round(found["cost"])),
-            )
-            for found in await self._store.documents(runs.COLLECTION).aggregate(_RUNS)
-        ]
+        found = await self._store.documents(runs.COLLECTION).aggregate(_RUNS)
+        return [RunTotals.of(document) for document in found]
 
     async def payments(self) -> Sequence[PaymentTotals]:
-        return [
-            PaymentTotals(
-                state=str(found["_id"]),
-                count=found["count"],
-                amount=Usd(found["amount"]),
-                refunded=Usd(found["refunded"]),
-            )
-            for found in await self._store.documents(payments.COLLECTION).aggregate(_PAYMENTS)
-        ]
+        found = await self._store.documents(payments.COLLECTION).aggregate(_PAYMENTS)
+        return [PaymentTotals.of(document) for document in found]
 
     async def jobs(self) -> Sequence[JobTotals]:
-        return [
-            JobTotals(str(found["_id"]["vendor"]), str(found["_id"]["status"]), found["count"])
-            for found in await self._store.documents(jobs.COLLECTION).aggregate(_JOBS)
-        ]
+        found = await self._store.documents(jobs.COLLECTION).aggregate(_JOBS)
+        return [JobTotals.of(document) for document in found]

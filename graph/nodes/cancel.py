@@ -46,7 +46,7 @@ async def cancel(state: AgentState, context: TickContext) -> Command[str]:
             return go(Phase.MONITOR, cancel=False)
         await context.ledger.jobs.update(
             job,
-            status=JobStatus.CANCELLED.value,
+            status=JobStatus.CANCELLED,
             error_message=why,
             unstopped=unstopped,
             updated_at=context.deps.now(),

@@ -125,7 +125,7 @@ async def _lost(context: TickContext, job: Job, why: str) -> Command[str]:
             return await _complete(context, job)
     await context.ledger.jobs.update(
         job,
-        status=JobStatus.FAILED.value,
+        status=JobStatus.FAILED,
         error_message=why,
         unstopped=unstopped,
         updated_at=now,

@@ -134,7 +134,7 @@ async def _stopped(context: TickContext, job: Job) -> bool:
             await context.ledger.jobs.unstopped(job.id, since)
             return False
         status, why = JobStatus.FAILED, f"its vendor did not say that it stopped: {error}"
-    await context.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
+    await context.ledger.jobs.update(job, status=status, error_message=why, updated_at=now)
     await context.ledger.jobs.unstopped(job.id, None)
     context.note(
         "job_stopped",

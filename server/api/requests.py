@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -20,7 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL, check_goal, read_goal
@@ -123,14 +124,7 @@ IdPrefix = Annotated[StrictStr, AfterValidator(_id_prefix)]
 RunId = Annotated[StrictStr, AfterValidator(_run_id)]
 
 
-class _ReadAsBudget:
-    """Reads dollars. (Pydantic's PlainValidator would describe `Usd` in the API as well.)"""
-
-    def __get_pydantic_core_schema__(self, *_: object) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(_budget)
-
-
-Budget = Annotated[Usd, _ReadAsBudget(), WithJsonSchema(_AMOUNT_SCHEMA)]
+Budget = Annotated[Usd, BeforeValidator(_budget), WithJsonSchema(_AMOUNT_SCHEMA)]
 
 
 class Taken(BaseModel):

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from domain.errors import BudgetExceeded, Conflict, LeaseLost, SlotClosed
 from domain.jobs import RunStatus
+from domain.mapping import Unfit
 from domain.money import ZERO, Usd
 from ledger.ledger import Ledger
 from ledger.run import Lease, Reservation, Run
@@ -34,6 +35,17 @@ async def test_a_reservation_is_taken_off_the_budget(ledger: Ledger) -> None:
     after = await ledger.runs.get(run.id)
     assert (after.budget_remaining, after.next_slot) == (Usd.parse(4), 1)
     assert after.reservations == (Reservation(0, ONE),)
+
+
+@pytest.mark.parametrize("lost", ["armed", "version", "amount"])
+async def test_a_reservation_that_does_not_say_whether_it_is_armed_is_taken_for_none(
+    ledger: Ledger, lost: str
+) -> None:
+    run, lease = await leased(ledger)
+    await ledger.budget.reserve(lease, run, 0, ONE)
+    await ledger.runs.documents.change(run.id, {}, {"$unset": {f"reservations.0.{lost}": ""}})
+    with pytest.raises(Unfit, match=lost):
+        await ledger.runs.get(run.id)
 
 
 async def test_reserving_a_slot_again_takes_nothing_more(ledger: Ledger) -> None:

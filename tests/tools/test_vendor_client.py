@@ -129,6 +129,33 @@ async def test_a_quote_that_makes_no_sense_is_garbage(changes: dict[str, object]
         await client(Recorder(ok(QUOTE | changes))).quote(VENDOR, SPEC, 90)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"priceEstimate": 0}, "priceEstimate: it is zero"),
+        ({"priceEstimate": "<script>"}, "priceEstimate: it is not an amount in dollars"),
+        ({"etaMinutes": -1}, "etaMinutes: "),
+        ({"currency": "<script>"}, "currency: "),
+        ({"vendorJobTemplateId": "x" * 300}, "vendorJobTemplateId: it is not an identifier"),
+        ({"vendorJobTemplateId": SECRET}, "vendorJobTemplateId: it repeats our secret"),
+        ({"expiresAt": "<script>"}, "expiresAt: it is not an ISO 8601 time"),
+    ],
+)
+async def test_what_does_not_fit_is_named_by_its_field_and_not_repeated(
+    changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(VendorGarbage, match=f"gpu_vendor_1 quote: {says}") as error:
+        await client(Recorder(ok(QUOTE | changes))).quote(VENDOR, SPEC, 90)
+
+    assert not any(said in str(error.value) for said in ("<script>", SECRET, "xxx", "pydantic"))
+
+
+async def test_a_field_that_an_answer_lacks_is_called_missing() -> None:
+    without = {name: value for name, value in QUOTE.items() if name != "etaMinutes"}
+    with pytest.raises(VendorGarbage, match="quote: etaMinutes: it is missing"):
+        await client(Recorder(ok(without))).quote(VENDOR, SPEC, 90)
+
+
 async def test_an_accepted_job_is_read_with_its_claims() -> None:
     settled = encoded({"success": True, "transaction": TX.upper().replace("X", "x")})
     body = ACCEPTED | {"paymentTxId": "other"}
