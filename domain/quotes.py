@@ -50,6 +50,10 @@ ListPrice = Annotated[
 """Dollars in the document: to compare by, never an amount to pay."""
 
 
+NotRegistered: Final = Field(exclude=True)
+"""What the ledger keeps count of beside a vendor's entry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vendor(Mapped):
     """A line of the registry: a vendor that a person has decided to deal with."""
@@ -66,13 +70,13 @@ class Vendor(Mapped):
     secret_env: str | None = None
     """The environment variable with the secret that it is shown; None: it is shown none."""
 
-    completed: int = 0
+    completed: Annotated[int, NotRegistered] = 0
     """Jobs that it has completed for us."""
-    failed: int = 0
+    failed: Annotated[int, NotRegistered] = 0
     """Jobs that it has failed."""
-    records: tuple[Record, ...] = ()
+    records: Annotated[tuple[Record, ...], NotRegistered] = ()
     """The same by GPU type, fading."""
-    blocks: tuple[Block, ...] = ()
+    blocks: Annotated[tuple[Block, ...], NotRegistered] = ()
     """What it did wrong last, by kind; in force until each ends."""
 
     def can_run(self, gpu_type: str) -> bool:

@@ -41,16 +41,6 @@ SECRET_ENV: Final = "secretEnv"
 """The name of an environment variable, or null. Never a value."""
 BOOKED_KEPT: Final = 100
 """How many ends a vendor's document remembers, so that none is counted twice."""
-_REGISTERED: Final = (
-    "vendor_id",
-    "name",
-    "endpoint",
-    "price_per_hour",
-    "reliability",
-    "gpu_types",
-    "pay_to",
-    "secret_env",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +85,7 @@ class Vendors:
         found = await self.documents.find({"vendorId": vendor.vendor_id}, limit=1)
         await self.documents.put(
             found[0]["_id"] if found else vendor.vendor_id,
-            vendor.document(*_REGISTERED) | {"updatedAt": now},
+            vendor.document() | {"updatedAt": now},
             {"createdAt": now},
         )
 
