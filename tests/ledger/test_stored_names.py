@@ -74,6 +74,6 @@ def _read(value: type[Mapped]) -> list[str]:
     """The names that it is read by; "a.b" for a field of a document within."""
     fields = TypeAdapter(value).core_schema
     while fields["type"] != "dataclass-args":
-        fields = fields["schema"]  # type: ignore[typeddict-item]
-    found = [field.get("validation_alias", field["name"]) for field in fields["fields"]]  # type: ignore[typeddict-item]
+        fields = fields["schema"]
+    found = [field.get("validation_alias", field["name"]) for field in fields["fields"]]
     return [name if isinstance(name, str) else ".".join(map(str, name)) for name in found]
