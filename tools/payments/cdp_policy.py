@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from eth_utils.address import is_address, to_checksum_address
+from eth_utils.address import to_checksum_address
 
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.money import Usd
@@ -26,7 +26,6 @@ from tools.payments.cdp_api import CdpApi
 from tools.payments.wallets import TRANSFER_WITH_AUTHORIZATION
 from tools.wire.untrusted import clean_text
 
-POLICIES: Final = "/v2/policy-engine/policies"
 ADDRESSES_PER_RULE: Final = 100
 MOST_PAYEES: Final = 1_000
 MOST_PAGES: Final = 50
@@ -100,22 +99,17 @@ def rules_of(lock: Lock) -> list[Rule]:
 
 async def find_account(api: CdpApi, name: str) -> CdpAccount | None:
     """The account called `name`, or None where there is none. Makes nothing."""
-    path = f"/v2/evm/accounts/by-name/{name}"
-    answer = await api.call("GET", path, accepted=(404,))
-    if answer.status_code == 404:
+    found = await api.ask(api.sdk.evm.get_account(name=name), none_for=404)
+    if found is None:
         return None
-    fields = api.fields(answer)
-    address, policies = fields.get("address"), fields.get("policies")
-    if not isinstance(address, str) or not is_address(address):
-        raise api.down(path, "its answer holds no account address")
-    ids = tuple(str(id_) for id_ in policies) if isinstance(policies, list) else ()
-    return CdpAccount(name, str(to_checksum_address(address)), ids)
+    return CdpAccount(name, str(to_checksum_address(found.address)), tuple(found.policies or ()))
 
 
 async def policies_of(api: CdpApi, account: CdpAccount) -> list[CdpPolicy]:
     """The policies that apply to the account, the project's first: CDP asks that one first."""
+    engine = _engine(api)
     found = [
-        _policy(api.fields(await api.call("GET", f"{POLICIES}/{id_}")), api)
+        _policy(await api.ask(engine.get_policy_by_id_without_preload_content(id_)), api)
         for id_ in account.policy_ids
     ]
     return sorted(found, key=lambda policy: policy.scope != "project")
@@ -160,29 +154,48 @@ async def install(
     if known is None:
         known, change = await _create(api, description, rules), "created"
     elif not known.holds(lock):
-        body: dict[str, object] = {"description": description, "rules": rules}
-        answer = await api.call("PUT", f"{POLICIES}/{known.id}", body)
-        known, change = _policy(api.fields(answer), api), "updated"
+        known, change = await _update(api, known.id, description, rules), "updated"
     attached = known.id not in account.policy_ids
     if attached:
-        path = f"/v2/evm/accounts/{account.address}"
-        await api.call("PUT", path, {"accountPolicy": known.id})
+        from cdp.update_account_types import UpdateAccountOptions
+
+        ours = UpdateAccountOptions(account_policy=known.id)
+        await api.ask(api.sdk.evm.update_account(account.address, ours))
     after = await find_account(api, account_name)
     if after is None or known.id not in after.policy_ids or not known.holds(lock):
-        raise api.down(POLICIES, "it took the policy, and does not show it on the account")
+        raise api.down("it took the policy, and does not show it on the account")
     return Installed(known, change, attached)
 
 
+def _engine(api: CdpApi) -> Any:
+    """The policy engine's calls, whose answers are read here: the SDK's own models drop of a policy
+    what they do not know, and a lock is compared with all that stands there.
+    """
+    return api.sdk.api_clients.policies
+
+
 async def _create(api: CdpApi, description: str, rules: list[Rule]) -> CdpPolicy:
-    body: dict[str, object] = {"scope": "account", "description": description, "rules": rules}
-    key = str(uuid.uuid5(uuid.NAMESPACE_URL, api.base.host + json.dumps(body, sort_keys=True)))
-    return _policy(api.fields(await api.call("POST", POLICIES, body, idempotency_key=key)), api)
+    from cdp.openapi_client.models.create_policy_request import CreatePolicyRequest
+
+    body = {"scope": "account", "description": description, "rules": rules}
+    key = str(uuid.uuid5(uuid.NAMESPACE_URL, api.host + json.dumps(body, sort_keys=True)))
+    create = _engine(api).create_policy_without_preload_content
+    return _policy(await api.ask(create(CreatePolicyRequest.from_dict(body), key)), api)
+
+
+async def _update(api: CdpApi, id_: str, description: str, rules: list[Rule]) -> CdpPolicy:
+    from cdp.openapi_client.models.update_policy_request import UpdatePolicyRequest
+
+    body = UpdatePolicyRequest.from_dict({"description": description, "rules": rules})
+    update = _engine(api).update_policy_without_preload_content
+    return _policy(await api.ask(update(id_, update_policy_request=body)), api)
 
 
 async def _by_description(api: CdpApi, description: str) -> CdpPolicy | None:
-    params = {"scope": "account"}
+    listing = _engine(api).list_policies_without_preload_content
+    token = None
     for _ in range(MOST_PAGES):
-        page = api.fields(await api.call("GET", POLICIES, params=params))
+        page = await api.ask(listing(scope="account", page_token=token))
         listed = page.get("policies")
         for fields in listed if isinstance(listed, list) else []:
             policy = _policy(fields, api)
@@ -191,14 +204,13 @@ async def _by_description(api: CdpApi, description: str) -> CdpPolicy | None:
         token = page.get("nextPageToken")
         if not isinstance(token, str) or not token:
             return None
-        params = {"scope": "account", "pageToken": token}
-    raise api.down(POLICIES, f"it lists more than {MOST_PAGES} pages of policies")
+    raise api.down(f"it lists more than {MOST_PAGES} pages of policies")
 
 
 def _policy(fields: Mapping[str, object], api: CdpApi) -> CdpPolicy:
     id_, rules = fields.get("id"), fields.get("rules")
     if not isinstance(id_, str) or not isinstance(rules, list):
-        raise api.down(POLICIES, "its answer holds no policy")
+        raise api.down("its answer holds no policy")
     return CdpPolicy(
         id=clean_text(id_, 64),
         scope=str(fields.get("scope")),
