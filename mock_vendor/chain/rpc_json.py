@@ -10,7 +10,6 @@ from eth_utils.address import to_checksum_address
 from mock_vendor.chain.blocks import BASE_FEE_WEI, BLOCK_GAS_LIMIT, ZERO_HASH, Block, Log
 
 _EMPTY_BLOOM = b"\x00" * 256
-_NOBODY = b"\x00" * 20
 
 
 def as_json(value: Any) -> Any:
@@ -35,16 +34,11 @@ def block_json(block: Block, chain_id: int, *, full: bool) -> dict[str, Any]:
         "parentHash": block.parent_hash,
         "timestamp": block.timestamp,
         "stateRoot": block.state_root,
-        "transactionsRoot": ZERO_HASH,
-        "receiptsRoot": ZERO_HASH,
-        "sha3Uncles": ZERO_HASH,
-        "mixHash": ZERO_HASH,
+        **dict.fromkeys(("transactionsRoot", "receiptsRoot", "sha3Uncles", "mixHash"), ZERO_HASH),
+        **dict.fromkeys(("difficulty", "totalDifficulty", "size"), 0),
         "nonce": b"\x00" * 8,
-        "miner": _NOBODY,
-        "difficulty": 0,
-        "totalDifficulty": 0,
+        "miner": b"\x00" * 20,
         "extraData": b"",
-        "size": 0,
         "gasLimit": BLOCK_GAS_LIMIT,
         "gasUsed": sum(t.gas_used for t in block.transactions),
         "baseFeePerGas": BASE_FEE_WEI,
@@ -62,18 +56,25 @@ def transaction_json(block: Block, index: int, chain_id: int) -> dict[str, Any]:
     transaction = block.transactions[index]
     return {
         "hash": transaction.hash,
-        "blockHash": block.hash,
-        "blockNumber": block.number,
-        "transactionIndex": index,
-        "from": transaction.sender,
-        "to": transaction.to,
+        **_place(block, index),
         "nonce": transaction.nonce,
         "value": transaction.value,
         "gas": transaction.gas,
         "gasPrice": transaction.gas_price,
         "input": transaction.data,
-        "type": transaction.type_id,
         "chainId": chain_id,
+    }
+
+
+def _place(block: Block, index: int) -> dict[str, Any]:
+    transaction = block.transactions[index]
+    return {
+        "blockHash": block.hash,
+        "blockNumber": block.number,
+        "transactionIndex": index,
+        "type": transaction.type_id,
+        "from": transaction.sender,
+        "to": transaction.to,
     }
 
 
@@ -84,18 +85,13 @@ def receipt_json(block: Block, index: int) -> dict[str, Any]:
     first_log = sum(len(t.logs) for t in before)
     return {
         "transactionHash": transaction.hash,
-        "transactionIndex": index,
-        "blockHash": block.hash,
-        "blockNumber": block.number,
-        "from": transaction.sender,
-        "to": transaction.to,
+        **_place(block, index),
         "contractAddress": transaction.contract_address,
         "status": int(transaction.success),
         "gasUsed": transaction.gas_used,
         "cumulativeGasUsed": sum(t.gas_used for t in before) + transaction.gas_used,
         "effectiveGasPrice": transaction.gas_price,
         "logsBloom": _EMPTY_BLOOM,
-        "type": transaction.type_id,
         "logs": [
             log_json(block, index, first_log + offset, log)
             for offset, log in enumerate(transaction.logs)

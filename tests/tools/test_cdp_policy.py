@@ -138,6 +138,16 @@ async def test_new_vendors_and_limits_change_the_same_policy(cdp: Cdp) -> None:
         await cdp.wallet.sign_typed_data(cdp.payment(1, STRANGER))
 
 
+async def test_a_paused_policy_is_no_lock(cdp: Cdp) -> None:
+    first = await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
+    cdp.service.policies[first.policy.id]["status"] = "paused"
+    with pytest.raises(Conflict, match="paused at CDP"):
+        await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
+    account = await find_account(cdp.api, CDP_ACCOUNT_NAME)
+    assert account is not None
+    assert (await policies_of(cdp.api, account))[0].summary()[0] == "paused: it refuses nothing"
+
+
 @pytest.mark.parametrize("lost", ["attaching", "creating"])
 async def test_an_installation_that_broke_off_is_finished(cdp: Cdp, lost: str) -> None:
     await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
@@ -197,6 +207,12 @@ async def test_no_account_is_made_by_looking_or_locking(cdp: Cdp) -> None:
     with pytest.raises(NotFound, match="wallet init"):
         await install(cdp.api, "nobody", LOCK)
     assert list(cdp.service.accounts) == [CDP_ACCOUNT_NAME]
+
+
+async def test_a_rule_with_more_in_it_than_the_sdk_knows_is_not_ours(cdp: Cdp) -> None:
+    first = await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
+    cdp.service.policies[first.policy.id]["rules"][0]["exceptFor"] = [STRANGER]
+    assert (await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)).change == "updated"
 
 
 async def test_a_service_that_forgets_the_policy_is_not_believed(cdp: Cdp) -> None:

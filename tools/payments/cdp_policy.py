@@ -56,6 +56,8 @@ class CdpPolicy:
     scope: str
     description: str
     rules: tuple[Rule, ...]
+    paused: bool
+    """Whether CDP does not apply it for now."""
 
     def holds(self, lock: Lock) -> bool:
         """Whether its rules are the lock's, no more and no less."""
@@ -63,7 +65,8 @@ class CdpPolicy:
 
     def summary(self) -> list[str]:
         """One line for each rule."""
-        return [_line(rule) for rule in self.rules]
+        lines = [_line(rule) for rule in self.rules]
+        return ["paused: it refuses nothing", *lines] if self.paused else lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ async def install(
     """Have the lock in force on the account. Idempotent; safe to break off and repeat.
 
     replace: take the place of another policy that the account has. Raises NotFound without the
-    account, Conflict where another policy is attached and `replace` is False.
+    account, Conflict where ours is paused, or another one is attached and `replace` is False.
     """
     account = await find_account(api, account_name)
     if account is None:
@@ -164,6 +167,11 @@ async def install(
     after = await find_account(api, account_name)
     if after is None or known.id not in after.policy_ids or not known.holds(lock):
         raise api.down("it took the policy, and does not show it on the account")
+    if known.paused:
+        raise Conflict(
+            f"The policy {known.id} of {account_name} is paused at CDP: it refuses nothing",
+            "Resume it in https://portal.cdp.coinbase.com",
+        )
     return Installed(known, change, attached)
 
 
@@ -216,6 +224,7 @@ def _policy(fields: Mapping[str, object], api: CdpApi) -> CdpPolicy:
         scope=str(fields.get("scope")),
         description=clean_text(str(fields.get("description") or ""), 50),
         rules=tuple(rule for rule in rules if isinstance(rule, dict)),
+        paused=fields.get("status") == "paused",
     )
 
 
