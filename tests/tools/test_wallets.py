@@ -311,10 +311,16 @@ async def test_an_account_made_meanwhile_is_found() -> None:
     assert asked == ["GET", "GET"]
 
 
-async def test_an_account_without_an_address_is_no_wallet() -> None:
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [({"a": 1}, "not what its API promises"), ({"address": AGENT + "\n"}, "no account address")],
+)
+async def test_an_account_without_an_address_is_no_wallet(
+    said: dict[str, Any], problem: str
+) -> None:
     service = CdpStandIn()
-    http = faulty(service, "agentic-gpu-renter", lambda _: httpx.Response(200, json={"a": 1}))
-    with pytest.raises(WalletDown, match="not what its API promises"):
+    http = faulty(service, "agentic-gpu-renter", lambda _: httpx.Response(200, json=said))
+    with pytest.raises(WalletDown, match=problem):
         await open_cdp_wallet(http, service.credentials, base_path="http://127.0.0.1/platform")
 
 

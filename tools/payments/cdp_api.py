@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
+from eth_utils.address import is_address, to_checksum_address
 from pydantic import SecretStr
 
 from domain.errors import ConfigError, PolicyRefused, WalletDown
@@ -88,6 +89,12 @@ class CdpApi:
         except (ValueError, AttributeError):  # what the SDK's models make of an odd answer
             raise self.down("its answer is not what its API promises") from None
 
+    def address_of(self, account: Any) -> str:
+        """The address of one of the SDK's accounts, checksummed. Raises WalletDown for none."""
+        if not is_address(account.address):
+            raise self.down("its answer holds no account address")
+        return str(to_checksum_address(account.address))
+
     def down(self, problem: str) -> WalletDown:
         return WalletDown(
             f"Asking the CDP wallet service at {self.host}: {problem}",
@@ -130,6 +137,7 @@ async def open_cdp_api(
 
 
 def _open(http: _BoundedHttp, credentials: CdpCredentials, base: httpx.URL) -> CdpApi:
+    # It would report each call and each error to Coinbase's analytics.
     for variable in ("DISABLE_CDP_USAGE_TRACKING", "DISABLE_CDP_ERROR_REPORTING"):
         os.environ[variable] = "true"
     from cdp import CdpClient

@@ -105,7 +105,7 @@ async def find_account(api: CdpApi, name: str) -> CdpAccount | None:
     found = await api.ask(api.sdk.evm.get_account(name=name), none_for=404)
     if found is None:
         return None
-    return CdpAccount(name, str(to_checksum_address(found.address)), tuple(found.policies or ()))
+    return CdpAccount(name, api.address_of(found), tuple(found.policies or ()))
 
 
 async def policies_of(api: CdpApi, account: CdpAccount) -> list[CdpPolicy]:

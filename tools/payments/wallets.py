@@ -14,7 +14,6 @@ from typing import Final, Protocol
 import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_utils.address import to_checksum_address
 from pydantic import SecretStr
 
 from domain.errors import ConfigError
@@ -186,4 +185,4 @@ async def open_cdp_wallet(
         raise ConfigError("CDP_ACCOUNT_NAME", "it is not 2 to 36 letters, digits and hyphens")
     api = await open_cdp_api(http, credentials, base_path, limits)
     account = await api.ask(api.sdk.evm.get_or_create_account(account_name))
-    return CdpWallet(str(to_checksum_address(account.address)), api)
+    return CdpWallet(api.address_of(account), api)
