@@ -89,6 +89,11 @@ class CdpApi:
         except (ValueError, AttributeError):  # what the SDK's models make of an odd answer
             raise self.down("its answer is not what its API promises") from None
 
+    async def faucet(self, address: str) -> str:
+        """Ask for test USDC on Base Sepolia for `address`; the transaction it claims."""
+        wish = self.sdk.evm.request_faucet(address, network="base-sepolia", token="usdc")
+        return clean_text(await self.ask(wish), 80)
+
     def address_of(self, account: Any) -> str:
         """The address of one of the SDK's accounts, checksummed. Raises WalletDown for none."""
         if not is_address(account.address):
