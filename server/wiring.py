@@ -41,7 +41,7 @@ from tools.payments.chain import ChainReader
 from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
 from tools.payments.wallets import LocalWallet, Wallet, open_cdp_wallet
-from tools.payments.watched_chain import WatchedChain
+from tools.payments.watched_chain import watched
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
 from tools.vendors.secrets import VendorSecrets
 from tools.vendors.watched import WatchedVendors
@@ -130,7 +130,7 @@ async def open_deps(
     """
     wallet = await open_wallet(settings, http)
     observer = Observer()
-    chain = WatchedChain(ChainReader(settings.network, settings.chain_url, http), observer)
+    chain = watched(ChainReader(settings.network, settings.chain_url, http), observer)
     vendors = WatchedVendors(open_vendors(settings, vendor_http or http), observer)
     policy = SpendingPolicy(
         settings.network,

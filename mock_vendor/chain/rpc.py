@@ -16,10 +16,9 @@ from starlette.routing import Route
 
 from mock_vendor.chain.blocks import BASE_FEE_WEI, Block, Call, ChainError, ChainView, logs_between
 from mock_vendor.chain.rpc_json import (
-    address,
+    as_json,
     block_json,
     log_json,
-    quantity,
     receipt_json,
     transaction_json,
 )
@@ -43,25 +42,25 @@ class JsonRpc:
     def __init__(self, chain: ChainView) -> None:
         self._chain = chain
         self._handlers: dict[str, Handler] = {
-            "eth_chainId": lambda _: quantity(chain.chain_id),
+            "eth_chainId": lambda _: chain.chain_id,
             "net_version": lambda _: str(chain.chain_id),
             "web3_clientVersion": lambda _: "agentic-gpu-renter-local-chain",
             "eth_syncing": lambda _: False,
-            "eth_blockNumber": lambda _: quantity(chain.head().number),
-            "eth_gasPrice": lambda _: quantity(BASE_FEE_WEI),
-            "eth_maxPriorityFeePerGas": lambda _: quantity(0),
+            "eth_blockNumber": lambda _: chain.head().number,
+            "eth_gasPrice": lambda _: BASE_FEE_WEI,
+            "eth_maxPriorityFeePerGas": lambda _: 0,
             "eth_getBlockByNumber": self._block_by_number,
             "eth_getBlockByHash": self._block_by_hash,
             "eth_call": self._call,
-            "eth_estimateGas": lambda p: quantity(chain.estimate_gas(_call(_at(p, 0)))),
+            "eth_estimateGas": lambda p: chain.estimate_gas(_call(_at(p, 0))),
             "eth_getLogs": self._logs,
             "eth_getTransactionReceipt": self._receipt,
             "eth_getTransactionByHash": self._transaction,
-            "eth_sendRawTransaction": lambda p: "0x" + chain.submit(_bytes(_at(p, 0))).hex(),
-            "eth_getTransactionCount": lambda p: quantity(self._state(chain.nonce, p)),
-            "eth_getBalance": lambda p: quantity(self._state(chain.balance, p)),
-            "eth_getCode": lambda p: "0x" + self._state(chain.code, p).hex(),
-            "evm_increaseTime": lambda p: quantity(chain.increase_time(_int(_at(p, 0)))),
+            "eth_sendRawTransaction": lambda p: chain.submit(_bytes(_at(p, 0))),
+            "eth_getTransactionCount": lambda p: self._state(chain.nonce, p),
+            "eth_getBalance": lambda p: self._state(chain.balance, p),
+            "eth_getCode": lambda p: self._state(chain.code, p),
+            "evm_increaseTime": lambda p: chain.increase_time(_int(_at(p, 0))),
             "evm_mine": self._mine,
         }
 
@@ -70,7 +69,7 @@ class JsonRpc:
         handler = self._handlers.get(method)
         if handler is None:
             raise ChainError(f"the method {method} does not exist or is not available", -32601)
-        return handler(params)
+        return as_json(handler(params))
 
     def answer(self, request: Any) -> dict[str, Any]:
         """Return the JSON-RPC response object to one request object. Never raises."""
@@ -113,9 +112,9 @@ class JsonRpc:
         block = self._chain.block_by_hash(_bytes(_at(params, 0)))
         return block and block_json(block, self._chain.chain_id, full=_flag(params))
 
-    def _call(self, params: list[Any]) -> str:
+    def _call(self, params: list[Any]) -> bytes:
         tag = params[1] if len(params) > 1 else "latest"
-        return "0x" + self._chain.call(_call(_at(params, 0)), self._must_resolve(tag)).hex()
+        return self._chain.call(_call(_at(params, 0)), self._must_resolve(tag))
 
     def _logs(self, params: list[Any]) -> list[dict[str, Any]]:
         wanted = _at(params, 0)
@@ -133,13 +132,12 @@ class JsonRpc:
             beyond = isinstance(tag, str) and tag.startswith("0x") and _int(tag) > head.number
             last = head.number if beyond else self._must_resolve(tag).number
         only = wanted.get("address")
-        addresses = {a.lower() for a in ([only] if isinstance(only, str) else only or [])}
+        addresses = {_address(a) for a in ([only] if isinstance(only, str) else only or [])}
         topics = wanted.get("topics") or []
         return [
             log_json(block, position, index, log)
             for block, position, index, log in logs_between(self._chain, first, last)
-            if (not addresses or address(log.address).lower() in addresses)
-            and _topics_match(topics, log.topics)
+            if (not addresses or log.address in addresses) and _topics_match(topics, log.topics)
         ]
 
     def _receipt(self, params: list[Any]) -> Any:
@@ -150,12 +148,12 @@ class JsonRpc:
         found = self._chain.locate(_bytes(_at(params, 0)))
         return found and transaction_json(*found, self._chain.chain_id)
 
-    def _mine(self, params: list[Any]) -> str:
+    def _mine(self, params: list[Any]) -> int:
         options = params[0] if params else None
         if isinstance(options, dict):
             options = options.get("timestamp")
         self._chain.mine(None if options is None else _int(options))
-        return "0x0"
+        return 0
 
 
 def create_rpc_app(rpc: JsonRpc) -> Starlette:

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from eth_keys.datatypes import Signature
-from eth_keys.exceptions import BadSignature
 from eth_utils.address import is_address, to_checksum_address
-from eth_utils.exceptions import ValidationError as KeyValidationError
 from x402 import PaymentPayload, PaymentRequirements
 from x402.mechanisms.evm.constants import (
     ERR_AUTHORIZATION_VALUE_MISMATCH,
@@ -18,6 +15,7 @@ from x402.mechanisms.evm.constants import (
 )
 from x402.mechanisms.evm.eip712 import hash_eip3009_authorization
 from x402.mechanisms.evm.types import ExactEIP3009Payload
+from x402.mechanisms.evm.verify import verify_eoa_signature
 
 _HALF_CURVE_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
@@ -86,33 +84,28 @@ def mismatch(
         return ERR_AUTHORIZATION_VALUE_MISMATCH
     if not {"name", "version"} <= requirements.extra.keys():
         return ERR_MISSING_EIP712_DOMAIN
-    signed_for = recover_payer(payload, requirements)
-    return None if signed_for == authorization.payer else ERR_INVALID_SIGNATURE
+    return None if _is_signed(authorization, payload, requirements) else ERR_INVALID_SIGNATURE
 
 
-def recover_payer(payload: PaymentPayload, requirements: PaymentRequirements) -> str | None:
-    """Return the account that signed the authorization, or None for a bad signature.
-
-    As strict as the token: 65 bytes, low s, v of 27 or 28.
-    """
+def _is_signed(
+    authorization: Authorization, payload: PaymentPayload, requirements: PaymentRequirements
+) -> bool:
+    """Whether the payer signed it. As strict as the token: 65 bytes, low s, v of 27 or 28."""
+    raw = bytes.fromhex(authorization.signature[2:])
+    if len(raw) != 65 or raw[64] not in (27, 28):
+        return False
+    if int.from_bytes(raw[32:64], "big") > _HALF_CURVE_ORDER:
+        return False
+    signed = ExactEIP3009Payload.from_dict(payload.payload).authorization
+    token, extra = requirements.asset, requirements.extra
     try:
-        signed = ExactEIP3009Payload.from_dict(payload.payload)
-        raw = bytes.fromhex(str(signed.signature).removeprefix("0x"))
-        if len(raw) != 65 or raw[64] not in (27, 28):
-            return None
-        if int.from_bytes(raw[32:64], "big") > _HALF_CURVE_ORDER:
-            return None
+        chain_id = int(requirements.network.split(":")[1])
         digest = hash_eip3009_authorization(
-            signed.authorization,
-            int(requirements.network.split(":")[1]),
-            requirements.asset,
-            requirements.extra["name"],
-            requirements.extra["version"],
+            signed, chain_id, token, extra["name"], extra["version"]
         )
-        key = Signature(raw[:64] + bytes([raw[64] - 27])).recover_public_key_from_msg_hash(digest)
-    except (BadSignature, KeyValidationError, ValueError, TypeError, KeyError, IndexError):
-        return None
-    return str(key.to_checksum_address())
+    except (ValueError, TypeError, IndexError):
+        return False
+    return bool(verify_eoa_signature(digest, raw, authorization.payer))
 
 
 def _uint(value: Any) -> int:

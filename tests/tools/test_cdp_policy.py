@@ -19,6 +19,7 @@ from domain.money import Usd
 from domain.networks import BASE
 from tests.tools.builders import NETWORK, NONCE, PAYEE, STRANGER
 from tests.tools.cdp_service import OPERATIONS, CdpService, served
+from tests.tools.cdp_stand_in import send
 from tools.payments.cdp_api import CdpApi, open_cdp_api
 from tools.payments.cdp_policy import (
     Lock,
@@ -101,16 +102,16 @@ async def test_another_kind_of_typed_data_is_refused(cdp: Cdp) -> None:
     await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
     permit = cdp.payment().as_json() | {"primaryType": "Permit"}
     with pytest.raises(PolicyRefused):
-        await cdp.api.call("POST", cdp.path("sign/typed-data"), permit)
+        await send(cdp.api, "POST", cdp.path("sign/typed-data"), permit)
 
 
 @pytest.mark.parametrize("operation", ["sign", *OPERATIONS])
 async def test_bare_hashes_messages_and_transactions_are_refused(cdp: Cdp, operation: str) -> None:
     body = {"hash": "0x" + "12" * 32, "message": "hi", "value": 0}
-    assert (await cdp.api.call("POST", cdp.path(operation), body)).status_code == 200
+    assert "signature" in await send(cdp.api, "POST", cdp.path(operation), body)
     await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
     with pytest.raises(PolicyRefused):
-        await cdp.api.call("POST", cdp.path(operation), body)
+        await send(cdp.api, "POST", cdp.path(operation), body)
 
 
 async def test_installing_it_again_changes_nothing(cdp: Cdp) -> None:
@@ -137,6 +138,16 @@ async def test_new_vendors_and_limits_change_the_same_policy(cdp: Cdp) -> None:
         await cdp.wallet.sign_typed_data(cdp.payment(1, STRANGER))
 
 
+async def test_a_paused_policy_is_no_lock(cdp: Cdp) -> None:
+    first = await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
+    cdp.service.policies[first.policy.id]["status"] = "paused"
+    with pytest.raises(Conflict, match="paused at CDP"):
+        await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
+    account = await find_account(cdp.api, CDP_ACCOUNT_NAME)
+    assert account is not None
+    assert (await policies_of(cdp.api, account))[0].summary()[0] == "paused: it refuses nothing"
+
+
 @pytest.mark.parametrize("lost", ["attaching", "creating"])
 async def test_an_installation_that_broke_off_is_finished(cdp: Cdp, lost: str) -> None:
     await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
@@ -154,7 +165,7 @@ async def test_the_policy_is_found_on_a_later_page(cdp: Cdp) -> None:
     cdp.service.page_size = 2
     for number in range(5):
         body = {"scope": "account", "description": f"other {number}", "rules": []}
-        await cdp.api.call("POST", "/v2/policy-engine/policies", body)
+        await send(cdp.api, "POST", "/v2/policy-engine/policies", body)
     first = await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
     cdp.service.account_policies.clear()
     assert (await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)).policy.id == first.policy.id
@@ -169,9 +180,8 @@ async def test_without_a_payee_nothing_can_be_signed(cdp: Cdp) -> None:
 
 async def test_another_policy_of_the_account_is_not_pushed_aside_unasked(cdp: Cdp) -> None:
     body = {"scope": "account", "description": "the owner's", "rules": []}
-    answer = await cdp.api.call("POST", "/v2/policy-engine/policies", body)
-    theirs = str(cdp.api.fields(answer)["id"])
-    await cdp.api.call("PUT", cdp.path("").rstrip("/"), {"accountPolicy": theirs})
+    theirs = (await send(cdp.api, "POST", "/v2/policy-engine/policies", body))["id"]
+    await send(cdp.api, "PUT", cdp.path("").rstrip("/"), {"accountPolicy": theirs})
     with pytest.raises(Conflict, match="--replace"):
         await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
     assert cdp.service.account_policies[CDP_ACCOUNT_NAME] == theirs
@@ -182,7 +192,7 @@ async def test_another_policy_of_the_account_is_not_pushed_aside_unasked(cdp: Cd
 async def test_a_project_policy_that_goes_first_is_told_of(cdp: Cdp) -> None:
     accept = {"action": "accept", "operation": "signEvmHash"}
     body = {"scope": "project", "description": "wide open", "rules": [accept]}
-    await cdp.api.call("POST", "/v2/policy-engine/policies", body)
+    await send(cdp.api, "POST", "/v2/policy-engine/policies", body)
     await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
     account = await find_account(cdp.api, CDP_ACCOUNT_NAME)
     assert account is not None
@@ -197,6 +207,12 @@ async def test_no_account_is_made_by_looking_or_locking(cdp: Cdp) -> None:
     with pytest.raises(NotFound, match="wallet init"):
         await install(cdp.api, "nobody", LOCK)
     assert list(cdp.service.accounts) == [CDP_ACCOUNT_NAME]
+
+
+async def test_a_rule_with_more_in_it_than_the_sdk_knows_is_not_ours(cdp: Cdp) -> None:
+    first = await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)
+    cdp.service.policies[first.policy.id]["rules"][0]["exceptFor"] = [STRANGER]
+    assert (await install(cdp.api, CDP_ACCOUNT_NAME, LOCK)).change == "updated"
 
 
 async def test_a_service_that_forgets_the_policy_is_not_believed(cdp: Cdp) -> None:

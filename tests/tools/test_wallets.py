@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from domain.errors import ConfigError, PolicyRefused, WalletDown
 from tests.tools.builders import AGENT, AGENT_KEY, NETWORK, NONCE, PAYEE, STRANGER
-from tests.tools.cdp_stand_in import CdpStandIn
+from tests.tools.cdp_stand_in import CdpStandIn, send
 from tools.payments.cdp_api import CDP_LIMITS
 from tools.payments.wallets import (
     TRANSFER_WITH_AUTHORIZATION,
@@ -117,7 +117,6 @@ async def test_the_account_is_made_once_and_found_again(cdp: Cdp) -> None:
     assert [call for call in cdp.service.calls if call[0] == "POST"] == [
         ("POST", "/v2/evm/accounts")
     ]
-    assert len(cdp.service.idempotency_keys[0]) == 36
 
 
 async def test_coinbase_signs_typed_data_and_never_a_bare_hash(cdp: Cdp) -> None:
@@ -165,18 +164,18 @@ async def test_coinbases_policy_is_obeyed(cdp: Cdp) -> None:
 async def test_the_stand_ins_bare_hash_endpoint_obeys_policy_too(cdp: Cdp) -> None:
     wallet = await cdp.open()
     path, body = f"/v2/evm/accounts/{wallet.address}/sign", {"hash": "0x" + "12" * 32}
-    assert (await wallet._api.call("POST", path, body)).status_code == 200
+    assert "signature" in await send(wallet._api, "POST", path, body)
     cdp.install(cap(1_000), {"action": "reject", "operation": "signEvmHash"})
     with pytest.raises(PolicyRefused):
-        await wallet._api.call("POST", path, body)
+        await send(wallet._api, "POST", path, body)
 
 
 async def test_the_stand_in_makes_lists_and_changes_policies(cdp: Cdp) -> None:
     api = (await cdp.open())._api
     path = "/v2/policy-engine/policies"
-    made = api.fields(await api.call("POST", path, {"scope": "account", "rules": [cap(5)]}))
-    await api.call("PUT", f"{path}/{made['id']}", {"rules": [cap(6)]})
-    listed = api.fields(await api.call("GET", path))
+    made = await send(api, "POST", path, {"scope": "account", "rules": [cap(5)]})
+    await send(api, "PUT", f"{path}/{made['id']}", {"rules": [cap(6)]})
+    listed = await send(api, "GET", path, {})
     assert listed["policies"] == [{**made, "rules": [cap(6)]}]
 
 
@@ -254,6 +253,10 @@ def timing_out(request: httpx.Request) -> httpx.Response:
         lambda _: httpx.Response(200, json={}),
         lambda _: httpx.Response(200, json={"signature": 5}),
         lambda _: httpx.Response(200, content=b"x" * 300_000),
+        lambda _: httpx.Response(204),
+        lambda _: httpx.Response(202, json={"signature": "0x00"}),
+        lambda _: httpx.Response(200, content=b"[" * 100_000),
+        lambda _: httpx.Response(400, content=b"[" * 100_000),
     ],
 )
 async def test_without_a_signature_the_wallet_is_down(
@@ -265,6 +268,28 @@ async def test_without_a_signature_the_wallet_is_down(
     wallet = await open_cdp_wallet(http, service.credentials, base_path=base_path)
     with pytest.raises(WalletDown, match=r"127\.0\.0\.1"):
         await wallet.sign_typed_data(typed_data(wallet.address))
+
+
+async def test_a_call_that_failed_is_not_repeated_nor_told_to_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import cdp.analytics
+
+    told: list[object] = []
+    monkeypatch.setenv("DISABLE_CDP_USAGE_TRACKING", "false")
+    monkeypatch.setenv("DISABLE_CDP_ERROR_REPORTING", "false")
+    monkeypatch.setattr(cdp.analytics, "_run_async_in_sync", lambda *event: told.append(event))
+    service, asked = CdpStandIn(), []
+
+    def failing(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        return httpx.Response(503)
+
+    http, base_path = faulty(service, "", failing), "http://127.0.0.1/platform"
+    with pytest.raises(WalletDown, match="answered 503"):
+        await open_cdp_wallet(http, service.credentials, base_path=base_path)
+    assert asked == ["GET"]
+    assert told == []
 
 
 async def test_an_account_made_meanwhile_is_found() -> None:
@@ -286,10 +311,16 @@ async def test_an_account_made_meanwhile_is_found() -> None:
     assert asked == ["GET", "GET"]
 
 
-async def test_an_account_without_an_address_is_no_wallet() -> None:
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [({"a": 1}, "not what its API promises"), ({"address": AGENT + "\n"}, "no account address")],
+)
+async def test_an_account_without_an_address_is_no_wallet(
+    said: dict[str, Any], problem: str
+) -> None:
     service = CdpStandIn()
-    http = faulty(service, "agentic-gpu-renter", lambda _: httpx.Response(200, json={"a": 1}))
-    with pytest.raises(WalletDown, match="no account address"):
+    http = faulty(service, "agentic-gpu-renter", lambda _: httpx.Response(200, json=said))
+    with pytest.raises(WalletDown, match=problem):
         await open_cdp_wallet(http, service.credentials, base_path="http://127.0.0.1/platform")
 
 

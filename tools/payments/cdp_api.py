@@ -1,29 +1,31 @@
-"""The Coinbase Developer Platform's REST API v2, over our own HTTP client.
+"""The Coinbase Developer Platform, through its own SDK, which sends over our bounded HTTP.
 
-The SDK makes the two tokens that CDP asks for; nothing else of it is used, so that every call can
-be bounded, faulted in tests and kept from its telemetry.
+So every call can be bounded and faulted in tests, is sent once, and nothing is reported to third
+parties. The SDK takes seconds to import: only who opens the API pays for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx
+from eth_utils.address import is_address, to_checksum_address
 from pydantic import SecretStr
 
 from domain.errors import ConfigError, PolicyRefused, WalletDown
 from tools.wire.canonical import canonical_json
-from tools.wire.exchange import Answer, Limits, NoAnswer, exchange
+from tools.wire.exchange import Limits, NoAnswer, exchange
 from tools.wire.untrusted import Unreadable, clean_text, parse_object
 
 CDP_BASE_PATH: Final = "https://api.cdp.coinbase.com/platform"
 CDP_LIMITS: Final = Limits(connect_s=5, read_s=20, total_s=30, body_bytes=256 * 1024)
 
-_KEYS: Final = "CDP_API_KEY_ID, CDP_API_KEY_SECRET, CDP_WALLET_SECRET"
+_VARIABLES: Final = ("CDP_API_KEY_ID", "CDP_API_KEY_SECRET", "CDP_WALLET_SECRET")
+_KEYS: Final = ", ".join(_VARIABLES)
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,118 +37,93 @@ class CdpCredentials:
     api_key_secret: SecretStr
     wallet_secret: SecretStr
 
+    def check(self) -> None:
+        """Raise ConfigError, naming the variable, for one that is missing or no key at all."""
+        from cdp.auth import GetAuthHeadersOptions, get_auth_headers
 
-@dataclass(frozen=True, slots=True)
-class _JwtMakers:
-    """(method, host, path) → API token; (method, host, path, body) → wallet token."""
+        for variable, value in zip(_VARIABLES, (self.api_key_id, *self.secrets), strict=True):
+            if not value:
+                raise ConfigError(variable, "it is missing", "CDP needs all three: " + _KEYS)
+        for variable, method in zip(_VARIABLES[1:], ("GET", "POST"), strict=True):
+            options = GetAuthHeadersOptions(
+                api_key_id=self.api_key_id,
+                api_key_secret=self.secrets[0],
+                wallet_secret=self.secrets[1],
+                request_method=method,
+                request_host="localhost",
+                request_path="/accounts",
+            )
+            try:
+                get_auth_headers(options)
+            except ValueError:
+                problem = "it is not such a secret"
+                raise ConfigError(variable, problem, "Copy it again from CDP") from None
 
-    api: Callable[[CdpCredentials, str, str, str], str]
-    wallet: Callable[[CdpCredentials, str, str, str, Mapping[str, object]], str]
+    @property
+    def secrets(self) -> tuple[str, str]:
+        return self.api_key_secret.get_secret_value(), self.wallet_secret.get_secret_value()
 
 
 @dataclass(frozen=True, slots=True)
 class CdpApi:
-    """Authenticated calls to CDP's REST API, over our HTTP client."""
+    """`sdk` is a `cdp.CdpClient`, whose calls are made through `ask`."""
 
-    http: httpx.AsyncClient = field(repr=False)
-    credentials: CdpCredentials = field(repr=False)
-    base: httpx.URL
-    limits: Limits
-    jwt: _JwtMakers = field(repr=False)
+    sdk: Any = field(repr=False)
+    host: str
+    secrets: tuple[str, ...] = field(repr=False)
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, object] | None = None,
-        *,
-        params: dict[str, str] | None = None,
-        accepted: tuple[int, ...] = (),
-        idempotency_key: str | None = None,
-    ) -> Answer:
-        """One call, sent once. Raises unless the answer is 2xx or one of `accepted`."""
-        url = self.base.copy_with(path=self.base.path.rstrip("/") + path)
-        headers = self._headers(method, url, body)
-        if idempotency_key is not None:
-            headers["X-Idempotency-Key"] = idempotency_key
+    async def ask(self, call: Awaitable[Any], *, none_for: int | None = None) -> Any:
+        """What one of the SDK's calls gives; None where CDP answers with the status `none_for`.
+
+        Raises WalletDown for no usable answer, ConfigError where the credentials are refused,
+        PolicyRefused where a policy forbids it.
+        """
+        from cdp.openapi_client.errors import ApiError
+
         try:
-            answer = await exchange(
-                self.http,
-                method,
-                url,
-                limits=self.limits,
-                headers=headers,
-                params=params,
-                content=None if body is None else canonical_json(body),
-            )
-        except (NoAnswer, Unreadable) as error:
-            raise self.down(path, str(error)) from None
-        if 200 <= answer.status_code < 300 or answer.status_code in accepted:
-            return answer
-        raise self._refusal(path, answer)
+            return await call
+        except ApiError as error:
+            if error.http_code == none_for:
+                return None
+            raise self._refusal(error) from None
+        except (ValueError, AttributeError):  # what the SDK's models make of an odd answer
+            raise self.down("its answer is not what its API promises") from None
 
-    def fields(self, answer: Answer) -> Mapping[str, object]:
-        """The JSON object in an answer. Raises WalletDown for anything else."""
-        try:
-            return parse_object(answer.body)
-        except Unreadable as error:
-            raise self.down("", str(error)) from None
+    async def faucet(self, address: str) -> str:
+        """Ask for test USDC on Base Sepolia for `address`; the transaction it claims."""
+        wish = self.sdk.evm.request_faucet(address, network="base-sepolia", token="usdc")
+        return clean_text(await self.ask(wish), 80)
 
-    def down(self, path: str, problem: str) -> WalletDown:
+    def address_of(self, account: Any) -> str:
+        """The address of one of the SDK's accounts, checksummed. Raises WalletDown for none."""
+        if not is_address(account.address):
+            raise self.down("its answer holds no account address")
+        return str(to_checksum_address(account.address))
+
+    def down(self, problem: str) -> WalletDown:
         return WalletDown(
-            f"Asking the CDP wallet service at {self.base.host} {path}: {problem}",
+            f"Asking the CDP wallet service at {self.host}: {problem}",
             "Try again later; https://cdpstatus.coinbase.com tells its state",
         )
 
-    def _headers(
-        self, method: str, url: httpx.URL, body: Mapping[str, object] | None
-    ) -> dict[str, str]:
-        host = url.netloc.decode("ascii")
-        token = self.jwt.api(self.credentials, method, host, url.path)
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            headers["X-Wallet-Auth"] = self.jwt.wallet(
-                self.credentials, method, host, url.path, body
-            )
-        return headers
-
-    def _refusal(self, path: str, answer: Answer) -> WalletDown | ConfigError | PolicyRefused:
-        try:
-            said = parse_object(answer.body)
-        except Unreadable:
-            said = {}
-        kind = clean_text(str(said.get("errorType", "")), 64)
-        secrets = (
-            self.credentials.api_key_secret.get_secret_value(),
-            self.credentials.wallet_secret.get_secret_value(),
-        )
-        reason = clean_text(f"{kind}: {said.get('errorMessage', '')}", 200, secrets)
-        if answer.status_code == 401:
+    def _refusal(self, error: Any) -> WalletDown | ConfigError | PolicyRefused:
+        if isinstance(error.__context__, NoAnswer | Unreadable):  # raised by `_BoundedHttp`
+            return self.down(str(error.__context__))
+        kind = clean_text(error.error_type or "", 64, self.secrets)
+        reason = clean_text(f"{kind}: {error.error_message or ''}", 200, self.secrets)
+        if error.http_code == 401:
             return ConfigError(
                 _KEYS,
                 f"the CDP wallet service refuses them ({reason})",
                 "Make new ones at https://portal.cdp.coinbase.com",
             )
-        if answer.status_code == 403 or kind == "policy_violation":
+        if error.http_code == 403 or kind == "policy_violation":
             return PolicyRefused(
                 "cdp_policy",
                 f"the CDP wallet service refuses to sign ({reason})",
                 "If the payment is wanted, change the policy at https://portal.cdp.coinbase.com",
             )
-        return self.down(path, f"it answered {answer.status_code} ({reason})")
-
-    async def faucet(self, address: str) -> str:
-        """Ask for test USDC on Base Sepolia for `address`; the transaction it claims. Sent once.
-
-        Raises WalletDown, also when the faucet has given its daily share.
-        """
-        path = "/v2/evm/faucet"
-        wish = {"address": address, "network": "base-sepolia", "token": "usdc"}
-        transaction = self.fields(await self.call("POST", path, wish)).get("transactionHash")
-        if not isinstance(transaction, str):
-            raise self.down(path, "its answer names no transaction")
-        return clean_text(transaction, 80)
+        return self.down(f"it answered {error.http_code} ({reason})")
 
 
 async def open_cdp_api(
@@ -157,64 +134,84 @@ async def open_cdp_api(
 ) -> CdpApi:
     """The API at `base_path`. Sends nothing.
 
-    Raises ConfigError, naming the variable, for a setting that is missing or no https address.
+    Raises ConfigError, naming the variable, for a setting that is missing, no key or no https
+    address.
     """
-    for variable, value in (
-        ("CDP_API_KEY_ID", credentials.api_key_id),
-        ("CDP_API_KEY_SECRET", credentials.api_key_secret.get_secret_value()),
-        ("CDP_WALLET_SECRET", credentials.wallet_secret.get_secret_value()),
-    ):
-        if not value:
-            raise ConfigError(variable, "it is missing", "CDP needs all three: " + _KEYS)
     base = _base_url(base_path)
-    return CdpApi(http, credentials, base, limits, await asyncio.to_thread(_load_jwt_makers))
+    return await asyncio.to_thread(_open, _BoundedHttp(http, limits), credentials, base)
 
 
-def _load_jwt_makers() -> _JwtMakers:
-    """The SDK's token makers. Its import takes seconds, and would otherwise report usage."""
+def _open(http: _BoundedHttp, credentials: CdpCredentials, base: httpx.URL) -> CdpApi:
+    # It would report each call and each error to Coinbase's analytics.
     for variable in ("DISABLE_CDP_USAGE_TRACKING", "DISABLE_CDP_ERROR_REPORTING"):
-        os.environ.setdefault(variable, "true")
-    from cdp.auth.utils.jwt import JwtOptions, WalletJwtOptions, generate_jwt, generate_wallet_jwt
+        os.environ[variable] = "true"
+    from cdp import CdpClient
 
-    def api(credentials: CdpCredentials, method: str, host: str, path: str) -> str:
+    credentials.check()
+    key, wallet_secret = credentials.secrets
+    sdk = CdpClient(credentials.api_key_id, key, wallet_secret, base_path=str(base).rstrip("/"))
+    sdk.cdp_api_client.rest_client = http
+    return CdpApi(sdk, base.host, credentials.secrets)
+
+
+class _BoundedHttp:
+    """The SDK's `rest_client`: one exchange a call, bounded, neither redirected nor repeated."""
+
+    def __init__(self, http: httpx.AsyncClient, limits: Limits) -> None:
+        self._http = http
+        self._limits = limits
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        **_: object,
+    ) -> _Response:
+        """Send it. Raises NoAnswer, Unreadable, and ApiException for what is not a 2xx answer."""
+        from cdp.openapi_client.exceptions import ApiException
+
+        answer = await exchange(
+            self._http,
+            method,
+            url,
+            limits=self._limits,
+            headers=headers,
+            content=None if body is None else canonical_json(body),
+        )
+        succeeded = 200 <= answer.status_code < 300
         try:
-            return str(
-                generate_jwt(
-                    JwtOptions(
-                        api_key_id=credentials.api_key_id,
-                        api_key_secret=credentials.api_key_secret.get_secret_value(),
-                        request_method=method,
-                        request_host=host,
-                        request_path=path,
-                    )
-                )
-            )
-        except ValueError:
-            raise ConfigError(
-                "CDP_API_KEY_SECRET", "it is not an API key's secret", "Copy it again from CDP"
-            ) from None
+            fields = parse_object(answer.body)
+        except Unreadable:
+            if succeeded:
+                raise
+            fields = {}
+        if not succeeded:
+            said = canonical_json(fields).decode() if "errorType" in fields else None
+            raise ApiException(status=answer.status_code, body=said)
+        return _Response(answer.status_code, answer.body, fields)
 
-    def wallet(
-        credentials: CdpCredentials, method: str, host: str, path: str, body: Mapping[str, object]
-    ) -> str:
-        try:
-            return str(
-                generate_wallet_jwt(
-                    WalletJwtOptions(
-                        wallet_auth_key=credentials.wallet_secret.get_secret_value(),
-                        request_method=method,
-                        request_host=host,
-                        request_path=path,
-                        request_data=dict(body),
-                    )
-                )
-            )
-        except ValueError:
-            raise ConfigError(
-                "CDP_WALLET_SECRET", "it is not a wallet secret", "Copy it again from CDP"
-            ) from None
 
-    return _JwtMakers(api, wallet)
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """A 2xx answer as the SDK's models read it."""
+
+    status: int
+    data: bytes
+    response: Mapping[str, object]
+    """What a call `…_without_preload_content` gives: the JSON object in the answer."""
+    reason: str = ""
+
+    async def read(self) -> bytes:
+        return self.data
+
+    def getheader(self, name: str, default: str | None = None) -> str | None:
+        return "application/json" if name == "content-type" else default
+
+    def getheaders(self) -> dict[str, str]:
+        return {}
 
 
 def _base_url(base_path: str) -> httpx.URL:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from eth_utils.address import is_address, to_checksum_address
+from eth_utils.address import to_checksum_address
 
 from domain.errors import Conflict, InvalidInput, NotFound
 from domain.money import Usd
@@ -26,7 +26,6 @@ from tools.payments.cdp_api import CdpApi
 from tools.payments.wallets import TRANSFER_WITH_AUTHORIZATION
 from tools.wire.untrusted import clean_text
 
-POLICIES: Final = "/v2/policy-engine/policies"
 ADDRESSES_PER_RULE: Final = 100
 MOST_PAYEES: Final = 1_000
 MOST_PAGES: Final = 50
@@ -57,6 +56,8 @@ class CdpPolicy:
     scope: str
     description: str
     rules: tuple[Rule, ...]
+    paused: bool
+    """Whether CDP does not apply it for now."""
 
     def holds(self, lock: Lock) -> bool:
         """Whether its rules are the lock's, no more and no less."""
@@ -64,7 +65,8 @@ class CdpPolicy:
 
     def summary(self) -> list[str]:
         """One line for each rule."""
-        return [_line(rule) for rule in self.rules]
+        lines = [_line(rule) for rule in self.rules]
+        return ["paused: it refuses nothing", *lines] if self.paused else lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +102,17 @@ def rules_of(lock: Lock) -> list[Rule]:
 
 async def find_account(api: CdpApi, name: str) -> CdpAccount | None:
     """The account called `name`, or None where there is none. Makes nothing."""
-    path = f"/v2/evm/accounts/by-name/{name}"
-    answer = await api.call("GET", path, accepted=(404,))
-    if answer.status_code == 404:
+    found = await api.ask(api.sdk.evm.get_account(name=name), none_for=404)
+    if found is None:
         return None
-    fields = api.fields(answer)
-    address, policies = fields.get("address"), fields.get("policies")
-    if not isinstance(address, str) or not is_address(address):
-        raise api.down(path, "its answer holds no account address")
-    ids = tuple(str(id_) for id_ in policies) if isinstance(policies, list) else ()
-    return CdpAccount(name, str(to_checksum_address(address)), ids)
+    return CdpAccount(name, api.address_of(found), tuple(found.policies or ()))
 
 
 async def policies_of(api: CdpApi, account: CdpAccount) -> list[CdpPolicy]:
     """The policies that apply to the account, the project's first: CDP asks that one first."""
+    engine = _engine(api)
     found = [
-        _policy(api.fields(await api.call("GET", f"{POLICIES}/{id_}")), api)
+        _policy(await api.ask(engine.get_policy_by_id_without_preload_content(id_)), api)
         for id_ in account.policy_ids
     ]
     return sorted(found, key=lambda policy: policy.scope != "project")
@@ -138,7 +135,7 @@ async def install(
     """Have the lock in force on the account. Idempotent; safe to break off and repeat.
 
     replace: take the place of another policy that the account has. Raises NotFound without the
-    account, Conflict where another policy is attached and `replace` is False.
+    account, Conflict where ours is paused, or another one is attached and `replace` is False.
     """
     account = await find_account(api, account_name)
     if account is None:
@@ -160,29 +157,53 @@ async def install(
     if known is None:
         known, change = await _create(api, description, rules), "created"
     elif not known.holds(lock):
-        body: dict[str, object] = {"description": description, "rules": rules}
-        answer = await api.call("PUT", f"{POLICIES}/{known.id}", body)
-        known, change = _policy(api.fields(answer), api), "updated"
+        known, change = await _update(api, known.id, description, rules), "updated"
     attached = known.id not in account.policy_ids
     if attached:
-        path = f"/v2/evm/accounts/{account.address}"
-        await api.call("PUT", path, {"accountPolicy": known.id})
+        from cdp.update_account_types import UpdateAccountOptions
+
+        ours = UpdateAccountOptions(account_policy=known.id)
+        await api.ask(api.sdk.evm.update_account(account.address, ours))
     after = await find_account(api, account_name)
     if after is None or known.id not in after.policy_ids or not known.holds(lock):
-        raise api.down(POLICIES, "it took the policy, and does not show it on the account")
+        raise api.down("it took the policy, and does not show it on the account")
+    if known.paused:
+        raise Conflict(
+            f"The policy {known.id} of {account_name} is paused at CDP: it refuses nothing",
+            "Resume it in https://portal.cdp.coinbase.com",
+        )
     return Installed(known, change, attached)
 
 
+def _engine(api: CdpApi) -> Any:
+    """The policy engine's calls, whose answers are read here: the SDK's own models drop of a policy
+    what they do not know, and a lock is compared with all that stands there.
+    """
+    return api.sdk.api_clients.policies
+
+
 async def _create(api: CdpApi, description: str, rules: list[Rule]) -> CdpPolicy:
-    body: dict[str, object] = {"scope": "account", "description": description, "rules": rules}
-    key = str(uuid.uuid5(uuid.NAMESPACE_URL, api.base.host + json.dumps(body, sort_keys=True)))
-    return _policy(api.fields(await api.call("POST", POLICIES, body, idempotency_key=key)), api)
+    from cdp.openapi_client.models.create_policy_request import CreatePolicyRequest
+
+    body = {"scope": "account", "description": description, "rules": rules}
+    key = str(uuid.uuid5(uuid.NAMESPACE_URL, api.host + json.dumps(body, sort_keys=True)))
+    create = _engine(api).create_policy_without_preload_content
+    return _policy(await api.ask(create(CreatePolicyRequest.from_dict(body), key)), api)
+
+
+async def _update(api: CdpApi, id_: str, description: str, rules: list[Rule]) -> CdpPolicy:
+    from cdp.openapi_client.models.update_policy_request import UpdatePolicyRequest
+
+    body = UpdatePolicyRequest.from_dict({"description": description, "rules": rules})
+    update = _engine(api).update_policy_without_preload_content
+    return _policy(await api.ask(update(id_, update_policy_request=body)), api)
 
 
 async def _by_description(api: CdpApi, description: str) -> CdpPolicy | None:
-    params = {"scope": "account"}
+    listing = _engine(api).list_policies_without_preload_content
+    token = None
     for _ in range(MOST_PAGES):
-        page = api.fields(await api.call("GET", POLICIES, params=params))
+        page = await api.ask(listing(scope="account", page_token=token))
         listed = page.get("policies")
         for fields in listed if isinstance(listed, list) else []:
             policy = _policy(fields, api)
@@ -191,19 +212,19 @@ async def _by_description(api: CdpApi, description: str) -> CdpPolicy | None:
         token = page.get("nextPageToken")
         if not isinstance(token, str) or not token:
             return None
-        params = {"scope": "account", "pageToken": token}
-    raise api.down(POLICIES, f"it lists more than {MOST_PAGES} pages of policies")
+    raise api.down(f"it lists more than {MOST_PAGES} pages of policies")
 
 
 def _policy(fields: Mapping[str, object], api: CdpApi) -> CdpPolicy:
     id_, rules = fields.get("id"), fields.get("rules")
     if not isinstance(id_, str) or not isinstance(rules, list):
-        raise api.down(POLICIES, "its answer holds no policy")
+        raise api.down("its answer holds no policy")
     return CdpPolicy(
         id=clean_text(id_, 64),
         scope=str(fields.get("scope")),
         description=clean_text(str(fields.get("description") or ""), 50),
         rules=tuple(rule for rule in rules if isinstance(rule, dict)),
+        paused=fields.get("status") == "paused",
     )
 
 

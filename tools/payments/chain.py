@@ -30,6 +30,7 @@ from tools.payments.json_rpc import (
     Topics,
     address_word,
     is_hash,
+    matches,
     topic,
 )
 
@@ -294,14 +295,14 @@ class ChainReader:
         logs = await self._logs_of(tx_hash)
         to = None if recipient is None else "0x" + _word(recipient)
         wanted: Topics = [TRANSFER, "0x" + _word(sender), to]
-        moved = [self._transfer(log) for log in logs if _fits(log, wanted)]
+        moved = [self._transfer(log) for log in logs if matches(log.topics, wanted)]
         return [transfer for transfer in moved if moves_money(transfer)]
 
     async def nonce_of(self, transfer: Transfer) -> str | None:
         before = transfer.log_index - 1
         wanted: Topics = [AUTHORIZATION_USED, "0x" + _word(transfer.sender), None]
         for log in await self._logs_of(transfer.tx_hash):
-            if log.log_index == before and _fits(log, wanted):
+            if log.log_index == before and matches(log.topics, wanted):
                 return log.topics[2]
         return None
 
@@ -389,12 +390,6 @@ class ChainReader:
 def moves_money(transfer: Transfer) -> bool:
     """Whether it is a transfer: anybody may call `transferFrom` for nothing, and have its event."""
     return transfer.amount.micros > 0
-
-
-def _fits(log: Log, wanted: Topics) -> bool:
-    """Whether an event has exactly these topics; None stands for any."""
-    pairs = zip(log.topics, wanted, strict=False)
-    return len(log.topics) == len(wanted) and all(want in (None, have) for have, want in pairs)
 
 
 def _word(address: str) -> str:

@@ -1,6 +1,8 @@
 """Ethereum JSON-RPC over the injected HTTP client: typed answers, bounded, retried.
 
-The URL may hold an API key, so messages name its host only.
+The URL may hold an API key, so messages name its host only. web3 is not used: its formatters let
+through what is of another type, and raise whatever they trip over, so that every field would have
+to be checked here all the same.
 """
 
 from __future__ import annotations
@@ -135,7 +137,7 @@ class RpcClient:
             for log in logs
             if log.address == contract.lower()
             and first <= log.block_number <= last
-            and _matches(log.topics, topics)
+            and matches(log.topics, topics)
         ]
         return sorted(mine, key=lambda log: (log.block_number, log.log_index))
 
@@ -282,7 +284,8 @@ def _http_url(url: str) -> httpx.URL:
     return parsed
 
 
-def _matches(topics: tuple[str, ...], wanted: Topics) -> bool:
+def matches(topics: tuple[str, ...], wanted: Topics) -> bool:
+    """Whether an event's topics begin with those: one, one of a list, or None for any."""
     if len(topics) < len(wanted):
         return False
     for have, want in zip(topics, wanted, strict=False):

@@ -8,14 +8,12 @@ that the owner set there.
 from __future__ import annotations
 
 import re
-import uuid
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_utils.address import is_address, to_checksum_address
 from pydantic import SecretStr
 
 from domain.errors import ConfigError
@@ -160,12 +158,11 @@ class CdpWallet:
         Raises PolicyRefused when a policy there says no, WalletDown when no signature came, and
         ConfigError when it refuses the credentials.
         """
-        path = f"/v2/evm/accounts/{self._address}/sign/typed-data"
-        answer = await self._api.call("POST", path, typed_data.as_json())
-        signature = self._api.fields(answer).get("signature")
-        if not isinstance(signature, str):
-            raise self._api.down(path, "its answer holds no signature")
-        return signature
+        data = typed_data.as_json()
+        signing = self._api.sdk.evm.sign_typed_data(
+            self._address, data["domain"], data["types"], data["primaryType"], data["message"]
+        )
+        return str(await self._api.ask(signing))
 
     def __repr__(self) -> str:
         return f"CdpWallet({self._address})"
@@ -187,17 +184,5 @@ async def open_cdp_wallet(
     if not _ACCOUNT_NAME.fullmatch(account_name):
         raise ConfigError("CDP_ACCOUNT_NAME", "it is not 2 to 36 letters, digits and hyphens")
     api = await open_cdp_api(http, credentials, base_path, limits)
-    by_name = f"/v2/evm/accounts/by-name/{account_name}"
-    answer = await api.call("GET", by_name, accepted=(404,))
-    if answer.status_code == 404:
-        key = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{api.base.host}/evm/accounts/{account_name}"))
-        body = {"name": account_name}
-        answer = await api.call(
-            "POST", "/v2/evm/accounts", body, accepted=(409,), idempotency_key=key
-        )
-        if answer.status_code == 409:
-            answer = await api.call("GET", by_name)
-    address = api.fields(answer).get("address")
-    if not isinstance(address, str) or not is_address(address):
-        raise api.down(by_name, "its answer holds no account address")
-    return CdpWallet(str(to_checksum_address(address)), api)
+    account = await api.ask(api.sdk.evm.get_or_create_account(account_name))
+    return CdpWallet(api.address_of(account), api)

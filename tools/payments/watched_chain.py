@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
-from domain.money import Usd
-from tools.payments.chain import AuthorizationFate, Block, Chain, Transfer
+from tools.payments.chain import Chain
 from tools.wire.observer import Observer
 
+_STEPS: Final = {"block_at": "block", "transfers_in": "transfer", "nonce_of": "transfer"}
+"""Steps that are not called as the method is."""
 
-class WatchedChain:
-    """`Chain` over another one, whose promises it keeps: it adds a step to each read."""
 
+def watched(chain: Chain, observer: Observer) -> Chain:
+    """`chain`, whose promises it keeps, with a step for each read."""
+    return cast(Chain, _WatchedChain(chain, observer))
+
+
+class _WatchedChain:
     def __init__(self, chain: Chain, observer: Observer) -> None:
         self._chain = chain
         self._observer = observer
 
-    async def head(self) -> Block:
-        with self._observer.step("chain", "head"):
-            return await self._chain.head()
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        read = getattr(self._chain, name)
 
-    async def balance(self, address: str) -> Usd:
-        with self._observer.step("chain", "balance"):
-            return await self._chain.balance(address)
+        async def watched_read(*args: Any, **named: Any) -> Any:
+            with self._observer.step("chain", _STEPS.get(name, name)):
+                return await read(*args, **named)
 
-    async def final(self) -> Block:
-        with self._observer.step("chain", "final"):
-            return await self._chain.final()
-
-    async def block_at(self, time_s: int) -> int:
-        with self._observer.step("chain", "block"):
-            return await self._chain.block_at(time_s)
-
-    async def used(self, payer: str, nonces: Sequence[str]) -> frozenset[str]:
-        with self._observer.step("chain", "used"):
-            return await self._chain.used(payer, nonces)
-
-    async def authorization(
-        self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
-    ) -> AuthorizationFate:
-        with self._observer.step("chain", "authorization"):
-            return await self._chain.authorization(
-                payer, nonce, from_block=from_block, valid_before_s=valid_before_s
-            )
-
-    async def transfers(
-        self,
-        *,
-        sender: str | None,
-        recipient: str | None,
-        from_block: int,
-        to_block: int | None = None,
-    ) -> list[Transfer]:
-        with self._observer.step("chain", "transfers"):
-            return await self._chain.transfers(
-                sender=sender, recipient=recipient, from_block=from_block, to_block=to_block
-            )
-
-    async def transfers_in(
-        self, tx_hash: str, *, sender: str, recipient: str | None
-    ) -> list[Transfer]:
-        with self._observer.step("chain", "transfer"):
-            return await self._chain.transfers_in(tx_hash, sender=sender, recipient=recipient)
-
-    async def nonce_of(self, transfer: Transfer) -> str | None:
-        with self._observer.step("chain", "transfer"):
-            return await self._chain.nonce_of(transfer)
+        return watched_read
