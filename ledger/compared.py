@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from domain.ids import transfer_id
 from domain.money import Usd
 from ledger.store import Document, Store
 
@@ -40,7 +41,7 @@ class Stray:
 
     @property
     def id(self) -> str:
-        return f"{self.tx_hash}:{self.log_index}"
+        return transfer_id(self.tx_hash, self.log_index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from langgraph.types import Command, interrupt
 
-from domain.approvals import Approval, ApprovalState, approval_id
+from domain.approvals import Approval, ApprovalState
 from domain.errors import Conflict, NotFound
+from domain.ids import approval_id
 from domain.intents import Wants, read_intent
 from graph.context import TickContext
 from graph.routing import Phase, go, rest

@@ -5,7 +5,6 @@ An amount is a number of dollars, or text, exact to the micro-dollar.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -24,8 +23,8 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL, check_goal, read_goal
+from domain.ids import PLAIN_ID, SHORTEST
 from domain.money import Usd
-from domain.run_ids import SHORTEST
 
 LONGEST_USER_ID: Final = 128
 LONGEST_REASON: Final = 200
@@ -53,8 +52,6 @@ HELP: Final = {
 }
 """What to put into each field: for the documentation, and for who left it out."""
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-
 
 def _user_id(value: str) -> str:
     if not value.strip():
@@ -73,13 +70,13 @@ def _goal(value: str) -> str:
 
 
 def _run_id(value: str) -> str:
-    if not _RUN_ID.fullmatch(value):
+    if not PLAIN_ID.fullmatch(value):
         raise InvalidInput("runId", "it is not a run's id", HELP["runId"])
     return value
 
 
 def _id_prefix(value: str) -> str:
-    if len(value) < SHORTEST or not _RUN_ID.fullmatch(value):
+    if len(value) < SHORTEST or not PLAIN_ID.fullmatch(value):
         raise InvalidInput("idPrefix", "it does not begin a run's id", HELP["idPrefix"])
     return value
 
@@ -101,7 +98,7 @@ _AMOUNT_SCHEMA: Final[dict[str, Any]] = {
 
 
 def _approval_id(value: str) -> str:
-    if not _RUN_ID.fullmatch(value):
+    if not PLAIN_ID.fullmatch(value):
         raise InvalidInput("approvalId", "it is not an approval's id", HELP["approvalId"])
     return value
 

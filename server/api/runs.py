@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query
 
 from domain.errors import Conflict, LeaseHeld
+from domain.ids import new_run_id
 from domain.names import names_of
 from graph.goals.goal_request import check_all_used, check_budget, check_says_job
 from ledger.idempotency import Marker
@@ -38,7 +39,6 @@ from server.api.views import run_view, started_view, status_answer
 from server.keeper import Keeper
 from server.middleware.idempotency import marker_of
 from server.runner.tick import Ticker
-from server.wiring import new_run_id
 
 ACCEPT_NOT_USED: Final = (
     "Take it out of the goal; or, to start all the same, send acceptNotUsed: true"

@@ -7,7 +7,6 @@ question was asked; what moves money or ends a run is read by rules from the own
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -15,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from domain.errors import InvalidInput, LeaseHeld, NotFound, RenterError
 from domain.goals import LONGEST_GOAL, check_goal
+from domain.ids import LONGEST_RUN_ID, new_token
 from domain.intents import Intent, Wants, read_intent
 from domain.names import named
 from domain.phrasing import asks, asks_price
@@ -24,7 +24,7 @@ from graph.persistence.transcripts import Transcripts, session_of
 from graph.planner.meter import MeteredReader, TokenMeter
 from ledger.drafts import Utterance
 from ledger.run import Run
-from ledger.runs import FETCH, LONGEST_RUN_ID
+from ledger.runs import FETCH
 from server.chat.answers import ELSEWHERE, HELP, reply
 from server.chat.goals import GoalTalk, is_new_goal, read_words
 from server.chat.market import prices
@@ -64,7 +64,7 @@ class Chat:
             run = None
         session = session_of(user_id, run.id if run else None, talk_id)
         await self._transcripts.add(session, [HumanMessage(text)])
-        known_as = message_id or secrets.token_hex(12)
+        known_as = message_id or new_token()
         answers = self._about(run, text, known_as) if run else goals.answer(text, known_as)
         spoken: list[str] = []
         try:

@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.errors import InvalidInput
 from domain.goals import ASK_FOR_JOB, DEFAULT_JOB, Reading
+from domain.ids import new_run_id
 from domain.intents import QUESTIONS, Intent, Wants, read_intent
 from domain.names import Names, named, names_of
 from domain.phrasing import asks, asks_of_a_run, greets, not_yet, only_asks
@@ -33,7 +34,6 @@ from server.chat.answers import HELP, NOT_STARTED, WELCOME
 from server.chat.market import prices
 from server.chat.progress import list_runs
 from server.chat.replies import Said
-from server.wiring import new_run_id
 
 FORGOTTEN: Final = "Forgotten. Tell me a new goal whenever you like."
 STARTED: Final = (

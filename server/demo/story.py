@@ -115,9 +115,10 @@ async def _services(stack: LocalStack) -> AsyncIterator[Services]:
 
 
 async def _rent(services: Services, stack: LocalStack, audience: Audience) -> Outcome:
+    from domain.ids import new_run_id
     from server.local.seed import seed
     from server.runner.tick import Ticker
-    from server.wiring import new_run_id, now
+    from server.wiring import now
 
     deps = services.deps
     ledger, chain, payer = deps.ledger, deps.chain, deps.wallet.address

@@ -9,8 +9,9 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from domain.approvals import Approval, ApprovalState, approval_id
+from domain.approvals import Approval, ApprovalState
 from domain.errors import ApprovalRequired, Conflict, NotFound
+from domain.ids import approval_id
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy

@@ -31,6 +31,7 @@ from pydantic import SecretStr
 from pymongo.monitoring import CommandListener
 
 from domain.goals import NOTHING_UNUSED, unused
+from domain.ids import new_run_id
 from domain.jobs import JobStatus
 from domain.journal import Entry
 from domain.money import Usd
@@ -60,7 +61,7 @@ from mock_vendor.vendor.settings import VendorProfile, VendorSettings, seeded_ve
 from mock_vendor.vendor.treasury import Treasury
 from server.config.settings import Settings
 from server.runner.tick import Ticked, Ticker
-from server.wiring import Services, new_run_id, tick_context
+from server.wiring import Services, tick_context
 from tests.support.connections import Connections
 from tests.support.memory_chain import MemoryChain, Transfer
 from tests.support.memory_facilitator import MemoryFacilitator
