@@ -10,6 +10,7 @@ from typing import Final
 from domain.errors import Conflict
 from domain.ids import draft_id
 from domain.tokens import UNUSED, ModelUse
+from domain.utterance import Utterance
 from ledger.run import model_counts, model_use
 from ledger.store import Document, Store
 
@@ -17,14 +18,6 @@ COLLECTION: Final = "chat_drafts"
 MOST_SAID: Final = 12
 KEPT_FOR: Final = timedelta(minutes=15)
 """After the last word: what is said later answers no question that was asked so long ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What a person said, and when."""
-
-    text: str
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pymongo import ASCENDING, IndexModel
 from domain.clocks import LONGEST_DUE
 from domain.due import Due
 from domain.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from domain.goals import NOTHING_UNUSED, Unused
+from domain.goals.left_out import NOTHING_LEFT_OUT, LeftOut
 from domain.ids import LONGEST_RUN_ID
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
@@ -79,7 +79,7 @@ class Runs:
         phase: str = "intake",
         spec: JobSpec | None = None,
         used: ModelUse = UNUSED,
-        leaves_out: Unused = NOTHING_UNUSED,
+        leaves_out: LeftOut = NOTHING_LEFT_OUT,
         accepted: bool = False,
         most_open: OpenRuns = NO_SUCH_LIMIT,
     ) -> Run:

@@ -49,7 +49,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class SaidBudget:
     """amount is None when none is said, or when `doubts` names amounts that leave it open."""
 
     amount: Usd | None
@@ -327,28 +327,23 @@ _BARE: Final = re.compile(
 )
 
 
-def read_budget(text: str) -> Budget:
-    """The most that may be spent, when the text says it, and says one amount."""
-    return budget_of(amounts(text))
-
-
-def budget_of(found: Sequence[Amount]) -> Budget:
-    """What these amounts of one text come to."""
+def budget_of(found: Sequence[Amount]) -> SaidBudget:
+    """The most that may be spent, where these amounts of one text say it, and say one."""
     limits = {a.usd for a in found if a.role is Role.LIMIT}
     doubts = [a for a in found if a.role is Role.UNCLEAR]
     [only, *more] = limits or {None}
     if only and not more and not doubts:
-        return Budget(only)
+        return SaidBudget(only)
     heard = [a.written for a in found if a.role in (Role.LIMIT, Role.UNCLEAR)]
-    return Budget(None, tuple(dict.fromkeys(heard)))
+    return SaidBudget(None, tuple(dict.fromkeys(heard)))
 
 
-def read_answer(text: str) -> Budget:
+def read_answer(text: str) -> SaidBudget:
     """The same for the answer to "How much may I spend?", where a bare number is an amount."""
     said = plain(text)
     if bare := _ANSWER.fullmatch(said):
         amount = usd_of(number(bare[1]))
-        return Budget(amount) if amount else Budget(None, (said[:40],))
+        return SaidBudget(amount) if amount else SaidBudget(None, (said[:40],))
     found = amounts(said)
     lone = _LONE.match(said, 0) and len(found) == 1 and found[0].usd
     if (
@@ -356,13 +351,12 @@ def read_answer(text: str) -> Budget:
         and found[0].role in (Role.LIMIT, Role.UNCLEAR)
         and found[0].end == len(said.rstrip(" .!"))
     ):
-        return Budget(found[0].usd)
+        return SaidBudget(found[0].usd)
     return budget_of(found)
 
 
 def amounts(text: str) -> list[Amount]:
-    """All amounts of money in the text, in order."""
-    text = plain(text)
+    """All amounts of money in a plain text, in order."""
     found: list[Amount] = []
     behind = 0
     for start, end, usd in sorted(sums(text), key=lambda w: (w[0], -w[1])):

@@ -24,21 +24,19 @@ from domain.goals import (
     LONGEST_JOB_HOURS,
     Reading,
     plain,
-    read,
-    read_answer,
     with_budget,
 )
 from domain.goals.durations import LONGEST_SPAN
 from domain.goals.gpus import canonical
+from domain.goals.left_out import starts_later
 from domain.goals.reading import budget_question
-from domain.goals.unused import starts_later
-from domain.goals.wishes import JobType
+from domain.goals.requirements import JobType
 from domain.intents import Wants, read_intent
 from domain.jobs import Preference
 from domain.money import Usd
 from domain.tokens import UNMETERED, UNUSED, Meter, ModelUse, TokenPrices
+from domain.utterance import Utterance
 from graph.planner.answers import close, estimated, unread, used
-from ledger.drafts import Utterance
 from tools.fence import fence
 
 READ_TIMEOUT_S: Final = 20.0
@@ -112,11 +110,10 @@ def read_said(said: Sequence[Utterance]) -> Reading:
     """
     known = Reading()
     for number, utterance in enumerate(said):
-        reading = read(utterance.text, utterance.at)
-        if number and known.missing[:1] == ("budgetTotal",) and reading.budget is None:
-            budget = read_answer(utterance.text)
-            if budget.amount:
-                reading = with_budget(reading, budget.amount)
+        reading = utterance.reading
+        asked = number and known.missing[:1] == ("budgetTotal",)
+        if asked and reading.budget is None and (budget := utterance.answer.amount):
+            reading = with_budget(reading, budget)
         known = known.then(reading)
     return known
 
@@ -313,7 +310,7 @@ def _deadline(written: str | None, said: Sequence[Utterance], rules: Reading) ->
     now = said[-1].at
     if not written or "deadline" in rules.doubts:
         return None
-    if any(starts_later(utterance.text, utterance.at) for utterance in said):
+    if any(starts_later(utterance.found) for utterance in said):
         return None  # the time that is named may be the one to start at
     try:
         at = datetime.fromisoformat(written)

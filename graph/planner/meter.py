@@ -10,8 +10,8 @@ from typing import Protocol
 from langchain_core.messages import BaseMessage
 
 from domain.tokens import UNUSED, ModelUse, TokenLimits
+from domain.utterance import Utterance
 from graph.goals.reader import Asked, GoalReader, Heard
-from ledger.drafts import Utterance
 from ledger.ledger import Ledger
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from domain.errors import DependencyDown
+from domain.utterance import Utterance
 from graph.planner.dry_run import Market, understand_goal, with_offers
 from graph.planner.meter import MeteredReader, TokenMeter
 from server.access import WhoAsks
@@ -56,7 +57,9 @@ def report_routes(keeper: Keeper) -> APIRouter:
         at = deps.now()
         meter = TokenMeter(deps, who.owner or NOBODY)
         reader = MeteredReader(deps.reader, meter)
-        made = await understand_goal(reader, request.goal, request.budget_total, at)
+        goal = Utterance(request.goal, at)
+        goal.reading.check_clear()
+        made = await understand_goal(reader, goal, request.budget_total)
         note = reader.by_rules_alone
         if registered := await deps.ledger.vendors.all():
             market = Market(registered, deps.vendors, deps.planner, deps.limits, meter)

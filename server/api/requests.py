@@ -5,7 +5,6 @@ An amount is a number of dollars, or text, exact to the micro-dollar.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -22,7 +21,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, core_schema
 
 from domain.errors import InvalidInput
-from domain.goals import LONGEST_GOAL, check_goal, read_goal
+from domain.goals import LONGEST_GOAL, check_goal
 from domain.ids import PLAIN_ID, SHORTEST
 from domain.money import Usd
 
@@ -61,12 +60,6 @@ def _user_id(value: str) -> str:
     if not value.isprintable():
         raise InvalidInput("userId", "it holds control characters", HELP["userId"])
     return value.strip()
-
-
-def _goal(value: str) -> str:
-    goal = check_goal(value)
-    read_goal(goal, datetime.now(UTC))  # what no tick could read is refused now, not at each
-    return goal
 
 
 def _run_id(value: str) -> str:
@@ -115,7 +108,7 @@ OWNERS: Final = f"{HELP['userId']}. An API key with an owner says it already"
 ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]
 UserId = Annotated[StrictStr, AfterValidator(_user_id)]
-Goal = Annotated[StrictStr, AfterValidator(_goal)]
+Goal = Annotated[StrictStr, AfterValidator(check_goal)]
 IdPrefix = Annotated[StrictStr, AfterValidator(_id_prefix)]
 RunId = Annotated[StrictStr, AfterValidator(_run_id)]
 

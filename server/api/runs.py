@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Query
 from domain.errors import Conflict, LeaseHeld
 from domain.ids import new_run_id
 from domain.names import names_of
-from graph.goals.goal_request import check_all_used, check_budget, check_says_job
+from domain.utterance import Utterance
+from graph.goals.goal_request import check_start
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -63,21 +64,19 @@ def api_routes(keeper: Keeper) -> APIRouter:
         that is never ticked costs nothing.
         """
         user_id = who.acts_as(request.user_id)
-        check_budget(request.goal, request.budget_total)
         deps = (await keeper.services()).deps
-        check_says_job(deps.reader, request.goal, deps.now())
-        now = deps.now()
-        leaves_out = check_all_used(
-            request.goal, now, accepted=request.accept_not_used, remedy=ACCEPT_NOT_USED
+        goal, accepted = Utterance(request.goal, deps.now()), request.accept_not_used
+        leaves_out = check_start(
+            goal, request.budget_total, deps.reader, accepted=accepted, remedy=ACCEPT_NOT_USED
         )
         run = await deps.ledger.runs.create(
             marker.run_id if marker else new_run_id(),
             user_id,
-            request.goal,
+            goal.text,
             request.budget_total,
-            now,
+            goal.at,
             leaves_out=leaves_out,
-            accepted=request.accept_not_used,
+            accepted=accepted,
             most_open=deps.limits.open_runs,
         )
         return started_view(run)

@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from domain.intents import Wants
 from domain.jobs import Preference
 from domain.money import Usd
+from domain.utterance import Utterance
 from graph.goals.goal_request import AskAnyway, understand
 from graph.goals.reader import ModelReader, read_said
 from graph.planner.fireworks import open_fireworks
-from ledger.drafts import Utterance
 from tests.support.fireworks_stand_in import (
     Answer,
     Fireworks,

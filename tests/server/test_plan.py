@@ -10,6 +10,7 @@ import pytest
 from domain.goals import ASK_FOR_BUDGET
 from domain.money import Usd
 from domain.reliability import Trouble
+from domain.utterance import Utterance
 from graph.goals.reader import RuleReader
 from graph.planner.dry_run import Market, Plan, understand_goal, with_offers
 from ledger.vendors import End
@@ -30,7 +31,7 @@ GOAL = (
 
 async def planned(world: World, goal: str, budget: Usd | None = None) -> Plan:
     deps = world.process.deps
-    made = await understand_goal(RuleReader(), goal, budget, deps.now())
+    made = await understand_goal(RuleReader(), Utterance(goal, deps.now()), budget)
     vendors = await deps.ledger.vendors.all()
     market = Market(vendors, deps.vendors, deps.planner, deps.limits)
     return await with_offers(made, market, goal, deps.now())

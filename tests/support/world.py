@@ -30,7 +30,7 @@ from langgraph.types import Command
 from pydantic import SecretStr
 from pymongo.monitoring import CommandListener
 
-from domain.goals import NOTHING_UNUSED, unused
+from domain.goals.left_out import NOTHING_LEFT_OUT
 from domain.ids import new_run_id
 from domain.jobs import JobStatus
 from domain.journal import Entry
@@ -40,6 +40,7 @@ from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from domain.quotes import Vendor
 from domain.slices import SliceRule
+from domain.utterance import Utterance
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.build import Graph, build_graph
 from graph.context import TickContext
@@ -362,7 +363,7 @@ class World:
         that it leaves out of the goal.
         """
         budget, now = Usd.parse(dollars), self.clock.now()
-        leaves_out = unused(goal, now) if accepted else NOTHING_UNUSED
+        leaves_out = Utterance(goal, now).left_out if accepted else NOTHING_LEFT_OUT
         return await self.ledger.runs.create(
             new_run_id(), "user_1", goal, budget, now, leaves_out=leaves_out, accepted=accepted
         )

@@ -145,20 +145,15 @@ def read_preference(text: str) -> Preference | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Vendors:
-    """Vendors as written, and where."""
+class NamedVendors:
+    """Vendors as written, and where; "vendor 1" is gpu_vendor_1."""
 
     names: tuple[str, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
 
 
-def read_excluded(text: str) -> tuple[str, ...]:
-    """Vendors to leave out, as written; "vendor 1" is gpu_vendor_1."""
-    return excluded(text).names
-
-
-def excluded(text: str) -> Vendors:
-    """The same, with where they are named."""
+def read_excluded(text: str) -> NamedVendors:
+    """Vendors to leave out."""
     out: list[str] = []
     spans = []
     for refusal in _NO.finditer(text):
@@ -166,16 +161,11 @@ def excluded(text: str) -> Vendors:
         listed = list(_listed(text, refusal.end(), _MORE, only_known=not strong, whole=strong))
         out += [name for name, _ in listed]
         spans += [(refusal.start(), listed[-1][1])] if listed else []
-    return Vendors(tuple(dict.fromkeys(out)), tuple(spans))
+    return NamedVendors(tuple(dict.fromkeys(out)), tuple(spans))
 
 
-def read_only(text: str) -> tuple[str, ...]:
-    """The names of `only`."""
-    return only(text).names
-
-
-def only(text: str) -> Vendors:
-    """Vendors that alone are to be rented from, as written; "vendor 1" is gpu_vendor_1.
+def read_only(text: str) -> NamedVendors:
+    """Vendors that alone are to be rented from.
 
     What is only said "on" or "with" something else, like data or a library, is none: there a
     vendor shows by its id, or by a name that ends in GPU.
@@ -192,8 +182,8 @@ def only(text: str) -> Vendors:
             found.append(name)
             behind = end
         if found:
-            return Vendors(tuple(dict.fromkeys(found)), ((wish.start(), behind),))
-    return Vendors()
+            return NamedVendors(tuple(dict.fromkeys(found)), ((wish.start(), behind),))
+    return NamedVendors()
 
 
 def _listed(
@@ -254,9 +244,10 @@ def _end_of_name(text: str, end: int) -> int:
     return end
 
 
-def wish_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the kind of job and what matters most are said, as far as it is read."""
-    kind, wish = read_job_type(text), read_preference(text)
+def requirement_spans(
+    text: str, kind: JobType | None, wish: Preference | None
+) -> Iterator[tuple[int, int]]:
+    """Where the kind of job and what matters most are said, as they were read."""
     for name, words in _JOBS:
         if name == kind:
             yield from (match.span() for match in re.finditer(rf"(?:{words})\w*", text, _I))
