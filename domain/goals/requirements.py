@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from domain.goals.gpus import GPU_TYPES, canonical
+from domain.goals.text import any_word
 from domain.jobs import Preference
 
 JobType = Literal["fine-tune", "training", "inference", "evaluation", "rendering"]
@@ -98,28 +99,12 @@ _MORE_OF_A_NAME: Final = re.compile(
 """A further word of a vendor's name, as in "only from TS vendor"."""
 _COUNTED: Final = r"[\s-]*(?:[x×]|h\b|hrs?\b|hours?|min|days?|gpus?|cards?|[a-z]+[0-9])|[.,][0-9]"
 _MORE: Final = re.compile(r"\s*(?:,\s*(?:and\s+|or\s+)?|\b(?:and|or|nor)\b)\s*(?:not\s+)?", _I)
-_NO_NAMES: Final = frozenset(
-    (
-        "lock",
-        "lock-in",
-        "lockin",
-        "in",
-        "with",
-        "that",
-        "who",
-        "which",
-        "can",
-        "is",
-        "has",
-        "above",
-        "over",
-        "preference",
-        "preferences",
-        "at",
-        "on",
-        "from",
-        "for",
-    )
+_NO_NAME: Final = re.compile(
+    any_word(
+        "lock lock-in lockin in with that who which can is has above over preference preferences "
+        "at on from for"
+    ),
+    _I,
 )
 
 
@@ -220,7 +205,7 @@ def _vendor(
         return found["named"].strip(), found.end(), False
     if found := re.compile(_NAMED, _I).match(text, place):
         name = found["named"]
-        if name.lower() in _NO_NAMES or (only_known and name.islower() and "_" not in name):
+        if _NO_NAME.fullmatch(name) or (only_known and name.islower() and "_" not in name):
             return None
         return name, found.end(), False
     if found := re.compile(_PROPER).match(text, place):
