@@ -190,15 +190,9 @@ def _is_amount(text: str) -> bool:
     )
 
 
-def check_start(
-    goal: Utterance, budget: Usd, reader: GoalReader, *, accepted: bool, remedy: str
-) -> LeftOut:
-    """What a run for a goal with a budget beside it would leave out.
-
-    Raises InvalidInput for a goal that no tick could read or rent anything for, and where its own
-    words allow less than the budget. A model may hear a job where the rules do not, so what they
-    miss is left to the first tick then. Raises NotAllUsed where the goal names what is the person's
-    own to run, and they have not accepted that it is left out. remedy: how to say so.
+def check_budget(goal: Utterance, budget: Usd) -> None:
+    """Raise InvalidInput for a goal that no tick could read, and where its own words allow less
+    than the budget beside it.
     """
     goal.reading.check_clear()
     said = goal.reading.budget
@@ -208,6 +202,14 @@ def check_start(
             f"the goal says {said} at most, and this is {budget}",
             "Say the same in both, or leave the amount out of the goal",
         )
+
+
+def check_start(reader: GoalReader, goal: Utterance, *, accepted: bool, remedy: str) -> LeftOut:
+    """What a run for the goal leaves out. Raises InvalidInput where nothing could be rented for it,
+    as far as that is known before it is read: a model may hear a job where the rules do not, so
+    what they miss is left to the first tick then. Raises NotAllUsed where what is left out is the
+    person's own to run, and they have not said yes to it. remedy: how to say it.
+    """
     if isinstance(reader, RuleReader) or only_asks(goal.text):
         check_is_job(goal.text, goal.reading)
     if goal.left_out.own and not accepted:

@@ -11,7 +11,7 @@ from domain.errors import Conflict, LeaseHeld
 from domain.ids import new_run_id
 from domain.names import names_of
 from domain.utterance import Utterance
-from graph.goals.goal_request import check_start
+from graph.goals.goal_request import check_budget, check_start
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -40,6 +40,7 @@ from server.api.views import run_view, started_view, status_answer
 from server.keeper import Keeper
 from server.middleware.idempotency import marker_of
 from server.runner.tick import Ticker
+from server.wiring import now
 
 ACCEPT_NOT_USED: Final = (
     "Take it out of the goal; or, to start all the same, send acceptNotUsed: true"
@@ -64,17 +65,16 @@ def api_routes(keeper: Keeper) -> APIRouter:
         that is never ticked costs nothing.
         """
         user_id = who.acts_as(request.user_id)
+        goal, accepted = Utterance(request.goal, now()), request.accept_not_used
+        check_budget(goal, request.budget_total)
         deps = (await keeper.services()).deps
-        goal, accepted = Utterance(request.goal, deps.now()), request.accept_not_used
-        leaves_out = check_start(
-            goal, request.budget_total, deps.reader, accepted=accepted, remedy=ACCEPT_NOT_USED
-        )
+        leaves_out = check_start(deps.reader, goal, accepted=accepted, remedy=ACCEPT_NOT_USED)
         run = await deps.ledger.runs.create(
             marker.run_id if marker else new_run_id(),
             user_id,
             goal.text,
             request.budget_total,
-            goal.at,
+            deps.now(),
             leaves_out=leaves_out,
             accepted=accepted,
             most_open=deps.limits.open_runs,
