@@ -32,7 +32,7 @@ from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
 from domain.utterance import Utterance
-from graph.build import Chat, build_graph
+from graph.build import ChatNodes, build_graph
 from graph.context import TickContext
 from graph.deps import Deps
 from graph.goals.goal_request import (
@@ -256,7 +256,7 @@ def _owner(config: RunnableConfig) -> str:
 
 def build(office: Office, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
     """The compiled graph. LangGraph's server brings the checkpointer itself."""
-    chat = Chat(office.hear, office.answer, StudioInput)
+    chat = ChatNodes(office.hear, office.answer, StudioInput)
     return build_graph(office.context, checkpointer, chat, name="agent")
 
 

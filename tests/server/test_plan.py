@@ -17,7 +17,7 @@ from ledger.vendors import End
 from server import cli
 from server.api.views import status_view
 from server.commands.plan import NO_MARKET
-from server.dashboard.reading import choices
+from server.dashboard.journal_view import choices
 from server.reports.plan import plan_view, show
 from server.terminal.output import Exit
 from tests.support.stack import FreshDatabase

@@ -20,7 +20,7 @@ from server.app import create_app
 from server.config.settings import Settings
 from server.telemetry import books
 from server.telemetry.metrics import MOST_VENDORS, OTHER, Metrics
-from server.telemetry.watch import Telemetry
+from server.telemetry.telemetry import Telemetry
 from server.wiring import Services
 from tests.server.conftest import GOAL, Api, Door, failing, impatient, opening, serving
 from tests.support.fleet import READY_S, WorkerProcess, worker_environment
