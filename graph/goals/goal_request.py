@@ -15,7 +15,6 @@ from domain.goals import (
     Reading,
     check_goal,
     plain,
-    read_answer,
 )
 from domain.goals.left_out import NOTHING_LEFT_OUT, LeftOut
 from domain.goals.reading import hours
@@ -47,6 +46,10 @@ _GOES_ON: Final = re.compile(
     re.I,
 )
 """How a message begins that goes on with what was said before."""
+_LONGEST_AMOUNT: Final = 24
+"""Characters."""
+_AMOUNT: Final = re.compile(r"\s*(?:us)?\$?\s*[0-9.,]+\s*(?:usdc?|dollars?|bucks?)?\s*", re.I)
+"""An amount of money, and nothing else."""
 _ANY_VENDOR: Final = re.compile(
     r"(?:ok(?:ay)?,? )?(?:(?:rent )?(?:from|at|use|take) )?any(?:\s?one|body|where)?"
     r"(?: (?:registered )?(?:vendor|provider))?(?: (?:of them|you (?:have|know)|will do|is fine))*"
@@ -179,15 +182,10 @@ def goal_of(said: Sequence[Utterance]) -> Utterance:
 
 
 def _only_answers(said: Utterance) -> bool:
-    return _is_amount(said.text) or said.intent.wants is Wants.RAISE
-
-
-def _is_amount(text: str) -> bool:
-    """Whether a text is an amount of money and nothing else."""
-    return bool(re.fullmatch(r"[\s$0-9.,a-zA-Z]{1,24}", text)) and bool(
-        re.fullmatch(r"\s*(?:us)?\$?\s*[0-9.,]+\s*(?:usdc?|dollars?|bucks?)?\s*", text, re.I)
-        and read_answer(text).amount
-    )
+    if said.intent.wants is Wants.RAISE:
+        return True
+    short = len(said.text) <= _LONGEST_AMOUNT
+    return bool(short and _AMOUNT.fullmatch(said.text) and said.answer.amount)
 
 
 def check_budget(goal: Utterance, budget: Usd) -> None:

@@ -80,8 +80,8 @@ class MeteredReader:
         self.used += heard.used
         return heard
 
-    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Asked:
-        asked = await self.reader.wants(message, before, self.meter)
+    async def wants(self, said: Utterance, before: Sequence[BaseMessage]) -> Asked:
+        asked = await self.reader.wants(said, before, self.meter)
         self.used += asked.used
         return asked
 

@@ -125,7 +125,7 @@ class Chat:
             before = await self._transcripts.last(session, MOST_SHOWN + 1)
             meter = TokenMeter(self._deps, run.user_id, run.id)
             reader = MeteredReader(self._deps.reader, meter)
-            told = await reader.wants(heard.text, before[:-1])
+            told = await reader.wants(heard, before[:-1])
             if reader.by_rules_alone:
                 yield Said("words", reader.by_rules_alone)
             if told.used.calls:
