@@ -31,12 +31,13 @@ import httpx
 from pydantic import SecretStr
 
 from domain.errors import ConfigError
+from domain.ids import new_run_id
 from domain.money import ZERO, Usd
 from server.config.settings import Settings
 from server.local.seed import seed_local
 from server.local.stack import LocalStack
 from server.runner.brokers import open_broker
-from server.wiring import Services, new_run_id, now, open_services
+from server.wiring import Services, now, open_services
 from tests.support.fleet import (
     WorkerProcess,
     overlaps,

@@ -19,12 +19,13 @@ import uvloop
 from pymongo import AsyncMongoClient, UpdateOne
 
 from domain.due import MOST_DOUBLINGS
+from domain.ids import new_run_id
 from domain.money import Usd
 from server.config.settings import Settings
 from server.local.seed import seed
 from server.local.stack import LocalStack
 from server.runner.tick import Ticker
-from server.wiring import Services, new_run_id, now, open_deps, open_services
+from server.wiring import Services, now, open_deps, open_services
 
 EPOCHS: Final = 10_000
 GOAL: Final = "Fine-tune on an A100 for one hour"

@@ -22,10 +22,11 @@ from pymongo import AsyncMongoClient, WriteConcern
 from bench import plots
 from bench.report import Table, write
 from bench.stand import GOAL, Document, Stand, on_a_stand
+from domain.ids import new_run_id
 from domain.money import Usd
 from server.config.settings import LOCAL_VENDOR_SECRET
 from server.runner.tick import Ticker
-from server.wiring import new_run_id, now
+from server.wiring import now
 from tools.wire.observer import Step
 
 PAIRS: Final = 500

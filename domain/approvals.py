@@ -13,7 +13,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from eth_utils.crypto import keccak
 from pydantic import Field
 
 from domain.mapping import Id, Mapped
@@ -79,11 +78,3 @@ class Approval(Mapped):
             return f"{said}: the whole job" if not self.paid else f"{said}, the rest of the job"
         paid = f", of which {self.paid} is paid" if self.paid else ""
         return f"{said} now; the whole job up to {self.amount}{paid}"
-
-
-def approval_id(
-    run_id: str, slot: int, vendor_id: str, pay_to: str, amount: Usd, quote_id: str
-) -> str:
-    """The id of the one approval for these terms: other terms need another approval."""
-    terms = f"approval|{run_id}|{slot}|{vendor_id}|{pay_to.lower()}|{amount.micros}|{quote_id}"
-    return "apr_" + keccak(text=terms).hex()[:32]

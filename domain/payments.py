@@ -1,4 +1,4 @@
-"""The life of a payment: its identity, its states, and the moves between them.
+"""The life of a payment: its states, and the moves between them.
 
     reserved ──→ authorized ──→ settled ──→ refunded
         │             ├──→ refused   the vendor said no, and the chain shows it can never settle
@@ -14,8 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-
-from eth_utils.crypto import keccak
 
 from domain.errors import IllegalTransition
 from domain.money import Usd
@@ -95,19 +93,6 @@ class PurchaseKind(StrEnum):
     EXTEND = "extend"
     FETCH = "fetch"
     """One paid request to any x402 endpoint (`gpu-renter pay`)."""
-
-
-def slot_nonce(run_id: str, slot: int) -> str:
-    """The EIP-3009 nonce of a slot: 0x and 64 hex digits, the same on every call and machine."""
-    return "0x" + keccak(text=f"agentic-gpu-renter|{run_id}|{slot}").hex()
-
-
-def payment_id(run_id: str, slot: int, vendor_id: str) -> str:
-    """The id of the payment to one vendor for one slot, and its x402 payment identifier.
-
-    Derived, so that a crash between any two steps finds the same payment again.
-    """
-    return "pay_" + keccak(text=f"payment|{run_id}|{slot}|{vendor_id}").hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)

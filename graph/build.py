@@ -74,7 +74,7 @@ _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class ChatNodes:
     """What stands around the graph where people talk to it."""
 
     hear: Callable[[AgentState, RunnableConfig], Awaitable[Command[str]]]
@@ -90,7 +90,7 @@ ANSWER: Final = "answer"
 def build_graph(
     open_context: OpenContext,
     checkpointer: BaseCheckpointSaver[Any] | None,
-    chat: Chat | None = None,
+    chat: ChatNodes | None = None,
     **options: Any,
 ) -> Graph:
     """The compiled state machine. Invoke it with `thread_id` = the run's id.

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import Conflict, PolicyRefused
+from domain.ids import allowance_id, wallet_day
 from domain.money import Usd
 from domain.policy import Caps
 from ledger.store import Document, Store, field_name, field_text
@@ -31,16 +32,6 @@ class Charge:
     slot: str
     vendor_id: str
     amount: Usd
-
-
-def allowance_id(user_id: str, now: datetime) -> str:
-    """The document of a user's day."""
-    return f"{now:%Y-%m-%d}|{user_id}"
-
-
-def wallet_day(allowance: str) -> str:
-    """The document of what everyone spends on the day of a user's `allowance`."""
-    return f"everyone|{allowance.partition('|')[0]}"
 
 
 class Allowances:

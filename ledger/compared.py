@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from domain.ids import transfer_id
 from domain.mapping import Mapped
 from domain.money import Usd
 from ledger.store import Store
@@ -43,7 +44,7 @@ class Stray(Mapped):
 
     @property
     def id(self) -> str:
-        return f"{self.tx_hash}:{self.log_index}"
+        return transfer_id(self.tx_hash, self.log_index)
 
 
 def _by_id(stored: Sequence[Mapping[str, Any]]) -> dict[str, Stray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,8 +10,10 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from domain.errors import Conflict
+from domain.ids import draft_id
 from domain.mapping import Mapped
 from domain.tokens import UNUSED, ModelUse
+from domain.utterance import Utterance
 from ledger.run import StoredUse
 from ledger.store import Document, Store
 
@@ -20,14 +21,6 @@ COLLECTION: Final = "chat_drafts"
 MOST_SAID: Final = 12
 KEPT_FOR: Final = timedelta(minutes=15)
 """After the last word: what is said later answers no question that was asked so long ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance(Mapped):
-    """What a person said, and when."""
-
-    text: str
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +46,7 @@ class Drafts:
         self.documents = store.documents(COLLECTION)
 
     async def find(self, session: str) -> Draft | None:
-        document = await self.documents.get(_id(session))
+        document = await self.documents.get(draft_id(session))
         return Draft.of(document) if document else None
 
     async def add(
@@ -72,7 +65,7 @@ class Drafts:
         if draft is None:
             await self.documents.delete_all({"lastSaidAt": {"$lt": said.at - KEPT_FOR}})
             first = Draft(session, (said,), run_id, used=used)
-            if await self.documents.insert({"_id": _id(session), **_fields(first)}):
+            if await self.documents.insert({"_id": draft_id(session), **_fields(first)}):
                 return first
             raise _busy()
         kept = draft.said if len(draft.said) < MOST_SAID else (draft.said[0], *draft.said[2:])
@@ -92,7 +85,9 @@ class Drafts:
         return await self._change(draft, new)
 
     async def _change(self, old: Draft, new: Draft) -> Draft:
-        if await self.documents.change(_id(old.session), _as_read(old), {"$set": _fields(new)}):
+        if await self.documents.change(
+            draft_id(old.session), _as_read(old), {"$set": _fields(new)}
+        ):
             return new
         raise _busy()
 
@@ -106,19 +101,15 @@ class Drafts:
 
     async def drop(self, draft: Draft) -> None:
         """Forget a draft, unless it has changed since it was read."""
-        await self.documents.delete_all({"_id": _id(draft.session), **_as_read(draft)})
+        await self.documents.delete_all({"_id": draft_id(draft.session), **_as_read(draft)})
 
     async def forget(self, session: str) -> bool:
         """False when there is none."""
-        return await self.documents.delete(_id(session))
+        return await self.documents.delete(draft_id(session))
 
 
 def _busy() -> Conflict:
     return Conflict("Another message of yours is being read", "Send this one again")
-
-
-def _id(session: str) -> str:
-    return hashlib.sha256(session.encode()).hexdigest()
 
 
 def _as_read(draft: Draft) -> Document:

@@ -8,8 +8,6 @@ found and not made again.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -19,12 +17,12 @@ from pymongo import ASCENDING, IndexModel
 
 from domain.clocks import impossible
 from domain.errors import Conflict
+from domain.ids import new_token, run_id_of
 from domain.mapping import Mapped
 from ledger.store import Document, Store
 
 COLLECTION: Final = "idempotency"
 KEPT: Final = timedelta(hours=24)
-RUN_ID_DIGITS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,7 @@ class Marker(Mapped):
     @property
     def run_id(self) -> str:
         """The id of a run that this request starts: the same whenever it is repeated."""
-        seed = f"{self.id}|{self.born_at.isoformat()}"
-        return hashlib.sha256(seed.encode()).hexdigest()[:RUN_ID_DIGITS]
+        return run_id_of(self.id, self.born_at)
 
 
 class KeyReused(Conflict):
@@ -79,7 +76,7 @@ class Idempotency:
 
         id_: of key, owner and address together. Raises KeyReused and KeyBusy.
         """
-        fresh = Marker(id_, fingerprint, secrets.token_hex(8), now, now + patience)
+        fresh = Marker(id_, fingerprint, new_token(), now, now + patience)
         if await self.documents.insert({"_id": id_, **_fields(fresh)}):
             return fresh
         document = await self.documents.get(id_)

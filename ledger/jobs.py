@@ -75,11 +75,6 @@ class Job(Mapped):
     """The run's jobs of that kind when this one was launched."""
 
 
-def job_id(payment_id: str) -> str:
-    """The id of the job that a payment launches."""
-    return "job_" + payment_id.removeprefix("pay_")
-
-
 class Jobs:
     def __init__(self, store: Store) -> None:
         self.documents = store.documents(COLLECTION)

@@ -14,7 +14,8 @@ from pymongo import ASCENDING, IndexModel
 from domain.clocks import LONGEST_DUE
 from domain.due import Due
 from domain.errors import Conflict, LeaseHeld, LeaseLost, NotFound
-from domain.goals import NOTHING_UNUSED, Unused
+from domain.goals.left_out import NOTHING_LEFT_OUT, LeftOut
+from domain.ids import LONGEST_RUN_ID
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
@@ -36,7 +37,6 @@ from ledger.schedule import Schedule, free, has_come, is_due
 from ledger.store import Document, Documents, Store
 
 COLLECTION: Final = "runs"
-LONGEST_RUN_ID: Final = 64
 _AFTER_EVERY_ID: Final = "{"
 """Comes after every letter and digit that an id is made of."""
 LONGEST_RACE: Final = 64
@@ -76,7 +76,7 @@ class Runs:
         phase: str = "intake",
         spec: JobSpec | None = None,
         used: ModelUse = UNUSED,
-        leaves_out: Unused = NOTHING_UNUSED,
+        leaves_out: LeftOut = NOTHING_LEFT_OUT,
         accepted: bool = False,
         most_open: OpenRuns = NO_SUCH_LIMIT,
     ) -> Run:

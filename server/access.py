@@ -25,10 +25,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection
 
 from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
+from domain.ids import LONGEST_RUN_ID, new_key_id
 from ledger.keys import KeyRecord, Keys
 from ledger.pruned import PrunedRun
 from ledger.run import Run
-from ledger.runs import LONGEST_RUN_ID
 from server.config.settings import Settings
 
 MAKE_A_KEY: Final = (
@@ -39,7 +39,6 @@ PRINCIPAL: Final = "renter.principal"
 """Where the guard leaves who asks, in the ASGI scope."""
 
 _KEY: Final = re.compile(r"gr_([a-z2-7]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
-_ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Scope(StrEnum):
@@ -183,7 +182,7 @@ def new_key(owner: str | None, scopes: Iterable[Scope], now: datetime) -> NewKey
             "a key that starts, moves or approves runs has to speak for somebody",
             "Name the userId; only --scope admin, or --scope read alone, may do without",
         )
-    key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(12))
+    key_id = new_key_id()
     secret = f"gr_{key_id}_{secrets.token_urlsafe(32)}"
     names = tuple(scope.value for scope in Scope if scope in wanted)
     return NewKey(secret, KeyRecord(key_id, _sha256(secret), owner, names, now))

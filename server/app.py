@@ -33,7 +33,7 @@ from server.middleware.idempotency import Idempotent
 from server.middleware.rate_limits import SharedLimits
 from server.middleware.security_headers import Edge
 from server.telemetry.logs import TOO_TALKATIVE
-from server.telemetry.watch import Telemetry
+from server.telemetry.telemetry import Telemetry
 from server.wiring import OpenServices, Services, now, open_services
 
 LOG: Final = logging.getLogger(__name__)

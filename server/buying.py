@@ -15,7 +15,7 @@ from typing import Final
 
 from eth_utils.crypto import keccak
 
-from domain.approvals import Approval, ApprovalState, approval_id
+from domain.approvals import Approval, ApprovalState
 from domain.errors import (
     Conflict,
     PolicyRefused,
@@ -24,6 +24,7 @@ from domain.errors import (
     VendorError,
     WalletEmpty,
 )
+from domain.ids import approval_id
 from domain.jobs import RunStatus
 from domain.journal import Note
 from domain.money import ZERO, Usd

@@ -7,8 +7,8 @@ import logging
 from typing import Final
 
 from domain.errors import DependencyDown, RenterError
-from server.reports.books import reconciled
 from server.reports.retention import retaining
+from server.reports.start_reconciliation import reconciled
 from server.webhooks import delivering
 from server.wiring import OpenServices, Services
 

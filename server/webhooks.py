@@ -69,7 +69,7 @@ ENTRIES_AT_ONCE: Final = 50
 LIMITS: Final = Limits(connect_s=5, read_s=15, total_s=20, body_bytes=64 * 1024)
 
 
-class Reply(Enum):
+class ReceiverReply(Enum):
     TAKEN = "taken"
     FAILED = "failed"
     GONE = "gone"
@@ -123,19 +123,19 @@ class Webhooks:
     async def _tell(self, cursor: Cursor, entry: Entry) -> Cursor | None:
         """The cursor after the entry, or None when this run has to wait."""
         reply = await self._send(entry)
-        if reply is Reply.GONE:
+        if reply is ReceiverReply.GONE:
             LOG.warning("WEBHOOK_URL answered 410 and is told no more")
             await self._deliveries.disable("it answered 410")
             return None
-        if reply is Reply.FAILED and cursor.attempts < len(BACKOFF_S):
+        if reply is ReceiverReply.FAILED and cursor.attempts < len(BACKOFF_S):
             wait = timedelta(seconds=BACKOFF_S[cursor.attempts])
             await self._deliveries.failed(cursor, self._now() + wait)
             return None
-        if reply is Reply.FAILED:
+        if reply is ReceiverReply.FAILED:
             LOG.error("run %s: webhook of observation %d given up", entry.run_id, entry.seq)
         return await self._deliveries.told(cursor, entry.seq, self._now() + CLAIM)
 
-    async def _send(self, entry: Entry) -> Reply:
+    async def _send(self, entry: Entry) -> ReceiverReply:
         id_, at = f"{entry.run_id}:{entry.seq}", self._now()
         body = payload(entry)
         headers = {
@@ -155,13 +155,13 @@ class Webhooks:
             )
         except (NoAnswer, Unreadable) as error:
             LOG.warning("WEBHOOK_URL did not take %s: %s", id_, error)
-            return Reply.FAILED
+            return ReceiverReply.FAILED
         if answer.status_code == httpx.codes.GONE:
-            return Reply.GONE
+            return ReceiverReply.GONE
         if 200 <= answer.status_code < 300:
-            return Reply.TAKEN
+            return ReceiverReply.TAKEN
         LOG.warning("WEBHOOK_URL did not take %s: it answered %d", id_, answer.status_code)
-        return Reply.FAILED
+        return ReceiverReply.FAILED
 
 
 def payload(entry: Entry) -> str:

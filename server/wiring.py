@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -72,11 +71,6 @@ def now() -> datetime:
     """The time, in whole milliseconds: what MongoDB keeps."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def new_run_id() -> str:
-    """24 hex digits, as MongoDB's own ids, but not to be guessed."""
-    return secrets.token_hex(12)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ class Bounds(Protocol):
     def slices(self) -> SliceRule: ...
 
 
-class Services(Protocol):
+class LookupServices(Protocol):
     @property
     def ledger(self) -> Ledger: ...
     @property
@@ -38,7 +38,7 @@ class Services(Protocol):
     def now(self) -> Callable[[], datetime]: ...
 
 
-def lookup_tools(services: Services, run: Run) -> list[BaseTool]:
+def lookup_tools(services: LookupServices, run: Run) -> list[BaseTool]:
     """The tools for one run. They see this run only, and what is known of vendors."""
     return [
         *vendor_tools(services.ledger, run, services.now),

@@ -6,13 +6,14 @@ amounts    what an amount is: a limit, a rate, something past, or unclear
 gpus       which, and how many
 durations  how long, and "within 6 hours"
 deadlines  by when
-wishes     the kind of job, what matters most, whom to leave out
+requirements  the kind of job, what matters most, whom to leave out
 zones      time zones by name
-reading    all of it together
-unused     what a goal says beside that, and a run leaves out
+findings   what all of these find in one text, and where
+reading    what that comes to: the job and the budget, or what is to be asked
+left_out   what a goal says beside that, and a run leaves out
 """
 
-from domain.goals.amounts import Budget, read_answer, read_budget
+from domain.goals.amounts import read_answer
 from domain.goals.durations import LONGEST_JOB_HOURS
 from domain.goals.gpus import DEFAULT_GPU, GPU_TYPES
 from domain.goals.reading import (
@@ -23,11 +24,9 @@ from domain.goals.reading import (
     MOST_UNASKED,
     Reading,
     read,
-    read_goal,
     with_budget,
 )
 from domain.goals.text import LONGEST_GOAL, check_goal, plain
-from domain.goals.unused import NOTHING_UNUSED, Unused, unused
 
 __all__ = [
     "ASK_FOR_BUDGET",
@@ -39,16 +38,10 @@ __all__ = [
     "LONGEST_GOAL",
     "LONGEST_JOB_HOURS",
     "MOST_UNASKED",
-    "NOTHING_UNUSED",
-    "Budget",
     "Reading",
-    "Unused",
     "check_goal",
     "plain",
     "read",
     "read_answer",
-    "read_budget",
-    "read_goal",
-    "unused",
     "with_budget",
 ]

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final
 
 from domain.goals.currency import sums, usd_of
-from domain.goals.text import DIGITS, NUMBER, number, one_of, plain
+from domain.goals.text import DIGITS, NUMBER, any_word, number, one_of, plain
 from domain.money import Usd
 
 
@@ -49,7 +49,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class SaidBudget:
     """amount is None when none is said, or when `doubts` names amounts that leave it open."""
 
     amount: Usd | None
@@ -78,35 +78,13 @@ _RATE_BEFORE: Final = re.compile(
     _I,
 )
 _PAST: Final = one_of(
-    "spent",
-    "paid",
-    "charged",
-    "billed",
-    "was",
-    "were",
-    "been",
+    any_word(
+        "spent paid charged billed was were been yesterday previous(?:ly)? worth saved? "
+        "saving refund(?:ed)? owed? owes lost earned? made retails? bought sold sells? "
+        "normally usually typically raised costs"
+    ),
     "used to",
     "last (?:time|week|month|year|run|job)",
-    "yesterday",
-    "previous(?:ly)?",
-    "worth",
-    "saved?",
-    "saving",
-    "refund(?:ed)?",
-    "owed?",
-    "owes",
-    "lost",
-    "earned?",
-    "made",
-    "retails?",
-    "bought",
-    "sold",
-    "sells?",
-    "normally",
-    "usually",
-    "typically",
-    "raised",
-    "costs",
 )
 _PAST_BEFORE: Final = re.compile(rf"\b{_PAST}\b[^,;]*$|\bcost (?:me|us)\b[^,;]*$", _I)
 _PAST_AFTER: Final = re.compile(
@@ -117,79 +95,25 @@ _PAST_AFTER: Final = re.compile(
 
 _NOT: Final = r"(?:not|[a-z]+n't|never|no|without|nothing)"
 _CUE: Final = one_of(
-    "under",
-    "below",
-    "beneath",
+    any_word(
+        "under below beneath max(?:imum)? within budget(?:ed)? spend(?:ing)? pay(?:ing)? "
+        "cap(?:ped)? limit(?:ed)? ceiling afford for with have got use total [<≤]"
+    ),
     "(?:less|fewer|lower|cheaper|smaller) than",
-    "max(?:imum)?",
     "at (?:the )?most",
     "up ?to",
-    "within",
-    "budget(?:ed)?",
-    "spend(?:ing)?",
-    "pay(?:ing)?",
-    "cap(?:ped)?",
-    "limit(?:ed)?",
-    "ceiling",
-    "afford",
-    "for",
-    "with",
-    "have",
-    "got",
     "have only",
-    "use",
-    "total",
     "stop at",
     rf"{_NOT}\s+(?:\w+\s+){{0,2}}?(?:more|higher|greater) than",
     rf"{_NOT}\s+(?:\w+\s+){{0,2}}?(?:over|above|beyond|past|exceed(?:ing)?)",
-    "[<≤]",
 )
 _FILL: Final = one_of(
-    "of",
-    "is",
-    "at",
-    "to",
-    "be",
-    "an?",
-    "the",
-    "my",
-    "our",
-    "your",
-    "just",
-    "only",
-    "about",
-    "around",
-    "roughly",
-    "approximately",
-    r"approx\.?",
-    "maybe",
-    "it",
-    "in",
-    "for",
-    "total",
-    "overall",
-    "altogether",
-    "exactly",
-    "us",
-    "set",
-    "spend(?:ing)?",
-    "cost",
-    "price",
-    "budget",
-    "cap",
-    "limit",
-    "max",
-    "say",
-    "bill",
-    "should",
-    "would",
-    "will",
-    "must",
-    "all",
-    "this",
-    "than",
+    any_word(
+        r"of is at to be an? the my our your just only about around roughly approximately "
+        r"approx\.? maybe it in for total overall altogether exactly us set spend(?:ing)? cost "
+        r"price budget cap limit max say bill should would will must all this than <="
+    ),
     r"[=:~<≤(\"-]",
-    "<=",
 )
 _LIMIT_BEFORE: Final = re.compile(rf"(?:\b|(?=[<≤])){_CUE}(?:\s*{_FILL})*\s*$", _I)
 _NEGATED: Final = re.compile(
@@ -258,63 +182,22 @@ _SHARE_BEFORE: Final = re.compile(
 
 _ANOTHER: Final = re.compile(r"\b(?:and|plus)\s+(?:another\s+)?$", _I)
 _LEADS: Final = one_of(
+    any_word("take use about max(?:imum)? ok(?:ay)? say just yes well"),
     "make it",
-    "take",
-    "use",
-    "about",
     "up to",
-    "max(?:imum)?",
     "at most",
-    "ok(?:ay)?",
-    "say",
     "let's say",
     "i'd say",
-    "just",
-    "yes",
-    "well",
     "my budget is",
     "the budget is",
 )
 _LEAD: Final = rf"(?:{_LEADS}[,:]?\s+)*"
 _ANSWER: Final = re.compile(rf"{_LEAD}({NUMBER})\s*(?:max|tops|at most|please|in total)?[.!]*", _I)
 _LONE: Final = re.compile(rf"{_LEAD}(?=\$|us\$|{NUMBER}|an?\s)", _I)
-_BARE_FILL: Final = one_of(
-    "of",
-    "is",
-    "at",
-    "to",
-    "be",
-    "an?",
-    "the",
-    "my",
-    "just",
-    "only",
-    "about",
-    "around",
-    "roughly",
-    "max(?:imum)?",
-    "most",
-    "up",
-    "under",
-    "below",
-    "no",
-    "not",
-    "more",
-    "less",
-    "over",
-    "than",
-    "should",
-    "would",
-    "will",
-    "must",
-    "exceed",
-    "limit",
-    "cap",
-    "total",
-    "can",
-    "cannot",
-    "[a-z]+n't",
-    "[=:~(]",
+_BARE_FILL: Final = any_word(
+    "of is at to be an? the my just only about around roughly max(?:imum)? most up under "
+    "below no not more less over than should would will must exceed limit cap total can "
+    "cannot [a-z]+n't [=:~(]"
 )
 _BARE: Final = re.compile(
     r"(?<!time )(?<!token )(?<!step )(?<!epoch )(?<!memory )(?<!compute )"
@@ -327,28 +210,23 @@ _BARE: Final = re.compile(
 )
 
 
-def read_budget(text: str) -> Budget:
-    """The most that may be spent, when the text says it, and says one amount."""
-    return budget_of(amounts(text))
-
-
-def budget_of(found: Sequence[Amount]) -> Budget:
-    """What these amounts of one text come to."""
+def budget_of(found: Sequence[Amount]) -> SaidBudget:
+    """The most that may be spent, where these amounts of one text say it, and say one."""
     limits = {a.usd for a in found if a.role is Role.LIMIT}
     doubts = [a for a in found if a.role is Role.UNCLEAR]
     [only, *more] = limits or {None}
     if only and not more and not doubts:
-        return Budget(only)
+        return SaidBudget(only)
     heard = [a.written for a in found if a.role in (Role.LIMIT, Role.UNCLEAR)]
-    return Budget(None, tuple(dict.fromkeys(heard)))
+    return SaidBudget(None, tuple(dict.fromkeys(heard)))
 
 
-def read_answer(text: str) -> Budget:
+def read_answer(text: str) -> SaidBudget:
     """The same for the answer to "How much may I spend?", where a bare number is an amount."""
     said = plain(text)
     if bare := _ANSWER.fullmatch(said):
         amount = usd_of(number(bare[1]))
-        return Budget(amount) if amount else Budget(None, (said[:40],))
+        return SaidBudget(amount) if amount else SaidBudget(None, (said[:40],))
     found = amounts(said)
     lone = _LONE.match(said, 0) and len(found) == 1 and found[0].usd
     if (
@@ -356,13 +234,12 @@ def read_answer(text: str) -> Budget:
         and found[0].role in (Role.LIMIT, Role.UNCLEAR)
         and found[0].end == len(said.rstrip(" .!"))
     ):
-        return Budget(found[0].usd)
+        return SaidBudget(found[0].usd)
     return budget_of(found)
 
 
 def amounts(text: str) -> list[Amount]:
-    """All amounts of money in the text, in order."""
-    text = plain(text)
+    """All amounts of money in a plain text, in order."""
     found: list[Amount] = []
     behind = 0
     for start, end, usd in sorted(sums(text), key=lambda w: (w[0], -w[1])):

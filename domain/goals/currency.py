@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
-from domain.goals.text import DIGITS, IN_WORDS, NUMBER, number, one_of
+from domain.goals.text import DIGITS, IN_WORDS, NUMBER, any_word, number
 from domain.money import DECIMALS, LARGEST, Usd
 
 _I: Final = re.IGNORECASE
@@ -24,25 +24,9 @@ _AFTER: Final = re.compile(
     _I,
 )
 _ONE: Final = re.compile(r"\b(half\s+)?(?:an?|one)\s+(?:single\s+)?(?:dollar|buck)\b", _I)
-_FOREIGN_WORDS: Final = one_of(
-    "euros?",
-    "eur",
-    "pounds?",
-    "gbp",
-    "quid",
-    "yen",
-    "yuan",
-    "rupees?",
-    "francs?",
-    "chf",
-    "cad",
-    "aud",
-    "usdt",
-    "dai",
-    "eth",
-    "btc",
-    "bitcoins?",
-    "sats?",
+_FOREIGN_WORDS: Final = any_word(
+    "euros? eur pounds? gbp quid yen yuan rupees? francs? chf cad aud usdt dai eth btc "
+    "bitcoins? sats?"
 )
 _FOREIGN: Final = re.compile(
     rf"[€£¥₹]\s?{DIGITS}|"

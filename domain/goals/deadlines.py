@@ -13,26 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Final
 
+from domain.goals.text import any_word
 from domain.goals.zones import ZONE, zone_of
 
 END: Final = time(23, 59)
 LONGEST_WAIT: Final = timedelta(days=367)
 _I: Final = re.IGNORECASE
-_DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTHS: Final = (
-    "jan",
-    "feb",
-    "mar",
-    "apr",
-    "may",
-    "jun",
-    "jul",
-    "aug",
-    "sep",
-    "oct",
-    "nov",
-    "dec",
-)
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MONTHS: Final = "jan feb mar apr may jun jul aug sep oct nov dec"
 _PARTS: Final = {
     "morning": time(9),
     "noon": time(12),
@@ -43,7 +31,7 @@ _PARTS: Final = {
     "evening": time(20),
     "night": END,
 }
-_MONTH: Final = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
+_MONTH: Final = rf"{any_word(_MONTHS)}[a-z]*\.?"
 _COUNTED: Final = r"\s*(?:-|usdc?\b|dollars?|bucks|steps|epochs|images|samples|tokens|context)"
 _YEAR: Final = rf"20[2-9][0-9]\b(?!:|{_COUNTED})"
 
@@ -80,7 +68,7 @@ _TOKEN: Final = re.compile(
     r"\b(?P<near>today|tonight|tomorrow)\b|\b(?P<midnight>midnight)\b|"
     r"\b(?P<close>eod|cob|end of (?:the )?(?:day|week|month)|(?:the )?weekend)\b|"
     rf"\b(?P<part>{'|'.join(_PARTS)})\b|"
-    rf"\b(?P<next>next\s+)?(?P<day>{'|'.join(d[:3] for d in _DAYS)})(?:[a-z]*day)?\b|"
+    rf"\b(?P<next>next\s+)?(?P<day>{'|'.join(_DAYS)})(?:[a-z]*day)?\b|"
     rf"\b(?P<month>{_MONTH})\s+(?P<date>[0-9]{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<year>{_YEAR}))?|"
     rf"\b(?P<date2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?!\w)"
     rf"(?:,?\s+(?P<year2>{_YEAR}))?|"
@@ -205,7 +193,7 @@ def _take(parts: _Parts, found: re.Match[str], now: datetime) -> None:
     elif "part" in said:
         parts.time = _PARTS[said["part"].lower()]
     elif "day" in said:
-        ahead = (_weekday(said["day"]) - today.weekday()) % 7
+        ahead = (_DAYS.index(said["day"].lower()) - today.weekday()) % 7
         parts.day = today + timedelta(days=ahead + (7 if "next" in said and ahead == 0 else 0))
     else:
         parts.day = _dated(
@@ -272,14 +260,12 @@ def _close(said: str, today: datetime) -> tuple[datetime, time | None]:
     return today, END
 
 
-def _weekday(said: str) -> int:
-    return [day[:3] for day in _DAYS].index(said[:3].lower())
-
-
 def _dated(month: str, date: str, year: str | None, today: datetime) -> datetime | None:
     try:
         day = today.replace(
-            year=int(year or today.year), month=_MONTHS.index(month[:3].lower()) + 1, day=int(date)
+            year=int(year or today.year),
+            month=_MONTHS.split().index(month[:3].lower()) + 1,
+            day=int(date),
         )
         return day if year or day >= today else day.replace(year=day.year + 1)
     except ValueError:

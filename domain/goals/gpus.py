@@ -14,41 +14,6 @@ from domain.jobs import ANY_GPU
 DEFAULT_GPU: Final = "A100"
 MOST_GPUS: Final = 999
 
-GPU_TYPES: Final = (
-    "RTX5090",
-    "RTX4090",
-    "RTX4080",
-    "RTX3090",
-    "RTX3080",
-    "RTX6000",
-    "GB300",
-    "GB200",
-    "B300",
-    "B200",
-    "H200",
-    "H100",
-    "H800",
-    "H20",
-    "GH200",
-    "A100",
-    "A800",
-    "A6000",
-    "A5000",
-    "A4000",
-    "A40",
-    "A10G",
-    "A10",
-    "L40S",
-    "L40",
-    "L4",
-    "V100",
-    "P100",
-    "T4",
-    "MI300X",
-    "MI325X",
-    "MI250X",
-)
-
 _STRENGTH: Final = {
     "RTX3080": (10, 119),
     "P100": (16, 21),
@@ -86,6 +51,7 @@ _STRENGTH: Final = {
 """Memory in GB and dense FP16 tensor throughput in TFLOPS, as the makers state them; of a type that
 comes with more than one size of memory, the largest.
 """
+GPU_TYPES: Final = tuple(_STRENGTH)
 BY_MEMORY: Final = (
     (16, "T4"),
     (24, "RTX4090"),

@@ -10,30 +10,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from domain.goals.text import one_of
+from domain.goals.text import any_word, one_of
 
 _I: Final = re.IGNORECASE
 
 _NAME: Final = r"[\w.~@:/+-]*\w"
 _TELLING: Final = r"(?=[\w.-]*[./_0-9-])[\w./:-]*\w"
 """A word that can only be a name: it has a dot, a slash, a digit or the like."""
-_MINE: Final = one_of(
-    "my",
-    "our",
-    "the",
-    "this",
-    "that",
-    "these",
-    "those",
-    "own",
-    "following",
-    "attached",
-    "custom",
-    "an?",
-    "existing",
-    "private",
-    "some",
-    "its?",
+_MINE: Final = any_word(
+    "my our the this that these those own following attached custom an? existing private some its?"
 )
 _UP_TO_TWO: Final = r"(?:(?!(?:and|or|on|for|with)\b)[\w./-]+\s+){0,2}?"
 
@@ -52,106 +37,19 @@ _IMAGE: Final = one_of(
     rf"\b(?:docker\.io|ghcr\.io|quay\.io|nvcr\.io|gcr\.io)/{_NAME}",
     r"\b(?:docker(?:file)?|containers?|podman)\b",
 )
-_EXTENSION: Final = one_of(
-    "py",
-    "ipynb",
-    "sh",
-    "bash",
-    "zsh",
-    "js",
-    "mjs",
-    "ts",
-    "rb",
-    "go",
-    "rs",
-    "cc?",
-    "cpp",
-    "cuh?",
-    "java",
-    "jar",
-    "kt",
-    "jl",
-    "r",
-    "pl",
-    "lua",
-    "exe",
-    "bin",
-    "whl",
-    "dockerfile",
-    "ya?ml",
-    "toml",
-    "jsonl?",
-    "ndjson",
-    "csv",
-    "tsv",
-    "parquet",
-    "arrow",
-    "np[yz]",
-    "h5",
-    "hdf5",
-    "pkl",
-    "pth?",
-    "ckpt",
-    "safetensors",
-    "gguf",
-    "onnx",
-    "txt",
-    "md",
-    "xml",
-    "sql",
-    "db",
-    "zip",
-    "tar",
-    "t?gz",
-    "bz2",
-    "xz",
-    "zst",
-    "7z",
-    "blend",
-    "mp[34]",
-    "wav",
-    "flac",
-    "mkv",
-    "mov",
-    "png",
-    "jpe?g",
-    "tiff?",
-    "exr",
-    "obj",
-    "fbx",
-    "usd[az]?",
+_EXTENSION: Final = any_word(
+    "py ipynb sh bash zsh js mjs ts rb go rs cc? cpp cuh? java jar kt jl r pl lua exe bin "
+    "whl dockerfile ya?ml toml jsonl? ndjson csv tsv parquet arrow np[yz] h5 hdf5 pkl "
+    "pth? ckpt safetensors gguf onnx txt md xml sql db zip tar t?gz bz2 xz zst 7z blend "
+    "mp[34] wav flac mkv mov png jpe?g tiff? exr obj fbx usd[az]?"
 )
 _FILE: Final = one_of(
     rf"(?<![\w/$.-])(?:\.{{1,2}}/|~/|/)?(?:[\w-]{{1,60}}/){{0,12}}[\w.-]{{0,80}}\w\.{_EXTENSION}(?![\w/])",
     r"(?<![\w.$])(?:~|\.{1,2})?/(?:[\w.-]{1,60}/){0,12}[\w.-]{0,80}[a-z_][\w.-]*",
 )
-_TOOL: Final = one_of(
-    "python3?",
-    "torchrun",
-    "accelerate",
-    "deepspeed",
-    "bash",
-    "sh",
-    "zsh",
-    "pip3?",
-    "conda",
-    "npm",
-    "npx",
-    "node",
-    "cargo",
-    "make",
-    "cmake",
-    "git",
-    "wget",
-    "curl",
-    "apt(?:-get)?",
-    "docker",
-    "mpirun",
-    "srun",
-    "sbatch",
-    "uvx?",
-    "poetry",
-    "uvicorn",
+_TOOL: Final = any_word(
+    "python3? torchrun accelerate deepspeed bash sh zsh pip3? conda npm npx node cargo "
+    "make cmake git wget curl apt(?:-get)? docker mpirun srun sbatch uvx? poetry uvicorn"
 )
 _COMMAND: Final = one_of(
     r"`[^`]{1,200}`",
@@ -160,22 +58,12 @@ _COMMAND: Final = one_of(
     r"(?<!\w)--[a-z][\w-]+(?:[= ](?!on\b|for\b)[\w./-]+)?",
 )
 _PROGRAM_WORD: Final = one_of(
-    "scripts?",
-    "programs?",
-    "programme",
+    any_word(
+        "scripts? programs? programme code(?:base)? notebooks? repo(?:sitor(?:y|ies))? "
+        "binar(?:y|ies) executables? commands? kernels? package pipelines? workflows? colab "
+        "makefile"
+    ),
     "source code",
-    "code(?:base)?",
-    "notebooks?",
-    "repo(?:sitor(?:y|ies))?",
-    "binar(?:y|ies)",
-    "executables?",
-    "commands?",
-    "kernels?",
-    "package",
-    "pipelines?",
-    "workflows?",
-    "colab",
-    "makefile",
 )
 _PROGRAM: Final = one_of(
     rf"\b{_MINE}\s+{_UP_TO_TWO}{_PROGRAM_WORD}\b(?:\s+(?:named\s+|called\s+)?{_TELLING})?",
@@ -183,37 +71,18 @@ _PROGRAM: Final = one_of(
     rf"(?:\s+(?:named|called)\s+{_NAME}|\s*[:=]\s*{_NAME}|\s+{_TELLING}|\b)",
 )
 _KNOWN_DATA: Final = one_of(
-    "imagenet",
-    "cifar-?100?",
-    "(?:fashion-)?mnist",
-    "coco",
-    "squad",
-    "wikitext(?:-[0-9]+)?",
-    "openwebtext",
-    "librispeech",
-    "laion(?:-[0-9a-z]+)?",
+    any_word(
+        "imagenet cifar-?100? (?:fashion-)?mnist coco squad wikitext(?:-[0-9]+)? openwebtext "
+        "librispeech laion(?:-[0-9a-z]+)? slimpajama fineweb alpaca dolly-15k gsm8k mmlu "
+        "(?:super)?glue c4 oscar imdb celeba audioset kinetics openhermes ultrachat "
+        "starcoderdata"
+    ),
     "common ?crawl",
     "common ?voice",
     "the pile",
     "red ?pajama",
-    "slimpajama",
-    "fineweb",
-    "alpaca",
-    "dolly-15k",
-    "gsm8k",
-    "mmlu",
-    "(?:super)?glue",
-    "c4",
-    "oscar",
-    "imdb",
-    "celeba",
-    "audioset",
-    "kinetics",
     "ms ?marco",
     "natural questions",
-    "openhermes",
-    "ultrachat",
-    "starcoderdata",
 )
 _DATA: Final = one_of(
     rf"\b(?:(?:my|our|the|this|that|these|own|custom|private|attached|an?)\s+{_UP_TO_TWO})?"
@@ -222,26 +91,13 @@ _DATA: Final = one_of(
     r"(?:data|files?|documents|photos|images|pictures|recordings|videos?)\b",
     rf"\b{_KNOWN_DATA}(?:\s+data(?:set)?)?\b",
 )
-_NO_PAIR: Final = one_of(
-    "and/or",
-    "or/and",
-    "his/her",
-    "he/she",
-    "on/off",
-    "yes/no",
-    "either/or",
-    "read/write",
-    "input/output",
-    "i/o",
-    "cpu/gpu",
-    "gpu/cpu",
-    "price/performance",
-    r"train(?:ing)?/(?:test|val|validation|eval(?:uation)?|inference|fine-?tun\w*)",
-    r"fine-?tun\w*/(?:train\w*|inference|eval\w*)",
-    "test/(?:train|eval)",
-    r"(?:gpu|usd|[0-9.]+)/\w+",
-    r"\w+/(?:hour|hr|h|day|gpu|month|s|sec)",
-    r"[abhlvt][0-9]{1,4}\w?/[\w-]+",
+_NO_PAIR: Final = any_word(
+    r"and/or or/and his/her he/she on/off yes/no either/or read/write input/output i/o "
+    r"cpu/gpu gpu/cpu price/performance "
+    r"train(?:ing)?/(?:test|val|validation|eval(?:uation)?|inference|fine-?tun\w*) "
+    r"fine-?tun\w*/(?:train\w*|inference|eval\w*) test/(?:train|eval) "
+    r"(?:gpu|usd|[0-9.]+)/\w+ \w+/(?:hour|hr|h|day|gpu|month|s|sec) "
+    r"[abhlvt][0-9]{1,4}\w?/[\w-]+"
 )
 _OF_A_HUB: Final = rf"(?<![\w./$])(?!{_NO_PAIR}\b)(?=[^\s]*[a-z])[a-z0-9][\w.-]*/[a-z0-9][\w.:-]*\w"
 """What stands on a hub as owner/name."""

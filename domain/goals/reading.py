@@ -9,12 +9,9 @@ from datetime import datetime
 from typing import Final
 
 from domain.errors import InvalidInput
-from domain.goals.amounts import Amount, Role, amounts, budget_of
-from domain.goals.deadlines import Deadline, read_deadline
-from domain.goals.durations import read_durations
-from domain.goals.gpus import DEFAULT_GPU, read_gpus
-from domain.goals.text import plain
-from domain.goals.wishes import read_excluded, read_job_type, read_only, read_preference
+from domain.goals.amounts import Amount, Role, budget_of
+from domain.goals.findings import Findings, find
+from domain.goals.gpus import DEFAULT_GPU
 from domain.jobs import MINUTES_PER_HOUR, JobSpec, Preference
 from domain.money import Usd
 
@@ -77,6 +74,12 @@ class Reading:
         usual = {"jobType": ASK_FOR_JOB, "budgetTotal": ASK_FOR_BUDGET}
         return self.doubts.get(first) or usual[first]
 
+    def check_clear(self) -> None:
+        """Raise InvalidInput for a GPU or a deadline that is said unclearly."""
+        for name in ("gpuType", "deadline"):
+            if name in self.doubts:
+                raise InvalidInput("goal", "it leaves something open", self.doubts[name])
+
     def spec(self) -> JobSpec:
         """The job spec; what was not said is guessed, and named in `guessed`."""
         said = (
@@ -131,17 +134,15 @@ class Reading:
 
 
 def read(goal: str, now: datetime | None = None) -> Reading:
-    """What `goal` says, by rules alone.
+    """What `goal` says, by rules alone. Arguments and errors as `find` and `reading_of`."""
+    return reading_of(find(goal, now))
 
-    now: aware, in the speaker's time zone; without it no deadline is read. Raises InvalidInput for
-    a job length that cannot be rented.
-    """
-    text = plain(goal)
-    money = amounts(text)
-    budget = budget_of(money)
-    durations = read_durations(text, [(a.start, a.end) for a in money])
-    gpus = read_gpus(text)
-    deadline = read_deadline(text, now, durations.within) if now else Deadline(None)
+
+def reading_of(found: Findings) -> Reading:
+    """What the findings come to. Raises InvalidInput for a job that cannot be rented."""
+    if found.unusable:
+        raise found.unusable
+    budget, gpus, deadline = budget_of(found.money), found.gpus, found.deadline
     doubts = {}
     if budget.doubts:
         doubts["budgetTotal"] = budget_question(budget.doubts)
@@ -149,22 +150,21 @@ def read(goal: str, now: datetime | None = None) -> Reading:
         doubts["deadline"] = f"{deadline.doubt}. By when must it be done?"
     if DEFAULT_GPU in gpus.refused:
         doubts["gpuType"] = f"Not on an {DEFAULT_GPU}, then. Which GPU shall I rent?"
-    cap = min(
-        (a for a in money if a.role is Role.RATE_CAP), key=_per_gpu_hour(gpus.count), default=None
-    )
-    excluded, minutes = read_excluded(text), durations.minutes
-    if minutes and durations.gpu_hours:
+    caps = [a for a in found.money if a.role is Role.RATE_CAP]
+    cap = min(caps, key=_per_gpu_hour(gpus.count), default=None)
+    excluded, minutes = found.excluded.names, found.durations.minutes
+    if minutes and found.durations.gpu_hours:
         minutes = -(-minutes // (gpus.count or 1))
     return Reading(
-        job_type=read_job_type(text),
+        job_type=found.job_type,
         gpu_type=gpus.type,
         gpu_count=gpus.count,
         minutes=minutes,
         budget=budget.amount,
         deadline=deadline.at,
-        preference=read_preference(text),
+        preference=found.preference,
         excluded_vendors=excluded,
-        only_vendors=tuple(v for v in read_only(text) if v not in excluded),
+        only_vendors=tuple(v for v in found.only.names if v not in excluded),
         by_memory=gpus.by_memory,
         gpu_types=gpus.types,
         max_hourly=cap.usd if cap else None,
@@ -181,18 +181,6 @@ def _per_gpu_hour(count: int | None) -> Callable[[Amount], float]:
         return cap.usd.micros * ((count or 1) if cap.per_gpu else 1)
 
     return allows
-
-
-def read_goal(goal: str, now: datetime | None = None) -> JobSpec:
-    """What `goal` asks for. What it does not say is guessed and named in `guessed`.
-
-    Raises InvalidInput as `read`, and for a GPU or a deadline that is said unclearly.
-    """
-    reading = read(goal, now)
-    for name in ("gpuType", "deadline"):
-        if name in reading.doubts:
-            raise InvalidInput("goal", "it leaves something open", reading.doubts[name])
-    return reading.spec()
 
 
 def with_budget(reading: Reading, budget: Usd) -> Reading:

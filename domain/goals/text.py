@@ -12,38 +12,12 @@ from domain.errors import InvalidInput
 LONGEST_GOAL: Final = 4_000
 """Characters."""
 
-_ONES: Final = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
+_UP_TO_TWENTY: Final = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
 )
-_TENS: Final = (
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-)
+_ONES: Final = tuple(_UP_TO_TWENTY.split())
+_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SCALES: Final = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 1_000_000}
 _WORD: Final = "|".join(sorted((*_ONES, *_TENS, *_SCALES), key=len, reverse=True))
 
@@ -58,6 +32,11 @@ NUMBER: Final = rf"(?:{DIGITS}|{IN_WORDS})"
 def one_of(*alternatives: str) -> str:
     """A regular expression for any of these, tried in this order."""
     return f"(?:{'|'.join(alternatives)})"
+
+
+def any_word(words: str) -> str:
+    """A regular expression for any of these, which spaces part, tried in this order."""
+    return one_of(*words.split())
 
 
 def check_goal(goal: object) -> str:

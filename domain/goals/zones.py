@@ -14,93 +14,52 @@ from zoneinfo import ZoneInfo
 
 _I: Final = re.IGNORECASE
 _HOURS: Final = {
-    "utc": 0,
-    "gmt": 0,
-    "z": 0,
-    "bst": 1,
-    "wet": 0,
-    "west": 1,
-    "cet": 1,
-    "cest": 2,
-    "eet": 2,
-    "eest": 3,
-    "msk": 3,
-    "est": -5,
-    "edt": -4,
-    "cst": -6,
-    "cdt": -5,
-    "mst": -7,
-    "mdt": -6,
-    "pst": -8,
-    "pdt": -7,
-    "akst": -9,
-    "hst": -10,
-    "ist": 5.5,
-    "pkt": 5,
-    "sgt": 8,
-    "hkt": 8,
-    "awst": 8,
-    "jst": 9,
-    "kst": 9,
-    "aest": 10,
-    "aedt": 11,
-    "nzst": 12,
-    "nzdt": 13,
+    name: hours
+    for hours, names in {
+        0: "utc gmt z wet",
+        1: "bst west cet",
+        2: "cest eet",
+        3: "eest msk",
+        5: "pkt",
+        5.5: "ist",
+        8: "sgt hkt awst",
+        9: "jst kst",
+        10: "aest",
+        11: "aedt",
+        12: "nzst",
+        13: "nzdt",
+        -4: "edt",
+        -5: "est cdt",
+        -6: "cst mdt",
+        -7: "mst pdt",
+        -8: "pst",
+        -9: "akst",
+        -10: "hst",
+    }.items()
+    for name in names.split()
 }
 AMBIGUOUS: Final = frozenset(("bst", "cst", "ist"))
 _PLACES: Final = {
-    "et": "America/New_York",
-    "eastern": "America/New_York",
-    "ct": "America/Chicago",
-    "central": "America/Chicago",
-    "mt": "America/Denver",
-    "mountain": "America/Denver",
-    "pt": "America/Los_Angeles",
-    "pacific": "America/Los_Angeles",
-    "boston": "America/New_York",
-    "washington": "America/New_York",
-    "miami": "America/New_York",
-    "atlanta": "America/New_York",
-    "austin": "America/Chicago",
-    "dallas": "America/Chicago",
-    "houston": "America/Chicago",
-    "seattle": "America/Los_Angeles",
-    "san francisco": "America/Los_Angeles",
-    "california": "America/Los_Angeles",
-    "munich": "Europe/Berlin",
-    "frankfurt": "Europe/Berlin",
-    "hamburg": "Europe/Berlin",
-    "cologne": "Europe/Berlin",
-    "german": "Europe/Berlin",
-    "central european": "Europe/Berlin",
-    "barcelona": "Europe/Madrid",
-    "milan": "Europe/Rome",
-    "geneva": "Europe/Zurich",
-    "uk": "Europe/London",
-    "british": "Europe/London",
-    "mumbai": "Asia/Kolkata",
-    "delhi": "Asia/Kolkata",
-    "bangalore": "Asia/Kolkata",
-    "bengaluru": "Asia/Kolkata",
-    "india": "Asia/Kolkata",
-    "indian": "Asia/Kolkata",
-    "beijing": "Asia/Shanghai",
-    "shenzhen": "Asia/Shanghai",
-    "china": "Asia/Shanghai",
-    "japan": "Asia/Tokyo",
-    "korea": "Asia/Seoul",
-    "canberra": "Australia/Sydney",
+    place: zone
+    for zone, places in {
+        "America/New_York": "et, eastern, boston, washington, miami, atlanta",
+        "America/Chicago": "ct, central, austin, dallas, houston",
+        "America/Denver": "mt, mountain",
+        "America/Los_Angeles": "pt, pacific, seattle, san francisco, california",
+        "Europe/Berlin": "munich, frankfurt, hamburg, cologne, german, central european",
+        "Europe/Madrid": "barcelona",
+        "Europe/Rome": "milan",
+        "Europe/Zurich": "geneva",
+        "Europe/London": "uk, british",
+        "Asia/Kolkata": "mumbai, delhi, bangalore, bengaluru, india, indian",
+        "Asia/Shanghai": "beijing, shenzhen, china",
+        "Asia/Tokyo": "japan",
+        "Asia/Seoul": "korea",
+        "Australia/Sydney": "canberra",
+    }.items()
+    for place in places.split(", ")
 }
-_REGIONS: Final = (
-    "Europe",
-    "America",
-    "Asia",
-    "Africa",
-    "Australia",
-    "Pacific",
-    "Atlantic",
-    "Indian",
-)
+_REGIONS: Final = "Europe America Asia Africa Australia Pacific Atlantic Indian"
 
 ZONE: Final = (
     r"(?:(?:utc|gmt)\s?[+-]\s?[0-9]{1,2}(?::?[0-9]{2})?(?![0-9])|"
@@ -132,7 +91,7 @@ def zone_of(written: str) -> tzinfo | None:
     if place == name:
         return None
     city = _titled(place)
-    return next((zone for region in _REGIONS if (zone := _zone(f"{region}/{city}"))), None)
+    return next((zone for region in _REGIONS.split() if (zone := _zone(f"{region}/{city}"))), None)
 
 
 def _titled(place: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from domain.errors import LEAVES_OUT, InvalidInput, NotAllUsed
@@ -13,25 +12,20 @@ from domain.goals import (
     ASK_FOR_JOB,
     LONGEST_GOAL,
     MOST_UNASKED,
-    NOTHING_UNUSED,
     Reading,
-    Unused,
     check_goal,
     plain,
-    read_answer,
-    read_budget,
-    unused,
 )
+from domain.goals.left_out import NOTHING_LEFT_OUT, LeftOut
 from domain.goals.reading import hours
-from domain.goals.wishes import read_only
-from domain.intents import Wants, in_all, read_intent
+from domain.intents import Wants, in_all
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.phrasing import asks, only_asks, without_greeting
 from domain.quotes import Vendor
+from domain.utterance import Utterance
 from graph.deps import Deps
 from graph.goals.reader import GoalReader, Heard, Reads, RuleReader, read_said
-from ledger.drafts import Utterance
 from ledger.run import Run
 
 MOST_NAMED: Final = 10
@@ -52,6 +46,10 @@ _GOES_ON: Final = re.compile(
     re.I,
 )
 """How a message begins that goes on with what was said before."""
+_LONGEST_AMOUNT: Final = 24
+"""Characters."""
+_AMOUNT: Final = re.compile(r"\s*(?:us)?\$?\s*[0-9.,]+\s*(?:usdc?|dollars?|bucks?)?\s*", re.I)
+"""An amount of money, and nothing else."""
 _ANY_VENDOR: Final = re.compile(
     r"(?:ok(?:ay)?,? )?(?:(?:rent )?(?:from|at|use|take) )?any(?:\s?one|body|where)?"
     r"(?: (?:registered )?(?:vendor|provider))?(?: (?:of them|you (?:have|know)|will do|is fine))*"
@@ -61,13 +59,13 @@ _ANY_VENDOR: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class GoalRequest:
     """A goal that can be started."""
 
     goal: str
     budget: Usd
     heard: Heard
-    leaves_out: Unused = NOTHING_UNUSED
+    leaves_out: LeftOut = NOTHING_LEFT_OUT
     """What the goal says beside what was understood; the person knows of what is their own."""
 
 
@@ -84,7 +82,7 @@ class AskAnyway(str):
     own: tuple[str, ...] = ()
 
     @classmethod
-    def about(cls, leaves_out: Unused) -> AskAnyway:
+    def about(cls, leaves_out: LeftOut) -> AskAnyway:
         question = cls(
             f"{leaves_out.line} {LEAVES_OUT}. Shall I start it all the same? Then say "
             '"yes, start it"; else say "no", and I start nothing.'
@@ -105,13 +103,13 @@ async def understand(
     *,
     sure: bool = False,
     accepted: Collection[str] = (),
-) -> Wish | str:
-    """What these utterances come to: a wish that is complete, or the next question.
+) -> GoalRequest | str:
+    """What these utterances come to: a request that is complete, or the next question.
 
     vendors: the registry, where it is at hand: who is to be rented from alone must be in it.
     sure: the budget was given in a field of its own, and is not asked for again.
     accepted: what a run leaves out and the person has said yes to. By rules alone: whatever a
-    model reads, AskAnyway comes before a Wish whose goal names more of the person's own.
+    model reads, AskAnyway comes before a GoalRequest whose goal names more of the person's own.
     """
     try:
         heard = await reader.read(said)
@@ -129,11 +127,11 @@ async def understand(
                 f"That is {reading.budget}, more than the {MOST_UNASKED} that I take for granted. "
                 f'If you mean it, say "{in_all(reading.budget)}"; else say how much I may spend.'
             )
-        goal = check_goal(goal_of(said))
-        leaves_out = unused(goal, said[-1].at)
-        if set(leaves_out.own) - set(accepted):
-            return AskAnyway.about(leaves_out)
-        return Wish(goal, reading.budget, replace(heard, reading=reading), leaves_out)
+        goal = goal_of(said)
+        if set(goal.left_out.own) - set(accepted):
+            return AskAnyway.about(goal.left_out)
+        heard = replace(heard, reading=reading)
+        return GoalRequest(goal.text, reading.budget, heard, goal.left_out)
     except InvalidInput as problem:
         return Refusal(f"I cannot use that: {problem}")
 
@@ -143,14 +141,13 @@ def begins_anew(said: Utterance, before: Sequence[Utterance]) -> bool:
     if "jobType" in read_said(before).missing or _GOES_ON.match(said.text.strip()):
         return False
     try:
-        reading = read_said([said])
+        return bool(said.reading.job_type and not said.reading.missing)
     except InvalidInput:
         return False
-    return bool(reading.job_type and not reading.missing)
 
 
 def _said_twice(said: Sequence[Utterance], amount: Usd) -> bool:
-    return sum(read_answer(utterance.text).amount == amount for utterance in said) > 1
+    return sum(utterance.answer.amount == amount for utterance in said) > 1
 
 
 def _unregistered(reading: Reading, vendors: Sequence[Vendor]) -> str:
@@ -169,49 +166,63 @@ def _unregistered(reading: Reading, vendors: Sequence[Vendor]) -> str:
 
 def _vendors_are_left_open(said: Sequence[Utterance]) -> bool:
     """Whether "any vendor" was said, and no vendor was named after it."""
-    words = [plain(utterance.text) for utterance in said]
-    last = max((n for n, text in enumerate(words) if _ANY_VENDOR.fullmatch(text)), default=None)
-    return last is not None and not any(read_only(text) for text in words[last + 1 :])
+    for utterance in reversed(said):
+        if _ANY_VENDOR.fullmatch(utterance.found.text):
+            return True
+        if utterance.found.only.names:
+            return False
+    return False
 
 
-def goal_of(said: Sequence[Utterance]) -> str:
+def goal_of(said: Sequence[Utterance]) -> Utterance:
     """The goal's own words: what was said, less greetings and what only answers "How much?"."""
     words = [without_greeting(u.text) for u in said if not (_only_answers(u) and len(said) > 1)]
-    return " ".join(words)[:LONGEST_GOAL]
+    text, last = check_goal(" ".join(words)[:LONGEST_GOAL]), said[-1]
+    return last if text == last.text else Utterance(text, last.at)
 
 
 def _only_answers(said: Utterance) -> bool:
-    return is_amount(said.text) or read_intent(said.text).wants is Wants.RAISE
+    if said.intent.wants is Wants.RAISE:
+        return True
+    short = len(said.text) <= _LONGEST_AMOUNT
+    return bool(short and _AMOUNT.fullmatch(said.text) and said.answer.amount)
 
 
-def is_amount(text: str) -> bool:
-    """Whether a text is an amount of money and nothing else."""
-    return bool(re.fullmatch(r"[\s$0-9.,a-zA-Z]{1,24}", text)) and bool(
-        re.fullmatch(r"\s*(?:us)?\$?\s*[0-9.,]+\s*(?:usdc?|dollars?|bucks?)?\s*", text, re.I)
-        and read_answer(text).amount
-    )
-
-
-def says_no_job(goal: str, reading: Reading) -> str:
-    """Why a goal is none that anything could be rented for; empty where it is one."""
-    return f"the goal {why}. {ASK_FOR_JOB}" if (why := _no_job(goal, reading)) else ""
-
-
-def check_says_job(reader: GoalReader, goal: str, now: datetime) -> None:
-    """Raise InvalidInput where the goal is none, as far as that is known before it is read: a model
-    may hear a job where the rules do not, so what they miss is left to the first tick then.
+def check_budget(goal: Utterance, budget: Usd) -> None:
+    """Raise InvalidInput for a goal that no tick could read, and where its own words allow less
+    than the budget beside it.
     """
-    if isinstance(reader, RuleReader) or only_asks(goal):
-        check_is_job(goal, read_said([Utterance(goal, now)]))
+    goal.reading.check_clear()
+    said = goal.reading.budget
+    if said is not None and said < budget:
+        raise InvalidInput(
+            "budgetTotal",
+            f"the goal says {said} at most, and this is {budget}",
+            "Say the same in both, or leave the amount out of the goal",
+        )
+
+
+def check_start(reader: GoalReader, goal: Utterance, *, accepted: bool, remedy: str) -> LeftOut:
+    """What a run for the goal leaves out. Raises InvalidInput where nothing could be rented for it,
+    as far as that is known before it is read: a model may hear a job where the rules do not, so
+    what they miss is left to the first tick then. Raises NotAllUsed where what is left out is the
+    person's own to run, and they have not said yes to it. remedy: how to say it.
+    """
+    if isinstance(reader, RuleReader) or only_asks(goal.text):
+        check_is_job(goal.text, goal.reading)
+    if goal.left_out.own and not accepted:
+        raise NotAllUsed(goal.left_out.words, remedy)
+    return goal.left_out
 
 
 def check_is_job(goal: str, reading: Reading) -> None:
     """Raise InvalidInput where nothing could be rented for what was read of the goal."""
-    if why := _no_job(goal, reading):
+    if why := no_job(goal, reading):
         raise InvalidInput("goal", f"it {why}", ASK_FOR_JOB)
 
 
-def _no_job(goal: str, reading: Reading) -> str:
+def no_job(goal: str, reading: Reading) -> str:
+    """Why a goal is none that anything could be rented for; empty where it is one."""
     if only_asks(goal):
         return "is a question"
     if reading.job_type is not None:
@@ -221,42 +232,21 @@ def _no_job(goal: str, reading: Reading) -> str:
     return "is a question" if asks(goal) else ""
 
 
-def check_all_used(goal: str, now: datetime, *, accepted: bool, remedy: str) -> Unused:
-    """What a run leaves out of the goal. Raises NotAllUsed where that is the person's own to run,
-    and they have not said yes to it. remedy: how to say it.
-    """
-    leaves_out = unused(goal, now)
-    if leaves_out.own and not accepted:
-        raise NotAllUsed(leaves_out.words, remedy)
-    return leaves_out
-
-
-def check_budget(goal: str, budget: Usd) -> None:
-    """Raise InvalidInput where the goal's own words allow less than the budget beside it."""
-    said = read_budget(plain(goal)).amount
-    if said is not None and said < budget:
-        raise InvalidInput(
-            "budgetTotal",
-            f"the goal says {said} at most, and this is {budget}",
-            "Say the same in both, or leave the amount out of the goal",
-        )
-
-
-async def begin(deps: Deps, run_id: str, user_id: str, wish: Wish) -> Run:
-    """The run for a wish, with the spec that was understood. Again, it gives the same run.
+async def begin(deps: Deps, run_id: str, user_id: str, request: GoalRequest) -> Run:
+    """The run for a request, with the spec that was understood. Again, it gives the same run.
 
     Raises TooManyRuns.
     """
-    spec = await spec_of_reading(deps, wish.heard.reading)
+    spec = await spec_of_reading(deps, request.heard.reading)
     return await deps.ledger.runs.create(
         run_id,
         user_id,
-        wish.goal,
-        wish.budget,
+        request.goal,
+        request.budget,
         deps.now(),
         spec=spec,
-        used=wish.heard.used,
-        leaves_out=wish.leaves_out,
+        used=request.heard.used,
+        leaves_out=request.leaves_out,
         accepted=True,
         most_open=deps.limits.open_runs,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Protocol
 
@@ -24,21 +24,19 @@ from domain.goals import (
     LONGEST_JOB_HOURS,
     Reading,
     plain,
-    read,
-    read_answer,
     with_budget,
 )
 from domain.goals.durations import LONGEST_SPAN
 from domain.goals.gpus import canonical
+from domain.goals.left_out import starts_later
 from domain.goals.reading import budget_question
-from domain.goals.unused import starts_later
-from domain.goals.wishes import JobType
-from domain.intents import Wants, read_intent
+from domain.goals.requirements import JobType
+from domain.intents import Wants
 from domain.jobs import Preference
 from domain.money import Usd
 from domain.tokens import UNMETERED, UNUSED, Meter, ModelUse, TokenPrices
+from domain.utterance import Utterance
 from graph.planner.answers import close, estimated, unread, used
-from ledger.drafts import Utterance
 from tools.fence import fence
 
 READ_TIMEOUT_S: Final = 20.0
@@ -97,9 +95,9 @@ class GoalReader(Protocol):
         """
 
     async def wants(
-        self, message: str, before: Sequence[BaseMessage], meter: Meter = UNMETERED
+        self, said: Utterance, before: Sequence[BaseMessage], meter: Meter = UNMETERED
     ) -> Asked:
-        """Which question about a run a message asks, where its words alone do not tell."""
+        """Which question about a run is asked, where its words alone do not tell."""
 
     async def aclose(self) -> None:
         """Close what it holds open."""
@@ -112,11 +110,10 @@ def read_said(said: Sequence[Utterance]) -> Reading:
     """
     known = Reading()
     for number, utterance in enumerate(said):
-        reading = read(utterance.text, utterance.at)
-        if number and known.missing[:1] == ("budgetTotal",) and reading.budget is None:
-            budget = read_answer(utterance.text)
-            if budget.amount:
-                reading = with_budget(reading, budget.amount)
+        reading = utterance.reading
+        asked = number and known.missing[:1] == ("budgetTotal",)
+        if asked and reading.budget is None and (budget := utterance.answer.amount):
+            reading = with_budget(reading, budget)
         known = known.then(reading)
     return known
 
@@ -133,11 +130,11 @@ class RuleReader:
 
     async def wants(
         self,
-        message: str,
+        said: Utterance,
         before: Sequence[BaseMessage],  # noqa: ARG002
         meter: Meter = UNMETERED,  # noqa: ARG002
     ) -> Asked:
-        return Asked(read_intent(message).wants)
+        return Asked(said.intent.wants)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -187,10 +184,9 @@ class ModelReader:
     name: str
     timeout_s: float = READ_TIMEOUT_S
     prices: TokenPrices | None = None
-    rules: RuleReader = field(default_factory=RuleReader)
 
     async def read(self, said: Sequence[Utterance], meter: Meter = UNMETERED) -> Heard:
-        by_rules = (await self.rules.read(said)).reading
+        by_rules = read_said(said)
         answer, use = await self._ask(SaidGoal, goal_prompt(said), meter)
         if isinstance(answer, NotAsked):
             return Heard(by_rules, fallback=str(answer))
@@ -202,12 +198,11 @@ class ModelReader:
             return Heard(by_rules, fallback=_kind(error), used=use)
 
     async def wants(
-        self, message: str, before: Sequence[BaseMessage], meter: Meter = UNMETERED
+        self, said: Utterance, before: Sequence[BaseMessage], meter: Meter = UNMETERED
     ) -> Asked:
-        by_rules = await self.rules.wants(message, before)
-        if by_rules.wants is not Wants.OTHER:
-            return by_rules
-        answer, use = await self._ask(Asks, question_prompt(message, before), meter)
+        if said.intent.wants is not Wants.OTHER:
+            return Asked(said.intent.wants)
+        answer, use = await self._ask(Asks, question_prompt(said.text, before), meter)
         return Asked(Wants(answer.wants) if isinstance(answer, Asks) else Wants.OTHER, use)
 
     async def aclose(self) -> None:
@@ -313,7 +308,7 @@ def _deadline(written: str | None, said: Sequence[Utterance], rules: Reading) ->
     now = said[-1].at
     if not written or "deadline" in rules.doubts:
         return None
-    if any(starts_later(utterance.text, utterance.at) for utterance in said):
+    if any(starts_later(utterance.found) for utterance in said):
         return None  # the time that is named may be the one to start at
     try:
         at = datetime.fromisoformat(written)

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from langgraph.types import Command, interrupt
 
-from domain.approvals import Approval, ApprovalState, approval_id
+from domain.approvals import Approval, ApprovalState
 from domain.errors import Conflict, NotFound
+from domain.ids import approval_id
 from domain.intents import Wants, read_intent
 from graph.context import TickContext
 from graph.routing import Phase, go, rest
@@ -156,7 +157,7 @@ def _question(approval: Approval, vendor: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApprovalAnswer:
     """What an answer to the interrupt comes to."""
 
     yes: bool | None
@@ -165,7 +166,7 @@ class Answer:
     """Why it is not taken; empty where nothing was answered."""
 
 
-def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str) -> Answer:
+def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str) -> ApprovalAnswer:
     """A person's answer to a question: {"approvalId": …, "approve": true}, true, "approve", or what
     LangGraph's inbox and chat page send: [{"type": "accept"}].
 
@@ -175,19 +176,19 @@ def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str
     """
     if isinstance(given, Mapping) and "approvalId" in given:
         if given["approvalId"] != question["approvalId"]:
-            return Answer(None, f"it names approval {given['approvalId']}")
+            return ApprovalAnswer(None, f"it names approval {given['approvalId']}")
         if other := [n for n in TERMS if n in given and given[n] != question[n]]:
-            return Answer(None, f"it names another {' and '.join(other)}")
-        return Answer(given.get("approve") is True)
+            return ApprovalAnswer(None, f"it names another {' and '.join(other)}")
+        return ApprovalAnswer(given.get("approve") is True)
     yes = _yes(given)
     if yes is None:
-        return Answer(None, "it is neither approve nor reject" if given is not None else "")
+        return ApprovalAnswer(None, "it is neither approve nor reject" if given is not None else "")
     if asked_before != question["approvalId"]:
-        return Answer(
+        return ApprovalAnswer(
             None,
             "it names none of the several that were asked: name it, or say it in a message",
         )
-    return Answer(yes)
+    return ApprovalAnswer(yes)
 
 
 def _yes(given: object) -> bool | None:
@@ -212,7 +213,7 @@ def _yes(given: object) -> bool | None:
             return None
 
 
-async def _take(context: TickContext, approval: Approval, answer: Answer) -> Approval:
+async def _take(context: TickContext, approval: Approval, answer: ApprovalAnswer) -> Approval:
     """Store an answer; the approval as it is stored afterwards, which is what counts."""
     problem = answer.problem
     if answer.yes is not None:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from langgraph.types import Command
 
-from domain.goals import unused
+from domain.goals import ASK_FOR_JOB
+from domain.utterance import Utterance
 from graph.context import TickContext
-from graph.goals.goal_request import START_ANYWAY, says_no_job, spec_of_reading, understood
+from graph.goals.goal_request import START_ANYWAY, no_job, spec_of_reading, understood
 from graph.planner.meter import MeteredReader, TokenMeter
 from graph.routing import Phase, go
 from graph.state import AgentState
 from graph.steps.ending import give_up
 from graph.steps.work import spec_of
-from ledger.drafts import Utterance
 
 
 async def intake(state: AgentState, context: TickContext) -> Command[str]:  # noqa: ARG001
-    leaves_out = unused(context.run.goal, context.run.created_at)
+    goal = Utterance(context.run.goal, context.run.created_at)
+    leaves_out = goal.left_out
     if set(leaves_out.own) - set(context.run.accepted):
         return await give_up(context, f"{leaves_out.line} {START_ANYWAY}")
     facts = {}
     if context.run.spec is None:  # a run that a conversation started has its spec already
         meter = TokenMeter(context.deps, context.run.user_id, context.run.id)
         reader = MeteredReader(context.deps.reader, meter)
-        heard = await reader.read([Utterance(context.run.goal, context.run.created_at)])
+        heard = await reader.read([goal])
         if heard.used.calls:
             await context.ledger.runs.count_model(context.run.id, heard.used)
-        if no_job := says_no_job(context.run.goal, heard.reading):
-            return await give_up(context, no_job)
+        if why := no_job(goal.text, heard.reading):
+            return await give_up(context, f"the goal {why}. {ASK_FOR_JOB}")
         spec = await spec_of_reading(context.deps, heard.reading)
         await context.ledger.runs.set_spec(context.lease, spec)
         await context.reread()

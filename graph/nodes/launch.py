@@ -7,6 +7,7 @@ from datetime import timedelta
 from langgraph.types import Command
 
 from domain.errors import PaymentUnclear
+from domain.ids import job_id
 from domain.jobs import JobStatus
 from domain.payments import PaymentState, PurchaseKind
 from graph.context import TickContext
@@ -15,7 +16,6 @@ from graph.state import AgentState
 from graph.steps.delivery import deliver, open_job
 from graph.steps.extension import deliver_extension
 from graph.steps.work import wait_for_person
-from ledger.jobs import job_id
 from ledger.payments import Payment
 from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted

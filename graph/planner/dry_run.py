@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from domain.goals import NOTHING_UNUSED, Reading, Unused, unused, with_budget
+from domain.goals import Reading, with_budget
+from domain.goals.left_out import NOTHING_LEFT_OUT, LeftOut
 from domain.jobs import JobSpec
 from domain.money import Usd
 from domain.names import Names, names_of
@@ -14,12 +15,12 @@ from domain.phrasing import asks, asks_of_a_run
 from domain.quotes import Offer, Vendor, able_vendors, nobody_has
 from domain.ranking import Abort, verdict
 from domain.tokens import UNMETERED, Meter
+from domain.utterance import Utterance
 from graph.deps import Limits
 from graph.goals.goal_request import AskAnyway, check_is_job, resolved
 from graph.goals.reader import Heard, Reads
 from graph.planner.planners import Consult, Decided, Planner, Situation
 from graph.steps.quotes import quotes_of
-from ledger.drafts import Utterance
 from tools.market import NoQuote
 from tools.vendors.base import VendorClient
 
@@ -50,7 +51,7 @@ class Plan:
     decided: Decided | None = None
     names: Names = field(default_factory=Names)
 
-    leaves_out: Unused = NOTHING_UNUSED
+    leaves_out: LeftOut = NOTHING_LEFT_OUT
     """What the goal says and a run would leave out."""
     asks: bool = False
     """The goal is a question about what something would cost, and nothing is decided."""
@@ -67,21 +68,21 @@ class Plan:
         return AskAnyway.about(self.leaves_out) if self.leaves_out.own else ""
 
 
-async def understand_goal(reader: Reads, goal: str, budget: Usd | None, now: datetime) -> Plan:
+async def understand_goal(reader: Reads, said: Utterance, budget: Usd | None) -> Plan:
     """What the goal says. budget: given apart from it.
 
     A question what a job or a GPU would cost is a goal here. Raises InvalidInput for any other that
     nothing could be rented for, as the start of a run does.
     """
-    heard = await reader.read([Utterance(goal, now)])
-    reading = heard.reading
+    heard = await reader.read([said])
+    goal, reading = said.text, heard.reading
     about_a_price = asks(goal) and not asks_of_a_run(goal)
     question = about_a_price and bool(reading.gpu_type or reading.job_type or reading.minutes)
     if not question:
         check_is_job(goal, reading)
     if budget is not None:
         heard = replace(heard, reading=with_budget(heard.reading, budget))
-    leaves_out = NOTHING_UNUSED if question else unused(goal, now)
+    leaves_out = NOTHING_LEFT_OUT if question else said.left_out
     return Plan(heard, heard.reading.spec(), leaves_out=leaves_out, asks=question)
 
 

@@ -10,8 +10,8 @@ from typing import Protocol
 from langchain_core.messages import BaseMessage
 
 from domain.tokens import UNUSED, ModelUse, TokenLimits
+from domain.utterance import Utterance
 from graph.goals.reader import Asked, GoalReader, Heard
-from ledger.drafts import Utterance
 from ledger.ledger import Ledger
 
 
@@ -80,8 +80,8 @@ class MeteredReader:
         self.used += heard.used
         return heard
 
-    async def wants(self, message: str, before: Sequence[BaseMessage]) -> Asked:
-        asked = await self.reader.wants(message, before, self.meter)
+    async def wants(self, said: Utterance, before: Sequence[BaseMessage]) -> Asked:
+        asked = await self.reader.wants(said, before, self.meter)
         self.used += asked.used
         return asked
 

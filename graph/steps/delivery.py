@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 from domain.errors import NotFound
+from domain.ids import job_id
 from domain.jobs import JobStatus
 from graph.context import TickContext
 from graph.steps.work import spec_of
-from ledger.jobs import Job, job_id
+from ledger.jobs import Job
 from ledger.payments import Payment
 from tools.payments.purchase import Delivery
 

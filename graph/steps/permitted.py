@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from domain.errors import PolicyRefused
+from domain.ids import allowance_id
 from domain.money import ZERO
 from domain.quotes import Offer
 from graph.context import TickContext
 from graph.steps.work import most_ahead
-from ledger.allowances import Charge, allowance_id
+from ledger.allowances import Charge
 
 
 async def refused_offers(

@@ -11,6 +11,7 @@ from typing import Any
 from langgraph.types import Command
 
 from domain.errors import ChainDown, Conflict, PaymentUnclear, VendorError
+from domain.ids import job_id
 from domain.jobs import JobSpec, JobStatus
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
@@ -18,7 +19,7 @@ from domain.quotes import Vendor
 from domain.reliability import Trouble, trust
 from graph.context import TickContext
 from graph.routing import Phase, rest
-from ledger.jobs import Job, job_id
+from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import Run
 from ledger.vendors import End

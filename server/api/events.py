@@ -118,7 +118,7 @@ class Wakeups:
             self._live = False
 
 
-class Journal:
+class JournalStream:
     """One run's events, from after `seq` on."""
 
     def __init__(
@@ -202,12 +202,12 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
                 description="Go on after this observation: the last one that was read.",
             ),
         ] = 0,
-    ) -> AsyncGenerator[Journal]:
+    ) -> AsyncGenerator[JournalStream]:
         """What is to be told, which counts as an open stream for as long as its client stays."""
         deps = (await keeper.services()).deps
         run = who.check_sees(await deps.ledger.runs.get(run_id))
         with counted.one(who):
-            yield Journal(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
+            yield JournalStream(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
 
     @router.get(
         "/agent-events",
@@ -216,7 +216,7 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
         responses=of_stream(404),
     )
     async def agent_events(
-        journal: Journal = Depends(journal_of),  # noqa: B008 -- Annotated is read outside of here
+        journal: JournalStream = Depends(journal_of),  # noqa: B008 -- Annotated is read outside of here
     ) -> AsyncGenerator[ServerSentEvent]:
         """Follow a run: its observations as server-sent events, each with its seq as its id.
 

@@ -16,7 +16,7 @@ from server.config.settings import Settings
 from server.keeper import Keeper
 from server.middleware.authenticate import asks_for_keys, came_over_the_network
 from server.middleware.http_errors import problem
-from server.telemetry.watch import Telemetry
+from server.telemetry.telemetry import Telemetry
 from server.wiring import Services
 
 CHECK_DEADLINE_S: Final = 6.0

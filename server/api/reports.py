@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from domain.errors import DependencyDown
+from domain.utterance import Utterance
 from graph.planner.dry_run import Market, understand_goal, with_offers
 from graph.planner.meter import MeteredReader, TokenMeter
 from server.access import WhoAsks
@@ -29,6 +30,7 @@ from server.keeper import Keeper
 from server.reports.audits import audit_of, find_run
 from server.reports.plan import plan_text, plan_view
 from server.reports.reports import cdp_policies, reconcile_answer, vendor_view, wallet_answer
+from server.wiring import now
 
 NOBODY: Final = ""
 """On whose day a plan counts where no key says who asks."""
@@ -52,15 +54,16 @@ def report_routes(keeper: Keeper) -> APIRouter:
         The vendors are asked for quotes, which bind nobody; no run is started. A model's calls
         count against the tokens that the key's owner has in a day.
         """
+        goal = Utterance(request.goal, now())
+        goal.reading.check_clear()
         deps = (await keeper.services()).deps
-        at = deps.now()
         meter = TokenMeter(deps, who.owner or NOBODY)
         reader = MeteredReader(deps.reader, meter)
-        made = await understand_goal(reader, request.goal, request.budget_total, at)
+        made = await understand_goal(reader, goal, request.budget_total)
         note = reader.by_rules_alone
         if registered := await deps.ledger.vendors.all():
             market = Market(registered, deps.vendors, deps.planner, deps.limits, meter)
-            made = await with_offers(made, market, request.goal, at)
+            made = await with_offers(made, market, goal.text, deps.now())
         else:
             note = f"{note} {NO_VENDOR}".strip()
         text = plan_text(made, note, request.columns)

@@ -5,8 +5,6 @@ An amount is a number of dollars, or text, exact to the micro-dollar.
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -24,9 +22,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from domain.errors import InvalidInput
-from domain.goals import LONGEST_GOAL, check_goal, read_goal
+from domain.goals import LONGEST_GOAL, check_goal
+from domain.ids import PLAIN_ID, SHORTEST
 from domain.money import Usd
-from domain.run_ids import SHORTEST
 
 LONGEST_USER_ID: Final = 128
 LONGEST_REASON: Final = 200
@@ -54,8 +52,6 @@ HELP: Final = {
 }
 """What to put into each field: for the documentation, and for who left it out."""
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-
 
 def _user_id(value: str) -> str:
     if not value.strip():
@@ -67,20 +63,14 @@ def _user_id(value: str) -> str:
     return value.strip()
 
 
-def _goal(value: str) -> str:
-    goal = check_goal(value)
-    read_goal(goal, datetime.now(UTC))  # what no tick could read is refused now, not at each
-    return goal
-
-
 def _run_id(value: str) -> str:
-    if not _RUN_ID.fullmatch(value):
+    if not PLAIN_ID.fullmatch(value):
         raise InvalidInput("runId", "it is not a run's id", HELP["runId"])
     return value
 
 
 def _id_prefix(value: str) -> str:
-    if len(value) < SHORTEST or not _RUN_ID.fullmatch(value):
+    if len(value) < SHORTEST or not PLAIN_ID.fullmatch(value):
         raise InvalidInput("idPrefix", "it does not begin a run's id", HELP["idPrefix"])
     return value
 
@@ -102,7 +92,7 @@ _AMOUNT_SCHEMA: Final[dict[str, Any]] = {
 
 
 def _approval_id(value: str) -> str:
-    if not _RUN_ID.fullmatch(value):
+    if not PLAIN_ID.fullmatch(value):
         raise InvalidInput("approvalId", "it is not an approval's id", HELP["approvalId"])
     return value
 
@@ -119,7 +109,7 @@ OWNERS: Final = f"{HELP['userId']}. An API key with an owner says it already"
 ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]
 UserId = Annotated[StrictStr, AfterValidator(_user_id)]
-Goal = Annotated[StrictStr, AfterValidator(_goal)]
+Goal = Annotated[StrictStr, AfterValidator(check_goal)]
 IdPrefix = Annotated[StrictStr, AfterValidator(_id_prefix)]
 RunId = Annotated[StrictStr, AfterValidator(_run_id)]
 

@@ -8,8 +8,10 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query
 
 from domain.errors import Conflict, LeaseHeld
+from domain.ids import new_run_id
 from domain.names import names_of
-from graph.goals.goal_request import check_all_used, check_budget, check_says_job
+from domain.utterance import Utterance
+from graph.goals.goal_request import check_budget, check_start
 from ledger.idempotency import Marker
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -38,7 +40,7 @@ from server.api.views import run_view, status_answer
 from server.keeper import Keeper
 from server.middleware.idempotency import marker_of
 from server.runner.tick import Ticker
-from server.wiring import new_run_id
+from server.wiring import now
 
 ACCEPT_NOT_USED: Final = (
     "Take it out of the goal; or, to start all the same, send acceptNotUsed: true"
@@ -63,21 +65,18 @@ def api_routes(keeper: Keeper) -> APIRouter:
         that is never ticked costs nothing.
         """
         user_id = who.acts_as(request.user_id)
-        check_budget(request.goal, request.budget_total)
+        goal, accepted = Utterance(request.goal, now()), request.accept_not_used
+        check_budget(goal, request.budget_total)
         deps = (await keeper.services()).deps
-        check_says_job(deps.reader, request.goal, deps.now())
-        now = deps.now()
-        leaves_out = check_all_used(
-            request.goal, now, accepted=request.accept_not_used, remedy=ACCEPT_NOT_USED
-        )
+        leaves_out = check_start(deps.reader, goal, accepted=accepted, remedy=ACCEPT_NOT_USED)
         run = await deps.ledger.runs.create(
             marker.run_id if marker else new_run_id(),
             user_id,
-            request.goal,
+            goal.text,
             request.budget_total,
-            now,
+            deps.now(),
             leaves_out=leaves_out,
-            accepted=request.accept_not_used,
+            accepted=accepted,
             most_open=deps.limits.open_runs,
         )
         return StartedRun.of(run)

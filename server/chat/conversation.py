@@ -7,7 +7,6 @@ question was asked; what moves money or ends a run is read by rules from the own
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -15,16 +14,17 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from domain.errors import InvalidInput, LeaseHeld, NotFound, RenterError
 from domain.goals import LONGEST_GOAL, check_goal
-from domain.intents import Intent, Wants, read_intent
+from domain.ids import LONGEST_RUN_ID, new_token
+from domain.intents import Intent, Wants
 from domain.names import named
 from domain.phrasing import asks, asks_price
+from domain.utterance import Utterance
 from graph.goals.goal_request import says_start_anyway
 from graph.goals.reader import MOST_SHOWN
 from graph.persistence.transcripts import Transcripts, session_of
 from graph.planner.meter import MeteredReader, TokenMeter
-from ledger.drafts import Utterance
 from ledger.run import Run
-from ledger.runs import FETCH, LONGEST_RUN_ID
+from ledger.runs import FETCH
 from server.chat.answers import ELSEWHERE, HELP, reply
 from server.chat.goals import GoalTalk, is_new_goal, read_words
 from server.chat.market import prices
@@ -57,15 +57,15 @@ class Chat:
         piece: raises InvalidInput, NotFound for a run that is not this user's, and StoreDown.
         After it, a problem is the last piece, of kind `error`.
         """
-        text = check_message(message)
+        heard = Utterance(check_message(message), self._deps.now())
         run = await self._own_run(user_id, run_id) if run_id else None
         goals = GoalTalk(self._deps, session_of(user_id, None, talk_id), user_id, self._do)
-        if run and await self._begins_again(run, text, goals):
+        if run and await self._begins_again(run, heard, goals):
             run = None
         session = session_of(user_id, run.id if run else None, talk_id)
-        await self._transcripts.add(session, [HumanMessage(text)])
-        known_as = message_id or secrets.token_hex(12)
-        answers = self._about(run, text, known_as) if run else goals.answer(text, known_as)
+        await self._transcripts.add(session, [HumanMessage(heard.text)])
+        known_as = message_id or new_token()
+        answers = self._about(run, heard, known_as) if run else goals.answer(heard, known_as)
         spoken: list[str] = []
         try:
             async for said in answers:
@@ -92,28 +92,27 @@ class Chat:
             raise NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
         return run
 
-    async def _begins_again(self, run: Run, text: str, goals: GoalTalk) -> bool:
+    async def _begins_again(self, run: Run, heard: Utterance, goals: GoalTalk) -> bool:
         """Whether what is said of a run that has ended is a goal for a new one, or the rest of one
         that was begun since.
         """
         if not run.status.ended:
             return False
-        intent, utterance = read_intent(text), Utterance(text, self._deps.now())
-        if is_new_goal(utterance, intent):
+        if is_new_goal(heard):
             return True
-        if says_start_anyway(text) or intent.wants is Wants.NO:
+        wants = heard.intent.wants
+        if says_start_anyway(heard.text) or wants is Wants.NO:
             return await goals.waits_for_a_yes()
-        if intent.wants is not Wants.OTHER or asks(text):
+        if wants is not Wants.OTHER or asks(heard.text):
             return False
-        return read_words(utterance).gpu_type is not None or await goals.begun()
+        return read_words(heard).gpu_type is not None or await goals.begun()
 
-    async def _about(self, run: Run, text: str, message_id: str) -> AsyncIterator[Said]:
-        intent = read_intent(text)
+    async def _about(self, run: Run, heard: Utterance, message_id: str) -> AsyncIterator[Said]:
+        intent = heard.intent
         session = session_of(run.user_id, run.id)
-        utterance = Utterance(text, self._deps.now())
-        asked = read_words(utterance)
-        priced = asked.gpu_type is not None and asks_price(text)
-        if priced or is_new_goal(utterance, intent):
+        asked = read_words(heard)
+        priced = asked.gpu_type is not None and asks_price(heard.text)
+        if priced or is_new_goal(heard):
             yield Said("run", f"Run {run.id}", {"runId": run.id})
             if priced:
                 yield Said("words", (await prices(self._deps, asked)).text)
@@ -126,7 +125,7 @@ class Chat:
             before = await self._transcripts.last(session, MOST_SHOWN + 1)
             meter = TokenMeter(self._deps, run.user_id, run.id)
             reader = MeteredReader(self._deps.reader, meter)
-            told = await reader.wants(text, before[:-1])
+            told = await reader.wants(heard, before[:-1])
             if reader.by_rules_alone:
                 yield Said("words", reader.by_rules_alone)
             if told.used.calls:

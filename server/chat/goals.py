@@ -9,31 +9,31 @@ from typing import Final
 
 from domain.errors import InvalidInput
 from domain.goals import ASK_FOR_JOB, DEFAULT_JOB, Reading
-from domain.intents import QUESTIONS, Intent, Wants, read_intent
+from domain.ids import new_run_id
+from domain.intents import QUESTIONS, Intent, Wants
 from domain.names import Names, named, names_of
 from domain.phrasing import asks, asks_of_a_run, greets, not_yet, only_asks
 from domain.quotes import Vendor
+from domain.utterance import Utterance
 from graph.deps import Deps
 from graph.goals.goal_request import (
     AskAnyway,
+    GoalRequest,
     Refusal,
-    Wish,
     begin,
     begins_anew,
     says_start_anyway,
     understand,
     understood,
 )
-from graph.goals.reader import read_said
 from graph.planner.meter import MeteredReader, TokenMeter
-from ledger.drafts import Draft, Drafts, Utterance
+from ledger.drafts import Draft, Drafts
 from ledger.run import Run
 from ledger.runs import FETCH
 from server.chat.answers import HELP, NOT_STARTED, WELCOME
 from server.chat.market import prices
 from server.chat.progress import list_runs
 from server.chat.replies import Said
-from server.wiring import new_run_id
 
 FORGOTTEN: Final = "Forgotten. Tell me a new goal whenever you like."
 STARTED: Final = (
@@ -68,24 +68,19 @@ class GoalTalk:
         draft = await self._open_draft()
         return draft is not None and bool(draft.asked_about)
 
-    async def answer(self, text: str, message_id: str) -> AsyncIterator[Said]:
+    async def answer(self, utterance: Utterance, message_id: str) -> AsyncIterator[Said]:
         """A goal, or a part of one; or a question about the user's newest run."""
         draft = await self._open_draft()
-        intent = read_intent(text)
-        utterance = Utterance(text, self._deps.now())
-        reading = read_words(utterance)
-        if draft and (
-            intent.wants is Wants.STOP
-            or (intent.wants is Wants.STOP_PERHAPS and not _is_goal(intent, reading))
-        ):
-            await self._drafts.forget(self._session)
-            yield Said("action", FORGOTTEN)
-            return
+        text, intent, reading = utterance.text, utterance.intent, read_words(utterance)
         if draft and draft.asked_about and says_start_anyway(text):
             async for piece in self._start_anyway(draft):
                 yield piece
             return
-        if draft and draft.asked_about and intent.wants is Wants.NO:
+        if draft and (
+            intent.wants is Wants.STOP
+            or (intent.wants is Wants.STOP_PERHAPS and not _is_goal(intent, reading))
+            or (intent.wants is Wants.NO and draft.asked_about)
+        ):
             await self._drafts.forget(self._session)
             yield Said("action", FORGOTTEN)
             return
@@ -138,11 +133,11 @@ class GoalTalk:
         before = draft.said if draft and not anew else ()
         vendors = await self._vendors()
         reader = self._reader(None if anew else draft)
-        wish = await understand(reader, [*before, utterance], vendors)
+        request = await understand(reader, [*before, utterance], vendors)
         if reader.by_rules_alone:
             yield Said("words", reader.by_rules_alone)
-        if isinstance(wish, Refusal):
-            yield Said("question", str(wish))
+        if isinstance(request, Refusal):
+            yield Said("question", str(request))
             return
         if draft and anew:
             draft = await self._drafts.replace(draft, utterance, new_run_id(), reader.used)
@@ -150,26 +145,26 @@ class GoalTalk:
             draft = await self._drafts.add(
                 draft, self._session, utterance, new_run_id(), reader.used
             )
-        if isinstance(wish, AskAnyway):
-            await self._drafts.asks_about(draft, wish.own)
-        if isinstance(wish, str):
-            yield Said("question", wish)
+        if isinstance(request, AskAnyway):
+            await self._drafts.asks_about(draft, request.own)
+        if isinstance(request, str):
+            yield Said("question", request)
             return
-        async for said in self._start(draft, wish, names_of(vendors)):
+        async for said in self._start(draft, request, names_of(vendors)):
             yield said
 
     async def _start_anyway(self, draft: Draft) -> AsyncIterator[Said]:
         """The run for a goal of which the person knows what is left out."""
         vendors, accepted = await self._vendors(), draft.asked_about
         reader = self._reader(draft)
-        wish = await understand(reader, draft.said, vendors, accepted=accepted)
+        request = await understand(reader, draft.said, vendors, accepted=accepted)
         draft = replace(draft, used=draft.used + reader.used)
-        if isinstance(wish, AskAnyway):
-            await self._drafts.asks_about(draft, wish.own)
-        if isinstance(wish, str):
-            yield Said("question", wish)
+        if isinstance(request, AskAnyway):
+            await self._drafts.asks_about(draft, request.own)
+        if isinstance(request, str):
+            yield Said("question", request)
             return
-        async for said in self._start(draft, wish, names_of(vendors)):
+        async for said in self._start(draft, request, names_of(vendors)):
             yield said
 
     async def _open_draft(self) -> Draft | None:
@@ -185,18 +180,18 @@ class GoalTalk:
             return None
         return draft
 
-    async def _start(self, draft: Draft, wish: Wish, names: Names) -> AsyncIterator[Said]:
-        wish = replace(wish, heard=replace(wish.heard, used=draft.used))
-        run = await begin(self._deps, draft.run_id, self._user_id, wish)
+    async def _start(self, draft: Draft, request: GoalRequest, names: Names) -> AsyncIterator[Said]:
+        request = replace(request, heard=replace(request.heard, used=draft.used))
+        run = await begin(self._deps, draft.run_id, self._user_id, request)
         await self._drafts.forget(self._session)
         yield Said("run", f"Run {run.id}", {"runId": run.id})
         if run.spec is not None:
-            by_memory = wish.heard.reading.by_memory
+            by_memory = request.heard.reading.by_memory
             sentence = understood(run.spec, run.budget_total, by_memory)
             yield Said("words", f"Understood: {named(sentence, names)}.")
-        if wish.leaves_out.words:
-            words = list(wish.leaves_out.words)
-            yield Said("words", wish.leaves_out.line, {"notUsed": words})
+        if request.leaves_out.words:
+            words = list(request.leaves_out.words)
+            yield Said("words", request.leaves_out.line, {"notUsed": words})
         yield Said(
             "action",
             STARTED.format(run.id, run.budget_total),
@@ -232,9 +227,9 @@ class GoalTalk:
         return await self._deps.ledger.vendors.all()
 
 
-def is_new_goal(said: Utterance, intent: Intent) -> bool:
+def is_new_goal(said: Utterance) -> bool:
     """Whether a message to a run is a goal of its own: what to run, and on what for how much."""
-    if intent.wants not in (Wants.OTHER, Wants.SPENT, Wants.STATUS, Wants.LOWER):
+    if said.intent.wants not in (Wants.OTHER, Wants.SPENT, Wants.STATUS, Wants.LOWER):
         return False
     reading = read_words(said)
     named = reading.job_type and reading.gpu_type and (reading.budget or reading.minutes)
@@ -244,7 +239,7 @@ def is_new_goal(said: Utterance, intent: Intent) -> bool:
 def read_words(said: Utterance) -> Reading:
     """What the rules read in it; of what cannot be used, that there is something."""
     try:
-        return read_said([said])
+        return said.reading
     except InvalidInput:
         return Reading(job_type=DEFAULT_JOB)
 

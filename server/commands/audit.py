@@ -77,7 +77,7 @@ async def _audit(given: str, url: str | None) -> dict[str, Any]:
 
 
 async def _audit_here(given: str) -> dict[str, Any]:
-    from domain.run_ids import MOST_MATCHES, is_short, the_one
+    from domain.ids import MOST_MATCHES, is_short, the_one
     from server.reports.audits import audit_of, find_run
     from server.terminal.money import money_settings, open_money
 

@@ -47,7 +47,7 @@ def demo(
     from rich.console import Console
 
     from server.demo.claims import claims
-    from server.demo.ending import last_page
+    from server.demo.last_page import last_page
     from server.demo.story import perform
     from server.demo.view import WIDTH, DemoView
     from server.terminal.process import run

@@ -71,6 +71,7 @@ async def _told(goal: str, budget: Usd | None, url: str | None) -> dict[str, Any
 
 
 async def _plan(goal: str, budget: Usd | None) -> tuple[Plan, str]:
+    from domain.utterance import Utterance
     from graph.planner.dry_run import understand_goal, with_offers
     from server.config.settings import Settings
     from server.local.stack import attach
@@ -80,7 +81,7 @@ async def _plan(goal: str, budget: Usd | None) -> tuple[Plan, str]:
     reader = open_reader(settings)
     try:
         at = now()
-        made = await understand_goal(reader, goal, budget, at)
+        made = await understand_goal(reader, Utterance(goal, at), budget)
     finally:
         await reader.aclose()
     attached = await attach(settings)

@@ -14,7 +14,7 @@ from server.terminal.output import JsonOption, print_json, working
 from server.terminal.process import run
 
 if TYPE_CHECKING:
-    from server.reports.retention import Outcome
+    from server.reports.retention import Pruned
 
 _UNITS: Final = {"d": 1, "w": 7, "y": 365}
 _AGE: Final = re.compile(r"([1-9]\d{0,4}) ?([dwy])", re.IGNORECASE)
@@ -68,7 +68,7 @@ def _ask(older_than: str) -> None:
     typer.confirm(f"Remove every run that ended more than {older_than} ago, for good?", abort=True)
 
 
-async def _prune(age: timedelta, dry_run: bool) -> Outcome:
+async def _prune(age: timedelta, dry_run: bool) -> Pruned:
     from server.reports.retention import Retention
     from server.terminal.money import money_settings, open_money
     from server.wiring import now

@@ -56,7 +56,7 @@ def worker(
 async def _work(asked: Settings) -> None:
     from server.local.stack import attach
     from server.runner.worker import working
-    from server.telemetry.watch import Telemetry
+    from server.telemetry.telemetry import Telemetry
     from server.wiring import open_services
 
     settings = await attach(asked)

@@ -61,12 +61,12 @@ def home(request: Request) -> None:
             runs.show("no", lambda: text("p", "Your API key lacks the scope read.", "empty"))
             return
         runs.show("loading", lambda: text("p", "Loading …", "empty"))
-        lines = Lines(runs)
+        lines = RunLines(runs)
         here.follow(here.dashboard.watches.vendors(), lines.name)
         here.follow(here.dashboard.watches.runs(here.visitor.owner), lines.draw)
 
 
-class Lines:
+class RunLines:
     """The runs, a line for each; a line is drawn anew when its run has changed."""
 
     def __init__(self, place: Part) -> None:

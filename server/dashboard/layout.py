@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from domain.errors import NotFound, RenterError
 from server.access import Forbidden, Scope
-from server.dashboard.live_queries import Funds, Look, T, Watch
+from server.dashboard.live_queries import Look, T, WalletBalance, Watch
 from server.dashboard.mount import SCOPE_KEY, VISITOR_KEY, Dashboard
 from server.dashboard.sessions import Visitor
 from server.dashboard.widgets import Part, box, button, text
@@ -155,7 +155,7 @@ def page(request: Request, here: str, title: str) -> Iterator[Page]:
         yield open_page
 
 
-def _stakes(funds: Funds, with_balance: bool) -> None:
+def _stakes(funds: WalletBalance, with_balance: bool) -> None:
     """Whether this is play or real money, on which network, and what the wallet holds there."""
     network = funds.network
     look, meaning = _STAKES[network.stakes]

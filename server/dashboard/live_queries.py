@@ -63,7 +63,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Funds:
+class WalletBalance:
     """Which chain payments go over, and what the wallet holds there."""
 
     network: Network
@@ -164,7 +164,7 @@ class Watches:
     def vendors(self) -> Watch[list[Vendor]]:
         return self._vendors
 
-    def funds(self) -> Watch[Funds]:
+    def funds(self) -> Watch[WalletBalance]:
         return self._funds
 
     def hurry(self) -> None:
@@ -193,13 +193,13 @@ class Watches:
     async def _read_vendors(self) -> list[Vendor]:
         return await (await self._keeper.services()).deps.ledger.vendors.all()
 
-    async def _read_funds(self) -> Funds:
+    async def _read_funds(self) -> WalletBalance:
         services = await self._keeper.services()
         deps, balance = services.deps, None
         with suppress(RenterError, TimeoutError):
             async with asyncio.timeout(FUNDS_DEADLINE_S):
                 balance = await deps.chain.balance(deps.wallet.address)
-        return Funds(services.settings.network, balance)
+        return WalletBalance(services.settings.network, balance)
 
 
 class _RunReader:

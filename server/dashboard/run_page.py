@@ -20,9 +20,9 @@ from server.access import Scope
 from server.api.views import extends, waiting_of
 from server.dashboard import actions
 from server.dashboard.chat_panel import Talk
+from server.dashboard.journal_view import choices, decisions, logs, losses, visits
 from server.dashboard.layout import Page, confirmed, page
 from server.dashboard.live_queries import Seen
-from server.dashboard.reading import choices, decisions, logs, losses, visits
 from server.dashboard.run_graph import draw_graph
 from server.dashboard.run_parts import (
     Logs,

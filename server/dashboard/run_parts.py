@@ -20,8 +20,8 @@ from ledger.run import RecordedOffer, Run
 from server.api.views import payment_view
 from server.chat.decisions import how_decided, model_use
 from server.dashboard.actions import artifact_address
+from server.dashboard.journal_view import Choice, Quoted, look, title
 from server.dashboard.plots import Curves, loss_plot
-from server.dashboard.reading import Choice, Quoted, look, title
 from server.dashboard.widgets import box, budget_bar, card, day, short, text, when
 
 MOST_LINES: Final = 300

@@ -11,7 +11,7 @@ from domain.payments import PaymentState
 from server.demo.story import FAILING
 
 if TYPE_CHECKING:
-    from server.demo.story import Outcome
+    from server.demo.story import StoryOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +22,18 @@ class Claim:
     holds: bool
 
 
-def ledger_total(outcome: Outcome) -> Usd:
+def ledger_total(outcome: StoryOutcome) -> Usd:
     """What the ledger's settled payments add up to."""
     settled = (p.amount for p in outcome.payments if p.state is PaymentState.SETTLED)
     return sum(settled, ZERO)
 
 
-def chain_total(outcome: Outcome) -> Usd:
+def chain_total(outcome: StoryOutcome) -> Usd:
     """What the chain's own Transfer logs say has left the wallet."""
     return sum((transfer.amount for transfer in outcome.transfers), ZERO)
 
 
-def claims(outcome: Outcome) -> list[Claim]:
+def claims(outcome: StoryOutcome) -> list[Claim]:
     """Everything that the demo says about money and work."""
     run, jobs, payments = outcome.run, outcome.jobs, outcome.payments
     ledger, chain = ledger_total(outcome), chain_total(outcome)

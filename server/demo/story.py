@@ -53,7 +53,7 @@ class Audience(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StoryOutcome:
     """What the ledger, the chain and the disk say after the run, each read from itself."""
 
     run: Run
@@ -76,7 +76,7 @@ class Outcome:
     """What GET /api/agent-status answers."""
 
 
-async def perform(audience: Audience, model: Settings | None = None) -> Outcome:
+async def perform(audience: Audience, model: Settings | None = None) -> StoryOutcome:
     """Run the demo from nothing to nothing. Raises what the services' start raises.
 
     model: settings whose model is to plan; nothing else of them counts.
@@ -114,10 +114,11 @@ async def _services(stack: LocalStack) -> AsyncIterator[Services]:
         loading.cancel()
 
 
-async def _rent(services: Services, stack: LocalStack, audience: Audience) -> Outcome:
+async def _rent(services: Services, stack: LocalStack, audience: Audience) -> StoryOutcome:
+    from domain.ids import new_run_id
     from server.local.seed import seed
     from server.runner.tick import Ticker
-    from server.wiring import new_run_id, now
+    from server.wiring import now
 
     deps = services.deps
     ledger, chain, payer = deps.ledger, deps.chain, deps.wallet.address
@@ -143,7 +144,7 @@ async def _rent(services: Services, stack: LocalStack, audience: Audience) -> Ou
 
 async def _look(
     services: Services, run: Run, before: Usd, first_block: int, seconds: float
-) -> Outcome:
+) -> StoryOutcome:
     from server.api.views import status_view
 
     deps = services.deps
@@ -153,7 +154,7 @@ async def _look(
     entries = await ledger.observations.of_run(run.id)
     path = Path(jobs[-1].artifact_path) if jobs and jobs[-1].artifact_path else None
     kept = await asyncio.to_thread(_keep, path) if path else None
-    return Outcome(
+    return StoryOutcome(
         run=run,
         jobs=jobs,
         payments=payments,

@@ -39,7 +39,7 @@ A_ROUND: Final = 1_000
 
 
 @dataclass(slots=True)
-class Outcome:
+class Pruned:
     """What a round did."""
 
     removed: list[str] = field(default_factory=list)
@@ -57,12 +57,12 @@ class Retention:
 
     async def prune(
         self, before: datetime, *, most: int | None = None, dry_run: bool = False
-    ) -> Outcome:
+    ) -> Pruned:
         """Remove runs that ended before then, the oldest first. Raises StoreDown.
 
         most: how many, at most. Goes on first with what a crash left half removed.
         """
-        outcome = Outcome()
+        outcome = Pruned()
         if not dry_run:
             await self._go_on()
         after: datetime | None = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -25,6 +24,7 @@ from taskiq.decor import AsyncTaskiqDecoratedTask
 from taskiq.receiver import Receiver
 
 from domain.errors import StoreDown
+from domain.ids import new_token
 from ledger.schedule import Overdue, SweepTurn
 from server.runner.worker import Tick, Worker
 from server.wiring import Services
@@ -61,7 +61,7 @@ class Fleet:
         self._now = deps.now
         self._concurrency = concurrency or services.settings.worker_concurrency
         self._worker = Worker(services, concurrency=self._concurrency, tick=tick)
-        self._turn = SweepTurn(deps.ledger.store, secrets.token_hex(8), TURN_S)
+        self._turn = SweepTurn(deps.ledger.store, new_token(), TURN_S)
         self._open_broker = open_broker
         self._broker = self._opened()
         self._listening = False

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -27,14 +27,22 @@ from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.graph import END, MessagesState
 from langgraph.types import Command
 
-from domain.errors import NotFound, RenterError, TooManyRuns
+from domain.errors import InvalidInput, NotFound, RenterError, TooManyRuns
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
-from graph.build import Chat, build_graph
+from domain.utterance import Utterance
+from graph.build import ChatNodes, build_graph
 from graph.context import TickContext
 from graph.deps import Deps
-from graph.goals.goal_request import AskAnyway, Wish, begin, says_start_anyway, understand
+from graph.goals.goal_request import (
+    AskAnyway,
+    GoalRequest,
+    begin,
+    goal_of,
+    says_start_anyway,
+    understand,
+)
 from graph.goals.reader import Reads
 from graph.persistence.checkpoints import Checkpoints
 from graph.persistence.transcripts import Transcripts, session_of
@@ -42,7 +50,6 @@ from graph.persistence.window import window
 from graph.planner.meter import MeteredReader, TokenMeter
 from graph.routing import route
 from graph.state import AgentState
-from ledger.drafts import Utterance
 from ledger.run import Run
 from ledger.store import Store
 from server.chat.answers import reply
@@ -130,12 +137,12 @@ class Office:
             vendors = await deps.ledger.vendors.all()
             user_id = owner or STUDIO_USER
             reader = MeteredReader(deps.reader, TokenMeter(deps, user_id))
-            wish = await _wish(reader, state, deps.now(), vendors)
-            if isinstance(wish, str):
-                said = " ".join(part for part in (reader.by_rules_alone, wish) if part)
+            request = await _request(reader, state, deps.now(), vendors)
+            if isinstance(request, str):
+                said = " ".join(part for part in (reader.by_rules_alone, request) if part)
                 return await self._answered(run_id, state, said)
             try:
-                await begin(deps, run_id, user_id, wish)
+                await begin(deps, run_id, user_id, request)
             except TooManyRuns as refused:
                 return await self._answered(run_id, state, str(refused))
             position = FIRST_STEP
@@ -191,9 +198,9 @@ async def checkpointer() -> AsyncIterator[MongoDBSaver]:
         await store.close()
 
 
-async def _wish(
+async def _request(
     reader: Reads, state: AgentState, at: datetime, vendors: Sequence[Vendor] | None = None
-) -> Wish | str:
+) -> GoalRequest | str:
     """The goal and the budget, from the chat and the input's fields; else a question.
 
     A thread's messages have no times: a deadline counts from now.
@@ -208,10 +215,10 @@ async def _wish(
         return ASK_FOR_JOB
     sure, accepted = bool(state.get("budget")), tuple[str, ...]()
     if asked := _asked_before_yes(state):
-        said = [u for u in said if not says_start_anyway(u.text)]
-        question = await understand(reader, said, vendors, sure=sure)
-        if isinstance(question, AskAnyway) and asked.endswith(question):
-            accepted = question.own
+        said = [u for u in said if not says_start_anyway(u.text)] or said
+        with suppress(InvalidInput):  # `understand` says so
+            leaves_out = goal_of(said).left_out
+            accepted = leaves_out.own if asked.endswith(AskAnyway.about(leaves_out)) else ()
     return await understand(reader, said, vendors, sure=sure, accepted=accepted)
 
 
@@ -249,7 +256,7 @@ def _owner(config: RunnableConfig) -> str:
 
 def build(office: Office, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
     """The compiled graph. LangGraph's server brings the checkpointer itself."""
-    chat = Chat(office.hear, office.answer, StudioInput)
+    chat = ChatNodes(office.hear, office.answer, StudioInput)
     return build_graph(office.context, checkpointer, chat, name="agent")
 
 

@@ -31,11 +31,11 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
     """Have every log line of this process written to `stream` (else stderr) as LOG_FORMAT says."""
     out = stream or sys.stderr
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not out.isatty())
-    handler = Lines(out)
+    handler = LogHandler(out)
     lines = JsonLines() if as_json else HumanLines()
     handler.setFormatter(Redacting(lines, Redactor.of(settings)))
     root = logging.getLogger()
-    root.handlers[:] = [*(one for one in root.handlers if not isinstance(one, Lines)), handler]
+    root.handlers[:] = [*(one for one in root.handlers if not isinstance(one, LogHandler)), handler]
     root.setLevel(settings.log_level)
     for name in TOO_TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -43,7 +43,7 @@ def configure_logs(settings: Settings, stream: TextIO | None = None) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-class Lines(logging.StreamHandler[TextIO]):
+class LogHandler(logging.StreamHandler[TextIO]):
     """Ours among the root's handlers: configured again, it is replaced."""
 
 

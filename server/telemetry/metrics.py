@@ -1,4 +1,4 @@
-"""Prometheus metrics of one process: its steps, as they end. The ledger's are in books.py.
+"""Prometheus metrics of one process: its steps, as they end. The ledger's are in ledger_metrics.py.
 
 No label is unbounded: outcomes and calls are of our code, vendors of the registry, and runs and
 payments are in logs and traces only.

@@ -25,7 +25,7 @@ from domain.errors import (
     NotFound,
     RenterError,
 )
-from domain.run_ids import MOST_MATCHES, is_short, the_one
+from domain.ids import MOST_MATCHES, is_short, the_one
 
 URL_VARIABLE: Final = "GPU_RENTER_URL"
 KEY_VARIABLE: Final = "RENTER_API_KEY"

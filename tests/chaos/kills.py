@@ -25,8 +25,9 @@ from typing import Any, Final
 import httpx
 from pydantic import SecretStr
 
+from domain.ids import slot_nonce
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState
 from mock_vendor.accounts import dev_address
 from server.config.settings import Settings
 from server.local.mongodb import find_program

@@ -20,8 +20,9 @@ from unittest.mock import patch
 import httpx
 
 from domain.errors import RenterError, VendorError
+from domain.ids import payment_id, slot_nonce
 from domain.money import ZERO, Usd
-from domain.payments import PaymentState, payment_id, slot_nonce
+from domain.payments import PaymentState
 from domain.quotes import Vendor
 from ledger.budget import Budget
 from ledger.payments import Payment, Payments

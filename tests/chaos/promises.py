@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
 
+from domain.ids import slot_nonce
 from domain.journal import first_broken
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Run

@@ -8,13 +8,14 @@ import signal
 import pytest
 from playwright.async_api import Browser, expect
 
+from domain.ids import new_run_id
 from domain.journal import Note
 from domain.money import Usd
 from domain.quotes import Quote, Vendor
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.run import RecordedOffer
-from server.wiring import new_run_id, now
+from server.wiring import now
 from tests.dashboard.browser import PHONE, visiting
 from tests.dashboard.conftest import service
 from tests.support.served import Served, descendants

@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from domain.ids import new_run_id
 from domain.journal import Note
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from server.chat.phases import DOES
-from server.wiring import new_run_id, now
+from server.wiring import now
 from tests.dashboard.browser import DESKTOP, PHONE, visiting
 from tests.support.served import Served
 

@@ -13,6 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from domain.approvals import Approval, ApprovalState
+from domain.ids import new_run_id
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.run import Run
@@ -20,7 +21,7 @@ from ledger.store import Store
 from server.access import Scope, new_key
 from server.config.settings import Settings
 from server.dashboard.sessions import COOKIE, TALK
-from server.wiring import new_run_id, now
+from server.wiring import now
 from tests.dashboard.browser import PHONE, chromium, visiting
 from tests.support.served import Served
 

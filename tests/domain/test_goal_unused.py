@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.goals import unused
-from domain.goals.unused import LONGEST_NAMED, MOST_NAMED
+from domain.goals.left_out import LONGEST_NAMED, MOST_NAMED, LeftOut
+from domain.utterance import Utterance
 from server.dashboard.home import EXAMPLES
 from server.demo.story import GOAL
 from tests.domain.goal_sentences import NOW
+
+
+def left_out(goal: str, now: datetime) -> LeftOut:
+    return Utterance(goal, now).left_out
+
 
 TRAIN_PY = (
     "Run my train.py from github.com/me/proj in docker image pytorch/pytorch on an A100 for 2 "
@@ -43,7 +48,7 @@ OWN = [
 
 @pytest.mark.parametrize(("goal", "words"), OWN)
 def test_what_is_ones_own_to_run_is_marked(goal: str, words: tuple[str, ...]) -> None:
-    found = unused(goal, NOW)
+    found = left_out(goal, NOW)
     assert len(found.own) == len(words)
     for own, word in zip(found.own, words, strict=True):
         assert own == word or own.endswith(word.removeprefix("not ")), found
@@ -65,7 +70,7 @@ def test_what_is_ones_own_to_run_is_marked(goal: str, words: tuple[str, ...]) ->
     ],
 )
 def test_the_rest_is_named_and_nothing_waits_for_it(goal: str, words: tuple[str, ...]) -> None:
-    found = unused(goal, NOW)
+    found = left_out(goal, NOW)
     assert (found.words, found.own) == (words, ())
 
 
@@ -88,11 +93,11 @@ def test_the_rest_is_named_and_nothing_waits_for_it(goal: str, words: tuple[str,
     ],
 )
 def test_nothing_is_left_out_of_what_is_understood(goal: str) -> None:
-    assert unused(goal, NOW).words == ()
+    assert left_out(goal, NOW).words == ()
 
 
 def test_the_line_is_what_a_person_reads() -> None:
-    found = unused(f"{TRAIN_PY}, Europe, spot", NOW)
+    found = left_out(f"{TRAIN_PY}, Europe, spot", NOW)
     assert found.line == (
         "Not used: train.py, github.com/me/proj, docker image pytorch/pytorch, Europe, spot."
     )
@@ -100,7 +105,7 @@ def test_the_line_is_what_a_person_reads() -> None:
 
 def test_what_is_named_is_bounded_and_ones_own_is_never_cut_off() -> None:
     goal = " and ".join(f"thing{n}x" for n in range(40)) + " " + "y" * 300 + " with train.py"
-    found = unused(goal, NOW)
+    found = left_out(goal, NOW)
     assert len(found.words) == MOST_NAMED + 1
     assert "train.py" in found.words
     assert found.words[-1] == "and 29 more"
@@ -109,7 +114,7 @@ def test_what_is_named_is_bounded_and_ones_own_is_never_cut_off() -> None:
 
 @given(st.text(max_size=400))
 def test_any_text_is_told_in_one_bounded_printable_line(goal: str) -> None:
-    found = unused(goal, datetime(2026, 1, 1, tzinfo=UTC))
+    found = left_out(goal, datetime(2026, 1, 1, tzinfo=UTC))
     assert len(found.words) <= MOST_NAMED + 1
     assert all(word.isprintable() and len(word) <= LONGEST_NAMED for word in found.words)
 
@@ -118,4 +123,4 @@ def test_any_text_is_told_in_one_bounded_printable_line(goal: str) -> None:
     "part", ["my data a/b ", "my my the ", "start at 9am ", "python -x ", "a/"]
 )
 def test_the_longest_goal_is_looked_through_in_no_time(part: str) -> None:
-    assert unused((part * 4_000)[:4_000], NOW).words is not None
+    assert left_out((part * 4_000)[:4_000], NOW).words is not None

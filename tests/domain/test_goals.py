@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
-from domain.goals import GPU_TYPES, LONGEST_GOAL, LONGEST_JOB_HOURS, check_goal, read_goal
+from domain.goals import GPU_TYPES, LONGEST_GOAL, LONGEST_JOB_HOURS, check_goal, read
 from domain.goals.gpus import with_memory
 from domain.jobs import Preference
 
@@ -26,7 +26,7 @@ from domain.jobs import Preference
 def test_a_goal_says_what_to_run_and_on_what(
     goal: str, job_type: str, gpu_type: str, count: int, minutes: int
 ) -> None:
-    spec = read_goal(goal)
+    spec = read(goal).spec()
     assert (spec.job_type, spec.gpu_type, spec.gpu_count, spec.minutes) == (
         job_type,
         gpu_type,
@@ -37,7 +37,7 @@ def test_a_goal_says_what_to_run_and_on_what(
 
 
 def test_what_a_goal_does_not_say_is_guessed_and_named() -> None:
-    spec = read_goal("Do something useful")
+    spec = read("Do something useful").spec()
     assert spec.guessed == ("gpuType", "maxHours", "jobType")
     assert (spec.gpu_type, spec.minutes) == ("A100", 60)
 
@@ -52,13 +52,13 @@ def test_what_a_goal_does_not_say_is_guessed_and_named() -> None:
     ],
 )
 def test_a_preference_is_understood(goal: str, preference: Preference | None) -> None:
-    assert read_goal(goal).preference is preference
+    assert read(goal).preference is preference
 
 
 @pytest.mark.parametrize("goal", ["train for 0 hours", "train for 31 days", "run 0.1 minutes"])
 def test_a_duration_that_cannot_be_rented_is_refused(goal: str) -> None:
     with pytest.raises(InvalidInput):
-        read_goal(goal)
+        read(goal)
 
 
 @pytest.mark.parametrize("goal", ["", "  \n ", "x" * (LONGEST_GOAL + 1), None, 5])
@@ -71,7 +71,7 @@ def test_what_is_no_goal_is_refused(goal: object) -> None:
 @given(st.text(max_size=300))
 def test_any_text_is_read_as_a_job_within_bounds_or_refused(goal: str) -> None:
     try:
-        spec = read_goal(check_goal(goal))
+        spec = read(check_goal(goal)).spec()
     except InvalidInput:
         return
     assert spec.gpu_type in GPU_TYPES
@@ -85,5 +85,5 @@ def test_every_known_gpu_has_its_memory() -> None:
 
 @pytest.mark.parametrize("gpu", GPU_TYPES)
 def test_every_gpu_is_known_by_its_own_name(gpu: str) -> None:
-    assert read_goal(f"train on a {gpu}").gpu_type == gpu
-    assert read_goal(f"train on {gpu.lower()}s").gpu_type in (gpu, f"{gpu}S")
+    assert read(f"train on a {gpu}").gpu_type == gpu
+    assert read(f"train on {gpu.lower()}s").gpu_type in (gpu, f"{gpu}S")

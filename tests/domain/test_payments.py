@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import IllegalTransition
-from domain.payments import (
-    TRANSITIONS,
-    PaymentState,
-    check_transition,
-    payment_id,
-    slot_nonce,
-)
+from domain.ids import payment_id, slot_nonce
+from domain.payments import TRANSITIONS, PaymentState, check_transition
 
 S = PaymentState
 ALLOWED = {

@@ -9,13 +9,14 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from domain.approvals import Approval, ApprovalState, approval_id
+from domain.approvals import Approval, ApprovalState
 from domain.errors import ApprovalRequired, Conflict, NotFound
+from domain.ids import approval_id
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from graph.context import TickContext
-from graph.nodes.approve import Answer, read_answer
+from graph.nodes.approve import ApprovalAnswer, read_answer
 from graph.steps.purchases import purchase_of
 from ledger.run import Run
 from server.api.views import status_view
@@ -195,7 +196,7 @@ def _asks(approval: str = "apr_1") -> dict[str, object]:
     ],
 )
 def test_every_sensible_answer_to_the_question_counts(given: object, yes: bool) -> None:
-    assert read_answer(given, _asks(), asked_before="apr_1") == Answer(yes)
+    assert read_answer(given, _asks(), asked_before="apr_1") == ApprovalAnswer(yes)
 
 
 @pytest.mark.parametrize(

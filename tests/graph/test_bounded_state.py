@@ -19,6 +19,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.runnables import RunnableConfig
 
 from domain.goals import LONGEST_GOAL
+from domain.utterance import Utterance
 from graph.context import TickContext
 from graph.goals.goal_request import understand
 from graph.goals.reader import goal_prompt, question_prompt
@@ -26,7 +27,7 @@ from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.persistence.transcripts import Transcripts, session_of
 from graph.persistence.window import MOST_BYTES, MOST_MESSAGES, window
 from graph.state import AgentState
-from ledger.drafts import MOST_SAID, Utterance
+from ledger.drafts import MOST_SAID
 from mock_vendor.vendor.workload import MAX_EPOCHS
 from tests.support.chatting import person
 from tests.support.stack import FreshDatabase

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
+from domain.goals.findings import Findings, find
 from domain.jobs import JobSpec, Preference
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
@@ -58,3 +61,19 @@ async def test_what_is_no_goal_ends_the_run_unpaid(database: FreshDatabase, goal
         assert message.startswith("Run failed: the goal ")
         assert "For example: Fine-tune a 7B model on an A100 for 2 hours" in message
         assert await world.payments(run) == []
+
+
+async def test_a_goal_is_read_once_from_its_start_to_the_jobs_end(
+    database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal, read = "Fine-tune on an A100 for 30 minutes", []
+
+    def watched(text: str, now: datetime | None) -> Findings:
+        read.append(text)
+        return find(text, now)
+
+    monkeypatch.setattr("domain.utterance.find", watched)
+    async with World.open(database) as world:
+        run = await world.start(goal)
+        await world.tick_until(run, "Job completed")
+    assert read == [goal]

@@ -7,9 +7,9 @@ from typing import Any
 
 from domain.money import Usd
 from domain.tokens import ModelUse, TokenLimits
+from domain.utterance import Utterance
 from graph.goals.reader import ModelReader
 from graph.planner.meter import MeteredReader, TokenMeter
-from ledger.drafts import Utterance
 from ledger.ledger import Ledger
 from tests.support.builders import NOON, at, open_ledger
 from tests.support.stack import FreshDatabase

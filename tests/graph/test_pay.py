@@ -5,8 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from domain.ids import slot_nonce
 from domain.money import Usd
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState
 from domain.quotes import Rail
 from mock_vendor.vendor.settings import Rail as VendorRail
 from mock_vendor.vendor.settings import vendor_profile

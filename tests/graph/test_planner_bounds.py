@@ -9,6 +9,7 @@ import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, tool
 
+from domain.ids import new_run_id
 from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.ranking import Rent
@@ -18,7 +19,6 @@ from ledger.jobs import Job
 from ledger.run import Run
 from mock_vendor.vendor.settings import vendor_profile
 from server.api.views import status_view
-from server.wiring import new_run_id
 from tests.support.builders import an_offer
 from tests.support.fireworks_stand_in import (
     Answer,

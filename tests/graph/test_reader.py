@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from domain.intents import Wants
 from domain.jobs import Preference
 from domain.money import Usd
+from domain.utterance import Utterance
 from graph.goals.goal_request import AskAnyway, understand
 from graph.goals.reader import ModelReader, read_said
 from graph.planner.fireworks import open_fireworks
-from ledger.drafts import Utterance
 from tests.support.fireworks_stand_in import (
     Answer,
     Fireworks,
@@ -128,16 +128,18 @@ async def test_a_model_that_fails_is_replaced_by_the_rules(script: Script) -> No
 async def test_a_question_is_told_apart_by_the_model_where_the_words_do_not() -> None:
     with reader(calls(("Asks", {"wants": "spent"})), says("no")) as (model, stand_in):
         before = [HumanMessage("x" * 5_000)] * 200
-        assert (await model.wants("hand me the ledger", before)).wants is Wants.SPENT
-        assert (await model.wants("hand me the ledger", before)).wants is Wants.OTHER
-        assert (await model.wants("How is it going?", before)).wants is Wants.STATUS
+        [odd, usual] = said("hand me the ledger", "How is it going?")
+        assert (await model.wants(odd, before)).wants is Wants.SPENT
+        assert (await model.wants(odd, before)).wants is Wants.OTHER
+        assert (await model.wants(usual, before)).wants is Wants.STATUS
         await model.aclose()
     assert len(stand_in.requests) == 2
 
 
 async def test_a_model_cannot_stop_raise_or_approve() -> None:
     with reader(calls(("Asks", {"wants": "stop"}))) as (model, _):
-        assert (await model.wants("please think about stopping", [])).wants is Wants.OTHER
+        [thought] = said("please think about stopping")
+        assert (await model.wants(thought, [])).wants is Wants.OTHER
         await model.aclose()
 
 

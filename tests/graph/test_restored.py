@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import Conflict, InvalidInput, PaymentUnclear
+from domain.ids import slot_nonce
 from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.networks import LOCAL
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState
 from ledger.budget import Budget
 from ledger.run import Run
 from tests.graph.test_closing import Nodes

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.errors import PolicyRefused
+from domain.ids import allowance_id
 from domain.money import ZERO, Usd
 from domain.policy import Caps
-from ledger.allowances import Allowances, Charge, allowance_id
+from ledger.allowances import Allowances, Charge
 from ledger.store import Store
 from tests.support.stack import FreshDatabase
 

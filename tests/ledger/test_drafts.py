@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from domain.errors import Conflict
-from ledger.drafts import KEPT_FOR, MOST_SAID, Drafts, Utterance
+from domain.utterance import Utterance
+from ledger.drafts import KEPT_FOR, MOST_SAID, Drafts
 from tests.support.builders import NOON, open_ledger
 from tests.support.stack import FreshDatabase
 

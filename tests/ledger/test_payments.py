@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from domain.errors import IllegalTransition, NotFound
+from domain.ids import slot_nonce
 from domain.money import Usd
-from domain.payments import PaymentState, PurchaseKind, slot_nonce
+from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Rail
 from ledger.ledger import Ledger
 from ledger.payments import Payment

@@ -22,11 +22,12 @@ from domain.errors import (
     WalletDown,
     WalletEmpty,
 )
+from domain.ids import slot_nonce
 from domain.jobs import RunStatus
 from domain.journal import first_broken
 from domain.money import ZERO, Usd
 from domain.networks import BASE, LOCAL
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address, dev_key

@@ -19,7 +19,7 @@ from ledger.jobs import Job
 from ledger.payments import Payment
 from ledger.run import Reservation, Run
 from server.demo.claims import claims
-from server.demo.story import Outcome
+from server.demo.story import StoryOutcome
 from tests.support.served import gpu_renter
 from tools.payments.chain import Transfer
 
@@ -93,7 +93,7 @@ def transfer(number: int, amount: Usd) -> Transfer:
     return Transfer(f"0xtx{number}", 0, number, "0xpayer", f"0xpayee{number}", amount)
 
 
-def outcome(**changes: Any) -> Outcome:
+def outcome(**changes: Any) -> StoryOutcome:
     moved = [transfer(n, price) for n, price in enumerate(PRICES, start=1)]
     given: dict[str, Any] = {
         "run": run(),
@@ -109,7 +109,7 @@ def outcome(**changes: Any) -> Outcome:
         "seconds": 1.0,
         "status": {},
     }
-    return Outcome(**{**given, **changes})
+    return StoryOutcome(**{**given, **changes})
 
 
 def test_every_claim_holds_for_a_run_as_it_should_be() -> None:

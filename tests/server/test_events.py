@@ -17,7 +17,7 @@ from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.store import Documents
 from server.access import EVERYBODY, Principal, Scope
-from server.api.events import Journal, Streams, Wakeups
+from server.api.events import JournalStream, Streams, Wakeups
 from server.app import create_app
 from server.middleware.rate_limits import TooMany
 from server.wiring import Services
@@ -85,7 +85,7 @@ async def append(ledger: Ledger, run_id: str, services: Services, *contents: str
 
 async def test_what_happens_while_one_listens_is_told_at_once(api: Api, services: Services) -> None:
     ledger, run_id = services.deps.ledger, str((await api.start())["_id"])
-    journal = Journal(ledger, Wakeups(ledger), run_id, 0, services.deps.now)
+    journal = JournalStream(ledger, Wakeups(ledger), run_id, 0, services.deps.now)
     async with asyncio.timeout(20), aclosing(journal.events()) as told:
         assert (await anext(told)).retry
         for content in ("Epoch 1", "Epoch 2"):
@@ -98,7 +98,7 @@ async def test_listeners_that_leave_leave_nothing_behind(api: Api, services: Ser
     ledger, run_id = services.deps.ledger, str((await api.start())["_id"])
     wakeups = Wakeups(ledger)
     for _ in range(3):
-        journal = Journal(ledger, wakeups, run_id, 0, services.deps.now)
+        journal = JournalStream(ledger, wakeups, run_id, 0, services.deps.now)
         async with aclosing(journal.events()) as told:
             await append(ledger, run_id, services, "Epoch")
             await anext(told)

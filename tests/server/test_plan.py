@@ -10,13 +10,14 @@ import pytest
 from domain.goals import ASK_FOR_BUDGET
 from domain.money import Usd
 from domain.reliability import Trouble
+from domain.utterance import Utterance
 from graph.goals.reader import RuleReader
 from graph.planner.dry_run import Market, Plan, understand_goal, with_offers
 from ledger.vendors import End
 from server import cli
 from server.api.views import status_view
 from server.commands.plan import NO_MARKET
-from server.dashboard.reading import choices
+from server.dashboard.journal_view import choices
 from server.reports.plan import plan_view, show
 from server.terminal.output import Exit
 from tests.support.stack import FreshDatabase
@@ -30,7 +31,7 @@ GOAL = (
 
 async def planned(world: World, goal: str, budget: Usd | None = None) -> Plan:
     deps = world.process.deps
-    made = await understand_goal(RuleReader(), goal, budget, deps.now())
+    made = await understand_goal(RuleReader(), Utterance(goal, deps.now()), budget)
     vendors = await deps.ledger.vendors.all()
     market = Market(vendors, deps.vendors, deps.planner, deps.limits)
     return await with_offers(made, market, goal, deps.now())

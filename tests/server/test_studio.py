@@ -20,7 +20,7 @@ from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from graph.build import ANSWER, HEAR
-from graph.goals.goal_request import AskAnyway, Wish
+from graph.goals.goal_request import AskAnyway, GoalRequest
 from graph.goals.reader import RuleReader
 from graph.persistence.checkpoints import MOST_STATES, PRUNED_EVERY
 from graph.state import AgentState
@@ -28,7 +28,7 @@ from server.access import new_key
 from server.config.settings import Settings
 from server.local.running import settings_of_serve
 from server.studio.door import STUDIO_USER, TALKING
-from server.studio.graph import _wish
+from server.studio.graph import _request
 from tests.support.builders import NOON, check_books, open_ledger
 from tests.support.stack import FreshDatabase
 from tests.support.studio import client_of, free_port, register_vendor, say, studio, studio_graph
@@ -59,41 +59,41 @@ def chat(*texts: str) -> AgentState:
     ],
 )
 async def test_a_run_is_read_out_of_a_chat(said: list[str], goal: str, dollars: str) -> None:
-    wish = await _wish(RuleReader(), chat(*said), NOON)
-    assert isinstance(wish, Wish)
+    wish = await _request(RuleReader(), chat(*said), NOON)
+    assert isinstance(wish, GoalRequest)
     assert (wish.goal, wish.budget) == (goal, Usd.parse(dollars))
 
 
 async def test_a_run_is_read_out_of_the_inputs_fields() -> None:
     state = AgentState(messages=[], goal="Train on an A100", budget="5")
-    wish = await _wish(RuleReader(), state, NOON)
-    assert isinstance(wish, Wish)
+    wish = await _request(RuleReader(), state, NOON)
+    assert isinstance(wish, GoalRequest)
     assert (wish.goal, wish.budget) == ("Train on an A100", Usd.parse(5))
 
 
 async def test_a_large_budget_is_asked_about_in_a_chat_but_not_in_a_field_of_its_own() -> None:
-    asked = await _wish(RuleReader(), chat("Train on an A100, $5000"), NOON)
+    asked = await _request(RuleReader(), chat("Train on an A100, $5000"), NOON)
     assert isinstance(asked, str)
     assert "If you mean it" in asked
     state = AgentState(messages=[], goal="Train on an A100", budget="5000")
-    wish = await _wish(RuleReader(), state, NOON)
-    assert isinstance(wish, Wish)
+    wish = await _request(RuleReader(), state, NOON)
+    assert isinstance(wish, GoalRequest)
     assert wish.budget == Usd.parse(5_000)
 
 
 async def test_what_is_ones_own_to_run_is_asked_about_and_a_yes_is_to_the_question() -> None:
     goal = HumanMessage("Run my train.py on an A100 for 2 hours, under $5")
-    asked = await _wish(RuleReader(), AgentState(messages=[goal]), NOON)
+    asked = await _request(RuleReader(), AgentState(messages=[goal]), NOON)
     assert isinstance(asked, AskAnyway)
     assert asked.startswith("Not used: train.py.")
     yes = HumanMessage("yes, start it")
     at_once = AgentState(messages=[goal, yes])
     of_something_else = AgentState(messages=[goal, AIMessage("How are you?"), yes])
     for unasked in (at_once, of_something_else):
-        assert not isinstance(await _wish(RuleReader(), unasked, NOON), Wish)
+        assert not isinstance(await _request(RuleReader(), unasked, NOON), GoalRequest)
     answered = AgentState(messages=[goal, AIMessage(str(asked)), yes])
-    wish = await _wish(RuleReader(), answered, NOON)
-    assert isinstance(wish, Wish)
+    wish = await _request(RuleReader(), answered, NOON)
+    assert isinstance(wish, GoalRequest)
     assert wish.goal == goal.text
 
 
@@ -108,7 +108,7 @@ async def test_what_is_ones_own_to_run_is_asked_about_and_a_yes_is_to_the_questi
     ],
 )
 async def test_what_is_missing_is_asked_for(said: list[str], question: str) -> None:
-    wish = await _wish(RuleReader(), chat(*said), NOON)
+    wish = await _request(RuleReader(), chat(*said), NOON)
     assert isinstance(wish, str)
     assert wish.startswith(question)
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from domain.ids import payment_id
 from domain.money import ZERO, Usd
 from domain.networks import LOCAL
-from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id
+from domain.payments import PaymentState, PaymentTerms, PurchaseKind
 from domain.quotes import Offer, Quote, Rail, Vendor
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger.ledger import Ledger

@@ -30,7 +30,8 @@ from langgraph.types import Command
 from pydantic import SecretStr
 from pymongo.monitoring import CommandListener
 
-from domain.goals import NOTHING_UNUSED, unused
+from domain.goals.left_out import NOTHING_LEFT_OUT
+from domain.ids import new_run_id
 from domain.jobs import JobStatus
 from domain.journal import Entry
 from domain.money import Usd
@@ -39,6 +40,7 @@ from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from domain.quotes import Vendor
 from domain.slices import SliceRule
+from domain.utterance import Utterance
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from graph.build import Graph, build_graph
 from graph.context import TickContext
@@ -60,7 +62,7 @@ from mock_vendor.vendor.settings import VendorProfile, VendorSettings, seeded_ve
 from mock_vendor.vendor.treasury import Treasury
 from server.config.settings import Settings
 from server.runner.tick import Ticked, Ticker
-from server.wiring import Services, new_run_id, tick_context
+from server.wiring import Services, tick_context
 from tests.support.connections import Connections
 from tests.support.memory_chain import MemoryChain, Transfer
 from tests.support.memory_facilitator import MemoryFacilitator
@@ -361,7 +363,7 @@ class World:
         that it leaves out of the goal.
         """
         budget, now = Usd.parse(dollars), self.clock.now()
-        leaves_out = unused(goal, now) if accepted else NOTHING_UNUSED
+        leaves_out = Utterance(goal, now).left_out if accepted else NOTHING_LEFT_OUT
         return await self.ledger.runs.create(
             new_run_id(), "user_1", goal, budget, now, leaves_out=leaves_out, accepted=accepted
         )

@@ -18,9 +18,9 @@ from domain.money import Usd
 from ledger.totals import RunTotals, Totals
 from server.app import create_app
 from server.config.settings import Settings
-from server.telemetry import books
+from server.telemetry import ledger_metrics
 from server.telemetry.metrics import MOST_VENDORS, OTHER, Metrics
-from server.telemetry.watch import Telemetry
+from server.telemetry.telemetry import Telemetry
 from server.wiring import Services
 from tests.server.conftest import GOAL, Api, Door, failing, impatient, opening, serving
 from tests.support.fleet import READY_S, WorkerProcess, worker_environment
@@ -50,7 +50,7 @@ async def scrape(api: Api) -> Samples:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each scrape reads the ledger."""
-    monkeypatch.setattr(books, "FRESH_S", 0)
+    monkeypatch.setattr(ledger_metrics, "FRESH_S", 0)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -137,8 +137,8 @@ async def test_scrapes_in_a_row_read_the_ledger_once(
             reads += 1
             return list(await super().runs())
 
-    monkeypatch.setattr(books, "Totals", Counted)
-    read = books.Books(services.deps.ledger)
+    monkeypatch.setattr(ledger_metrics, "Totals", Counted)
+    read = ledger_metrics.LedgerMetrics(services.deps.ledger)
     for _ in range(3):
         await read.read()
 

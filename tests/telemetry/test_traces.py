@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from domain.ids import new_run_id
 from domain.money import Usd
 from server.config.settings import LOCAL_VENDOR_SECRET
 from server.runner.tick import Ticker
 from server.telemetry import traces
-from server.telemetry.watch import Telemetry
-from server.wiring import Services, new_run_id, now
+from server.telemetry.telemetry import Telemetry
+from server.wiring import Services, now
 from tests.support.stack import VendorAdmin
 from tests.telemetry.collector import attributes, collector
 

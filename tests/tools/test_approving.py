@@ -12,12 +12,12 @@ import pytest
 
 from domain.approvals import Approval, ApprovalState
 from domain.errors import ApprovalRequired
+from domain.ids import job_id, payment_id
 from domain.journal import Note
 from domain.money import Usd
 from domain.networks import LOCAL
-from domain.payments import PaymentState, PurchaseKind, payment_id
+from domain.payments import PaymentState, PurchaseKind
 from domain.policy import SpendingPolicy
-from ledger.jobs import job_id
 from ledger.ledger import Ledger
 from tests.support.builders import NOON, a_payment, a_vendor, at, leased, open_ledger
 from tests.support.stack import FreshDatabase

@@ -10,9 +10,10 @@ from x402.schemas.payments import PaymentPayload
 from x402.schemas.v1 import PaymentPayloadV1
 
 from domain.errors import InvalidInput, PolicyRefused, WalletDown
+from domain.ids import slot_nonce
 from domain.money import Usd
 from domain.networks import BASE
-from domain.payments import PaymentTerms, slot_nonce
+from domain.payments import PaymentTerms
 from tests.tools.builders import (
     AGENT,
     AGENT_KEY,

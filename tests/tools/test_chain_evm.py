@@ -10,8 +10,8 @@ from eth_abi.abi import encode
 from eth_account import Account
 from eth_utils.crypto import keccak
 
+from domain.ids import slot_nonce
 from domain.money import Usd
-from domain.payments import slot_nonce
 from mock_vendor.accounts import dev_key
 from mock_vendor.chain.chain import LocalChain, create_chain_app
 from tests.tools.builders import (

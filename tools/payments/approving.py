@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from domain.approvals import Approval
 from domain.errors import ApprovalRequired, Conflict
+from domain.ids import job_id, payment_id
 from domain.journal import Note
 from domain.money import ZERO, Usd
-from domain.payments import PurchaseKind, payment_id
+from domain.payments import PurchaseKind
 from domain.policy import SpendingPolicy
-from ledger.jobs import job_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Run

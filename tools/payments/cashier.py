@@ -24,12 +24,13 @@ from domain.errors import (
     VendorUnauthorized,
     WalletEmpty,
 )
+from domain.ids import allowance_id, payment_id, slot_nonce
 from domain.journal import Note
 from domain.money import ZERO
-from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
+from domain.payments import PaymentState, PaymentTerms, PurchaseKind
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
-from ledger.allowances import Charge, allowance_id
+from ledger.allowances import Charge
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from domain.errors import Conflict, PaymentUnclear
+from domain.ids import slot_nonce, transfer_id
 from domain.networks import Network
-from domain.payments import PaymentState, slot_nonce
+from domain.payments import PaymentState
 from ledger.compared import Compared, Stray, Sums
 from ledger.ledger import Ledger
 from ledger.payments import Payment
@@ -251,12 +252,14 @@ class Comparison:
         async for payments in self._in_parts(list(dict.fromkeys(t.tx_hash for t in out))):
             for payment in payments:
                 paid[_key(payment)].append(payment)
-        known = await self._ledger.comparisons.acknowledged(_id(t) for t in out)
+        known = await self._ledger.comparisons.acknowledged(
+            transfer_id(t.tx_hash, t.log_index) for t in out
+        )
         matched = set[str]()
         for transfer in moved:
             if transfer.sender.lower() == transfer.recipient.lower():
                 continue
-            if _id(transfer) in known:
+            if transfer_id(transfer.tx_hash, transfer.log_index) in known:
                 tally.add(chain=transfer.amount.micros, acknowledged=transfer.amount.micros)
             elif transfer.sender.lower() == self._payer.lower():
                 if found := self._goes_out(tally, transfer, paid):
@@ -371,10 +374,6 @@ class Comparison:
 
 def _key(payment: Payment) -> Key:
     return str(payment.tx_id), payment.pay_to.lower(), payment.amount.micros
-
-
-def _id(transfer: Transfer) -> str:
-    return f"{transfer.tx_hash}:{transfer.log_index}"
 
 
 def _stray(transfer: Transfer, *, outgoing: bool) -> Stray:

@@ -19,11 +19,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import IllegalTransition, PaymentUnclear
+from domain.ids import allowance_id
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
-from ledger.allowances import allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Reservation, Run

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.errors import Conflict, InvalidInput, PaymentUnclear
+from domain.ids import payment_id, slot_nonce
 from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
-from domain.payments import PaymentState, PurchaseKind, payment_id, slot_nonce
+from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Rail
 from ledger.compared import Stray
 from ledger.ledger import Ledger

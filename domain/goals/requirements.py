@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from domain.goals.gpus import GPU_TYPES, canonical
+from domain.goals.text import any_word
 from domain.jobs import Preference
 
 JobType = Literal["fine-tune", "training", "inference", "evaluation", "rendering"]
@@ -98,28 +99,12 @@ _MORE_OF_A_NAME: Final = re.compile(
 """A further word of a vendor's name, as in "only from TS vendor"."""
 _COUNTED: Final = r"[\s-]*(?:[x×]|h\b|hrs?\b|hours?|min|days?|gpus?|cards?|[a-z]+[0-9])|[.,][0-9]"
 _MORE: Final = re.compile(r"\s*(?:,\s*(?:and\s+|or\s+)?|\b(?:and|or|nor)\b)\s*(?:not\s+)?", _I)
-_NO_NAMES: Final = frozenset(
-    (
-        "lock",
-        "lock-in",
-        "lockin",
-        "in",
-        "with",
-        "that",
-        "who",
-        "which",
-        "can",
-        "is",
-        "has",
-        "above",
-        "over",
-        "preference",
-        "preferences",
-        "at",
-        "on",
-        "from",
-        "for",
-    )
+_NO_NAME: Final = re.compile(
+    any_word(
+        "lock lock-in lockin in with that who which can is has above over preference preferences "
+        "at on from for"
+    ),
+    _I,
 )
 
 
@@ -145,20 +130,15 @@ def read_preference(text: str) -> Preference | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Vendors:
-    """Vendors as written, and where."""
+class NamedVendors:
+    """Vendors as written, and where; "vendor 1" is gpu_vendor_1."""
 
     names: tuple[str, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
 
 
-def read_excluded(text: str) -> tuple[str, ...]:
-    """Vendors to leave out, as written; "vendor 1" is gpu_vendor_1."""
-    return excluded(text).names
-
-
-def excluded(text: str) -> Vendors:
-    """The same, with where they are named."""
+def read_excluded(text: str) -> NamedVendors:
+    """Vendors to leave out."""
     out: list[str] = []
     spans = []
     for refusal in _NO.finditer(text):
@@ -166,16 +146,11 @@ def excluded(text: str) -> Vendors:
         listed = list(_listed(text, refusal.end(), _MORE, only_known=not strong, whole=strong))
         out += [name for name, _ in listed]
         spans += [(refusal.start(), listed[-1][1])] if listed else []
-    return Vendors(tuple(dict.fromkeys(out)), tuple(spans))
+    return NamedVendors(tuple(dict.fromkeys(out)), tuple(spans))
 
 
-def read_only(text: str) -> tuple[str, ...]:
-    """The names of `only`."""
-    return only(text).names
-
-
-def only(text: str) -> Vendors:
-    """Vendors that alone are to be rented from, as written; "vendor 1" is gpu_vendor_1.
+def read_only(text: str) -> NamedVendors:
+    """Vendors that alone are to be rented from.
 
     What is only said "on" or "with" something else, like data or a library, is none: there a
     vendor shows by its id, or by a name that ends in GPU.
@@ -192,8 +167,8 @@ def only(text: str) -> Vendors:
             found.append(name)
             behind = end
         if found:
-            return Vendors(tuple(dict.fromkeys(found)), ((wish.start(), behind),))
-    return Vendors()
+            return NamedVendors(tuple(dict.fromkeys(found)), ((wish.start(), behind),))
+    return NamedVendors()
 
 
 def _listed(
@@ -230,7 +205,7 @@ def _vendor(
         return found["named"].strip(), found.end(), False
     if found := re.compile(_NAMED, _I).match(text, place):
         name = found["named"]
-        if name.lower() in _NO_NAMES or (only_known and name.islower() and "_" not in name):
+        if _NO_NAME.fullmatch(name) or (only_known and name.islower() and "_" not in name):
             return None
         return name, found.end(), False
     if found := re.compile(_PROPER).match(text, place):
@@ -254,9 +229,10 @@ def _end_of_name(text: str, end: int) -> int:
     return end
 
 
-def wish_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the kind of job and what matters most are said, as far as it is read."""
-    kind, wish = read_job_type(text), read_preference(text)
+def requirement_spans(
+    text: str, kind: JobType | None, wish: Preference | None
+) -> Iterator[tuple[int, int]]:
+    """Where the kind of job and what matters most are said, as they were read."""
     for name, words in _JOBS:
         if name == kind:
             yield from (match.span() for match in re.finditer(rf"(?:{words})\w*", text, _I))

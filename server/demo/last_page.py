@@ -19,10 +19,10 @@ from server.demo.claims import Claim, chain_total, ledger_total
 from server.terminal.bars import budget_bar
 
 if TYPE_CHECKING:
-    from server.demo.story import Outcome
+    from server.demo.story import StoryOutcome
 
 
-def last_page(outcome: Outcome, made: Sequence[Claim], seconds: float) -> list[RenderableType]:
+def last_page(outcome: StoryOutcome, made: Sequence[Claim], seconds: float) -> list[RenderableType]:
     """seconds: of the whole demo, with starting and stopping."""
     good = all(claim.holds for claim in made)
     style = "green" if good else "red"
@@ -46,7 +46,7 @@ def last_page(outcome: Outcome, made: Sequence[Claim], seconds: float) -> list[R
     ]
 
 
-def _totals(outcome: Outcome) -> Table:
+def _totals(outcome: StoryOutcome) -> Table:
     run, payments, transfers = outcome.run, outcome.payments, outcome.transfers
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
@@ -74,7 +74,7 @@ def _mark(claim: Claim) -> RenderableType:
     return Text.assemble(" ", mark, claim.text)
 
 
-def _verdict(outcome: Outcome, made: Sequence[Claim], seconds: float) -> RenderableType:
+def _verdict(outcome: StoryOutcome, made: Sequence[Claim], seconds: float) -> RenderableType:
     wrong = sum(not claim.holds for claim in made)
     took = f"{seconds:.1f} s in all, {outcome.seconds:.1f} s from the goal to the artifact"
     if wrong:

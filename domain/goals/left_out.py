@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from domain.errors import InvalidInput
-from domain.goals.amounts import Amount, Role, amounts
-from domain.goals.deadlines import read_deadline, when
-from domain.goals.durations import read_durations
-from domain.goals.gpus import read_gpus
+from domain.goals.amounts import Role
+from domain.goals.deadlines import when
+from domain.goals.findings import Findings
 from domain.goals.owned import AT_ONCE, OWNED, RECURS, STARTING
-from domain.goals.text import plain
-from domain.goals.wishes import excluded, only, wish_spans
+from domain.goals.requirements import requirement_spans
 
 MOST_NAMED: Final = 12
 LONGEST_NAMED: Final = 60
@@ -33,7 +28,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Unused:
+class LeftOut:
     """words: all that is not used, in the goal's order. own: those of them that are the person's
     own to run (a program, an image, a repository, a dataset, a start time).
     """
@@ -47,7 +42,7 @@ class Unused:
         return f"Not used: {', '.join(self.words)}." if self.words else ""
 
 
-NOTHING_UNUSED: Final = Unused()
+NOTHING_LEFT_OUT: Final = LeftOut()
 
 _LEADS_TO: Final = (
     r"(?:at|on|from|after|in|by|around|about|until|till|before|for|the|not|only|once|every|each|"
@@ -114,11 +109,11 @@ _TOKEN: Final = re.compile(r"[^\s,;()\"!?<>|]+")
 _EDGES: Final = ".:'`’*_-–—=&+~^[]{}#"
 
 
-def unused(goal: str, now: datetime) -> Unused:
-    """What of `goal` a run leaves out. now: aware."""
-    text = plain(goal)
-    own = _joined(text, _own_spans(text, now))
-    free = _masked(text, [*own, *_read_spans(text, now)])
+def left_out(found: Findings) -> LeftOut:
+    """What of the text that was read a run leaves out."""
+    text = found.text
+    own = _joined(text, _own_spans(found))
+    free = _masked(text, [*own, *_read_spans(found)])
     rest = [span for span in _phrases(text, free) if not _within(span, own)]
     named = sorted([(span, True) for span in own] + [(span, False) for span in rest])
     words: dict[str, bool] = {}
@@ -130,41 +125,36 @@ def unused(goal: str, now: datetime) -> Unused:
     kept = [w for w, mine in words.items() if mine] + [w for w, mine in words.items() if not mine]
     shown = set(kept[:MOST_NAMED])
     more = len(words) - len(shown)
-    return Unused(
+    return LeftOut(
         tuple(w for w in words if w in shown) + ((f"and {more} more",) if more else ()),
         tuple(w for w, mine in words.items() if mine),
     )
 
 
-def _own_spans(text: str, now: datetime) -> Iterator[Span]:
+def _own_spans(found: Findings) -> Iterator[Span]:
     """Where programs, images, repositories, datasets and start times are named.
 
     What looks like one and is a vendor to rent from, or a list of GPUs, is none: "vast.ai".
     """
-    others = _masked(text, [*only(text).spans, *excluded(text).spans, *_gpu_spans(text)])
+    rented = [*found.only.spans, *found.excluded.spans, *found.gpus.spans]
+    others = _masked(found.text, rented)
     for pattern in OWNED:
-        for found in pattern.finditer(text):
-            if re.search(r"\w", others[found.start() : found.end()]):
-                yield found.span()
-    yield from _start_spans(text, now)
+        for named in pattern.finditer(found.text):
+            if re.search(r"\w", others[named.start() : named.end()]):
+                yield named.span()
+    yield from _start_spans(found)
 
 
-def _gpu_spans(text: str) -> tuple[Span, ...]:
-    with suppress(InvalidInput):  # the reading says so itself
-        return read_gpus(text).spans
-    return ()
-
-
-def starts_later(goal: str, now: datetime) -> bool:
+def starts_later(found: Findings) -> bool:
     """Whether a goal names a time to start at: it is no deadline."""
-    return any(True for _ in _start_spans(plain(goal), now))
+    return any(True for _ in _start_spans(found))
 
 
-def _start_spans(text: str, now: datetime) -> Iterator[Span]:
+def _start_spans(found: Findings) -> Iterator[Span]:
     """Where moments stand by which nothing has to be done: when to start."""
-    deadline = read_deadline(text, now).span
+    text, deadline = found.text, found.deadline.span
     taken = [deadline] if deadline else []
-    starts_now = [found.span() for found in AT_ONCE.finditer(text)]
+    starts_now = [at_once.span() for at_once in AT_ONCE.finditer(text)]
     for start, end in when(text):
         near = max(0, start - _FAR)
         lead = _BEFORE_A_MOMENT.search(text[near:start])
@@ -175,9 +165,9 @@ def _start_spans(text: str, now: datetime) -> Iterator[Span]:
         if ago or _overlaps(span, [*taken, *starts_now]):
             continue
         yield span
-    for found in RECURS.finditer(text):
-        if not _overlaps(found.span(), taken):
-            yield found.span()
+    for later in RECURS.finditer(text):
+        if not _overlaps(later.span(), taken):
+            yield later.span()
 
 
 _FAR: Final = 80
@@ -185,25 +175,16 @@ _FAR: Final = 80
 _LONG_AGO: Final = re.compile(r"\b(?:last|since|was|were|from)\s+$", _I)
 
 
-def _read_spans(text: str, now: datetime) -> Iterator[Span]:
+def _read_spans(found: Findings) -> Iterator[Span]:
     """Where something is said that a run goes by, or that only describes the task."""
-    money = amounts(text)
-    yield from ((a.start, a.end) for a in money if _counts(a))
-    yield from _gpu_spans(text)
-    with suppress(InvalidInput):  # the reading says so itself
-        yield from read_durations(text, [(a.start, a.end) for a in money]).spans
-    if deadline := read_deadline(text, now).span:
-        yield deadline
-    yield from only(text).spans
-    yield from excluded(text).spans
-    yield from wish_spans(text)
+    # A rate is no limit that is kept, and something is expected of it.
+    yield from ((a.start, a.end) for a in found.money if a.role is not Role.RATE)
+    yield from (*found.gpus.spans, *found.durations.spans, *found.only.spans, *found.excluded.spans)
+    if found.deadline.span:
+        yield found.deadline.span
+    yield from requirement_spans(found.text, found.job_type, found.preference)
     for pattern in (_TASK, _SUBJECT, AT_ONCE):
-        yield from (found.span() for found in pattern.finditer(text))
-
-
-def _counts(amount: Amount) -> bool:
-    """Whether an amount is a limit that is kept, or one of which nobody expects anything."""
-    return amount.role is not Role.RATE
+        yield from (said.span() for said in pattern.finditer(found.text))
 
 
 def _joined(text: str, spans: Iterable[Span]) -> list[Span]:

@@ -32,7 +32,7 @@ _SPENT: Final = frozenset(state.value for state in PaymentState if state.paid)
 
 
 @dataclass(slots=True, eq=False)
-class Books(Collector):
+class LedgerMetrics(Collector):
     """The last reading of the ledger, as metrics. `read` before each scrape."""
 
     ledger: Ledger

@@ -10,7 +10,7 @@ from domain.jobs import RunStatus
 from domain.journal import Note, entry
 from graph.routing import Phase
 from ledger.run import Run
-from server.dashboard.reading import visits
+from server.dashboard.journal_view import visits
 from server.dashboard.widgets import pill_of
 from tests.support.builders import NOON
 

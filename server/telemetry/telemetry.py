@@ -10,7 +10,7 @@ from typing import Final
 from domain.errors import ConfigError
 from ledger.ledger import Ledger
 from server.config.settings import Settings
-from server.telemetry.books import Books
+from server.telemetry.ledger_metrics import LedgerMetrics
 from server.telemetry.metrics import Metrics
 from server.wiring import OpenServices, Services
 from tools.wire.observer import Listener
@@ -29,7 +29,7 @@ class Telemetry:
         """worker: has no API of its own, so it may answer scrapes at WORKER_METRICS_PORT."""
         self.metrics = Metrics()
         self._worker = worker
-        self._books: Books | None = None
+        self._ledger_metrics: LedgerMetrics | None = None
 
     def over(self, open_: OpenServices) -> OpenServices:
         """`open_`, and the opened services are listened to until they are closed."""
@@ -62,20 +62,20 @@ class Telemetry:
         """All metrics in Prometheus's text format, with the ledger's where it is open."""
         from prometheus_client import generate_latest
 
-        if self._books is not None:
-            await self._books.read()
+        if self._ledger_metrics is not None:
+            await self._ledger_metrics.read()
         return generate_latest(self.metrics.registry)
 
     @contextmanager
     def _reading(self, ledger: Ledger) -> Iterator[None]:
         """The ledger's metrics are among ours."""
-        books = self._books = Books(ledger)
-        self.metrics.registry.register(books)
+        metrics = self._ledger_metrics = LedgerMetrics(ledger)
+        self.metrics.registry.register(metrics)
         try:
             yield
         finally:
-            self.metrics.registry.unregister(books)
-            self._books = None
+            self.metrics.registry.unregister(metrics)
+            self._ledger_metrics = None
 
     @contextmanager
     def _answering(self, settings: Settings) -> Iterator[None]:
