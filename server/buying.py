@@ -25,7 +25,7 @@ from domain.errors import (
     WalletEmpty,
 )
 from domain.jobs import RunStatus
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState, PurchaseKind
@@ -42,7 +42,6 @@ from tools.payments.purchase import Purchase
 
 SLOT: Final = 0
 USER: Final = "pay"
-GOODS_NOTE: Final = "goods_received"
 POLL_S: Final = 1.0
 
 
@@ -224,7 +223,7 @@ class Buyer:
             payment = await self._judged(payment, notes, problem, wait=goods is not None)
         except RenterError as error:
             problem = f"{problem}; {error}" if problem else str(error)
-        before = await self._ledger.observations.of_run(run.id, types=[GOODS_NOTE])
+        before = await self._ledger.observations.of_run(run.id, types=[NoteType.GOODS_RECEIVED])
         had_goods = goods is not None or bool(before)
         outcome = _OUTCOMES[payment.state]
         if outcome is Outcome.NOT_PAID:
@@ -307,7 +306,7 @@ _OUTCOMES: Final = {
 
 def _received(payment: Payment, goods: Fetched) -> Note:
     return Note(
-        GOODS_NOTE,
+        NoteType.GOODS_RECEIVED,
         f"{payment.vendor_id} answered {goods.status_code} with {len(goods.body):,} bytes",
         {
             **facts(payment),

@@ -6,7 +6,7 @@ from langgraph.types import Command
 
 from domain.errors import PaymentUnclear
 from domain.jobs import MINUTES_PER_HOUR
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.quotes import able_vendors, nobody_has
 from graph.context import TickContext
@@ -55,7 +55,7 @@ async def assess_budget(state: AgentState, context: TickContext) -> Command[str]
         return await give_up(context, _out_of_budget(left, cheapest), run.budget_total)
     able = "1 vendor has" if len(vendors) == 1 else f"{len(vendors)} vendors have"
     note = Note(
-        "agent_reasoning",
+        NoteType.AGENT_REASONING,
         f"Budget remaining: {left} of {run.budget_total}\n"
         f"{able} {spec.gpu}, from {cheapest} for {spec.hours:g} h",
     )

@@ -7,16 +7,16 @@ from typing import Any, Final
 from langgraph.types import Command
 
 from domain.jobs import RunStatus
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import Usd
 from graph.context import TickContext
 from graph.routing import Phase, rest
 from graph.state import FORGET
 
 _SAID: Final = {
-    RunStatus.COMPLETED: "The job completed at {}",
-    RunStatus.CANCELLED: "The run was cancelled: {}",
-    RunStatus.FAILED: "The run failed: {}",
+    RunStatus.COMPLETED: (NoteType.RUN_COMPLETED, "The job completed at {}"),
+    RunStatus.CANCELLED: (NoteType.RUN_CANCELLED, "The run was cancelled: {}"),
+    RunStatus.FAILED: (NoteType.RUN_FAILED, "The run failed: {}"),
 }
 
 
@@ -26,7 +26,8 @@ def last_note(status: RunStatus, what: str) -> Note:
     What closes its books is noted after it. A run ends once, however often the step that ends it
     is repeated.
     """
-    return Note(f"run_{status}", _SAID[status].format(what), key="run_ended")
+    type_, said = _SAID[status]
+    return Note(type_, said.format(what), key="run_ended")
 
 
 async def complete(context: TickContext, vendor_id: str) -> Command[str]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.errors import PaymentUnclear, VendorError, VendorRefused
 from domain.jobs import JobStatus, RunStatus
+from domain.journal import NoteType
 from domain.payments import PaymentState
 from graph.context import TickContext
 from graph.routing import Phase
@@ -137,7 +138,7 @@ async def _stopped(context: TickContext, job: Job) -> bool:
     await context.ledger.jobs.update(job, status=status.value, error_message=why, updated_at=now)
     await context.ledger.jobs.unstopped(job.id, None)
     context.note(
-        "job_stopped",
+        NoteType.JOB_STOPPED,
         f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
         key=f"{job.id}:stopped",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from domain.jobs import RunStatus
+from domain.journal import NoteType
 from domain.names import Names, named
 from graph.deps import Deps
 from ledger.run import Run
@@ -28,7 +29,12 @@ _REMEDIES: Final = (
     ("can be done in", "Start it again with a later deadline, or for less time."),
 )
 """Words of a reason → what helps; the first that is found counts."""
-_TOLD_BY: Final = ("agent_reasoning", "payment_not_made", "recovery", "job_started")
+_TOLD_BY: Final = (
+    NoteType.AGENT_REASONING,
+    NoteType.PAYMENT_NOT_MADE,
+    NoteType.RECOVERY,
+    NoteType.JOB_STARTED,
+)
 _ASKED_AGAIN: Final = (
     'I ask again by myself. You can also say "stop", and name another GPU in a new run.'
 )
@@ -39,13 +45,14 @@ async def why_no_job(deps: Deps, run: Run, names: Names) -> str:
     if run.status.ended:
         return _remedy(run.reason) if run.status is RunStatus.FAILED else ""
     notes = await deps.ledger.observations.of_run(run.id, types=_TOLD_BY)
-    told = [e.note for e in notes if e.note.type != "agent_reasoning" or "decision" in e.note.data]
-    if not told or told[-1].type == "job_started" or told[-1].data.get("decision") == "rent":
+    decision = NoteType.AGENT_REASONING
+    told = [e.note for e in notes if e.note.type is not decision or "decision" in e.note.data]
+    if not told or told[-1].type is NoteType.JOB_STARTED or told[-1].data.get("decision") == "rent":
         return ""
     last = told[-1]
     why = str(last.data.get("reason") or last.content.partition("\n")[0])
     said = [f"Nothing could be rented yet: {clean(named(why, names)).rstrip('.')}."]
-    if last.type == "agent_reasoning":  # what was refused names its own remedy
+    if last.type is decision:  # what was refused names its own remedy
         asked = [f"{names[v.vendor_id]}: {clean(v.why)}" for v in run.no_quotes[:MOST_VENDORS]]
         said += [f"I asked {'; '.join(asked)}."] if asked else []
         said.append(_remedy(" ".join((why, *asked))) or _ASKED_AGAIN)

@@ -31,9 +31,10 @@ from domain.due import Due, TickOutcome
 from domain.due import due as next_due
 from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError, StateRefused
 from domain.jobs import RunStatus
+from domain.journal import NoteClass, NoteType, classes_of
 from graph.context import TickContext
 from graph.nodes.approve import WAITING as WAITING
-from graph.pacing import LIVELY, NEWS, expiry, outcome_of
+from graph.pacing import expiry, outcome_of
 from graph.routing import Phase
 from graph.steps.settlement import settle_ended
 from ledger.jobs import follow
@@ -162,13 +163,14 @@ class Ticker:
 
         seen: the run as the tick found it.
         """
+        classes = classes_of(context.noted)
         due = next_due(
             outcome,
             context.deps.now(),
             seen.quiet_ticks,
             context.deps.limits.pace,
-            news=context.turned or bool(context.noted & NEWS),
-            lively=bool(context.noted & LIVELY),
+            news=context.turned or NoteClass.NEWS in classes,
+            lively=NoteClass.PROGRESS in classes,
             within_s=context.look_within_s,
             until=until,
         )
@@ -197,7 +199,7 @@ class Ticker:
             if not context.run.cancel_requested:
                 raise
             # All that a cancel needs to know is in the ledger.
-            context.note("state_forgotten", str(refused))
+            context.note(NoteType.STATE_FORGOTTEN, str(refused))
             await self._services.checkpoints.forget(context.run.id)
             return await self._invoke(context, control)
 
@@ -223,7 +225,7 @@ class Ticker:
         """Leave an observation of a failed tick, if the store can still take it, and the run is
         no other tick's by now.
         """
-        context.note("tick_failed", problem)
+        context.note(NoteType.TICK_FAILED, problem)
         try:
             await context.flush()
         except RenterError as error:

@@ -32,7 +32,7 @@ from pymongo.monitoring import CommandListener
 
 from domain.goals import NOTHING_UNUSED, unused
 from domain.jobs import JobStatus
-from domain.journal import Entry
+from domain.journal import Entry, NoteType
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState
@@ -429,7 +429,7 @@ class World:
         return job
 
     async def journal(self, run: Run, *types: str) -> list[Entry]:
-        return await self.ledger.observations.of_run(run.id, types=types)
+        return await self.ledger.observations.of_run(run.id, types=[NoteType(t) for t in types])
 
     async def told(self, run: Run, *types: str) -> list[str]:
         """The contents of the journal's entries of these types."""

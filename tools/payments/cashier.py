@@ -24,7 +24,7 @@ from domain.errors import (
     VendorUnauthorized,
     WalletEmpty,
 )
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
@@ -182,7 +182,7 @@ class Cashier:
             return payment
         await self._ledger.payments.set_unfunded(payment)
         why = f"The wallet holds less than the {payment.amount} that {payment.vendor_id} is to get"
-        observe(Note("wallet_short", why, facts(payment), key=f"{payment.id}:short"))
+        observe(Note(NoteType.WALLET_SHORT, why, facts(payment), key=f"{payment.id}:short"))
         return replace(payment, unfunded=True)
 
     async def arm(self, lease: Lease, payment: Payment) -> Run:
@@ -398,7 +398,7 @@ class Cashier:
         await self.judge.close_slot(payment.run_id, held, booked.amount, booked.vendor_id)
         observe(
             Note(
-                "payment_booked",
+                NoteType.PAYMENT_BOOKED,
                 f"{payment.vendor_id} bills outside x402: {booked.amount} booked, settled on no "
                 "chain",
                 {**facts(booked), **permit.facts},
@@ -417,7 +417,7 @@ class Cashier:
 
 def _authorized(payment: Payment, purchase: Purchase, permit: Permit) -> Note:
     return Note(
-        "payment_authorized",
+        NoteType.PAYMENT_AUTHORIZED,
         f"Authorized {payment.amount} to {purchase.vendor.name} for {purchase.what}",
         {**facts(payment), **permit.facts},
         key=f"{payment.id}:authorized",
@@ -447,7 +447,7 @@ def unclear_note(unclear: PaymentUnclear) -> Note:
         "x402TxId": unclear.tx_hash,
     }
     key = f"{unclear.slot}:{unclear.nonce}:unclear"
-    return Note("payment_unclear", str(unclear), data, key=key)
+    return Note(NoteType.PAYMENT_UNCLEAR, str(unclear), data, key=key)
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:

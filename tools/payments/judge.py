@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import IllegalTransition, PaymentUnclear
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
@@ -188,7 +188,7 @@ class Judge:
         )
         observe(
             Note(
-                "payment_settled",
+                NoteType.PAYMENT_SETTLED,
                 f"{fate.amount} settled to {settled.vendor_id} in {fate.tx_hash}",
                 facts(settled),
                 key=f"{settled.id}:settled",
@@ -240,7 +240,7 @@ class Judge:
             return False
         observe(
             Note(
-                "payment_released",
+                NoteType.PAYMENT_RELEASED,
                 f"{released.amount} for {released.vendor_id} is free again: {why}",
                 facts(released),
                 key=f"{released.id}:closed",
@@ -258,14 +258,16 @@ class Judge:
     async def _close_unpaid(
         self, payment: Payment, word: str, why: str, observe: Observe
     ) -> Payment:
-        state = PaymentState.REFUSED if word else PaymentState.EXPIRED
-        reason = f"{why}; {word}" if word else why
+        state, type_, reason = PaymentState.EXPIRED, NoteType.PAYMENT_EXPIRED, why
+        if word:
+            state, type_ = PaymentState.REFUSED, NoteType.PAYMENT_REFUSED
+            reason = f"{why}; {word}"
         closed = await self._ledger.payments.close(
             payment, state, now=self._now(), reason=reason[:500]
         )
         observe(
             Note(
-                f"payment_{state}",
+                type_,
                 f"{closed.amount} to {closed.vendor_id} was not paid: {reason}",
                 facts(closed),
                 key=f"{closed.id}:closed",

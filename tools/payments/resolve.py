@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.errors import Conflict, InvalidInput, PaymentUnclear
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState, PurchaseKind, payment_id, slot_nonce
@@ -285,7 +285,7 @@ class Resolver:
 
 def _note(payment: Payment, what: str) -> Note:
     return Note(
-        "payment_resolved",
+        NoteType.PAYMENT_RESOLVED,
         f"A person closed {payment.amount} to {payment.vendor_id} as {what}: {payment.resolved}",
         facts(payment),
         key=f"{payment.id}:resolved",
