@@ -14,7 +14,7 @@ from enum import Flag, StrEnum, auto
 from functools import reduce
 from hashlib import sha256
 from operator import or_
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 LONGEST_CONTENT: Final = 2_000
 """Characters of one entry's content; vendors' words are cut there."""
@@ -52,16 +52,8 @@ class NoteClass(Flag):
     """WEBHOOK_URL is told."""
 
 
-class Tone(StrEnum):
-    """How a person is to take a note."""
-
-    PLAIN = ""
-    GOOD = "good"
-    WARN = "warn"
-    BAD = "bad"
-    MIND = "mind"
-    """What the agent thinks."""
-
+Tone = Literal["", "good", "warn", "bad", "mind", "dim"]
+"""How a person is to take a note; `mind` is what the agent thinks."""
 
 _NEWS, _MONEY, _TROUBLE = NoteClass.NEWS, NoteClass.MONEY, NoteClass.TROUBLE
 _ANEW, _SENT, _NOTHING = NoteClass.ANEW, NoteClass.SENT, NoteClass(0)
@@ -76,11 +68,7 @@ class NoteType(StrEnum):
     heading: str
 
     def __new__(
-        cls,
-        value: str,
-        classes: NoteClass = _NOTHING,
-        tone: Tone = Tone.PLAIN,
-        heading: str = "",
+        cls, value: str, classes: NoteClass = _NOTHING, tone: Tone = "", heading: str = ""
     ) -> Self:
         member = str.__new__(cls, value)
         member._value_, member.classes, member.tone = value, classes, tone
@@ -94,18 +82,18 @@ class NoteType(StrEnum):
             return None
         member = str.__new__(cls, value)
         member._name_ = member._value_ = member.heading = value
-        member.classes, member.tone = _NOTHING, Tone.PLAIN
+        member.classes, member.tone = _NOTHING, ""
         return member
 
-    AGENT_REASONING = "agent_reasoning", _SENT, Tone.MIND, "Decision"
-    APPROVAL_ASKED = "approval_asked", _MONEY | _SENT, Tone.WARN
-    APPROVAL_EXPIRED = "approval_expired", _MONEY | _SENT | _ANEW, Tone.WARN
+    AGENT_REASONING = "agent_reasoning", _SENT, "mind", "Decision"
+    APPROVAL_ASKED = "approval_asked", _MONEY | _SENT, "warn"
+    APPROVAL_EXPIRED = "approval_expired", _MONEY | _SENT | _ANEW, "warn"
     APPROVAL_NOT_TAKEN = "approval_not_taken", _MONEY
-    APPROVAL_USED = "approval_used", _NEWS | _MONEY | _SENT, Tone.GOOD
-    ARTIFACT = "artifact", _NOTHING, Tone.GOOD, "Result downloaded"
-    ARTIFACT_FAILED = "artifact_failed", _NOTHING, Tone.BAD
+    APPROVAL_USED = "approval_used", _NEWS | _MONEY | _SENT, "good"
+    ARTIFACT = "artifact", _NOTHING, "good", "Result downloaded"
+    ARTIFACT_FAILED = "artifact_failed", _NOTHING, "bad"
     BUDGET_RAISED = "budget_raised", _MONEY | _SENT
-    CANCEL_FAILED = "cancel_failed", _TROUBLE, Tone.BAD
+    CANCEL_FAILED = "cancel_failed", _TROUBLE, "bad"
     CANCEL_REFUSED = "cancel_refused"
     CANCEL_TOO_LATE = "cancel_too_late"
     CHAIN_UNREACHABLE = "chain_unreachable", _TROUBLE
@@ -115,40 +103,35 @@ class NoteType(StrEnum):
     EXTENSION_WAITS = "extension_waits"
     GOODS_RECEIVED = "goods_received"
     JOB_EXTENDED = "job_extended", _NEWS | _MONEY | _SENT
-    JOB_LOG = "job_log", NoteClass.PROGRESS
-    JOB_SPEC = "job_spec", _NEWS, Tone.MIND, "Goal understood"
+    JOB_LOG = "job_log", NoteClass.PROGRESS, "dim"
+    JOB_SPEC = "job_spec", _NEWS, "mind", "Goal understood"
     JOB_STARTED = "job_started", _NEWS | _MONEY | _SENT
     JOB_STOPPED = "job_stopped", _MONEY
-    LAUNCH_UNANSWERED = "launch_unanswered", _TROUBLE | _ANEW, Tone.WARN
+    LAUNCH_UNANSWERED = "launch_unanswered", _TROUBLE | _ANEW, "warn"
     NO_QUOTE = "no_quote"
-    NOT_USED = "not_used", _NOTHING, Tone.WARN, "Left out of the goal"
+    NOT_USED = "not_used", _NOTHING, "warn", "Left out of the goal"
     PAYMENT_AUTHORIZED = "payment_authorized", _MONEY | _SENT
     PAYMENT_BOOKED = "payment_booked", _MONEY | _SENT
-    PAYMENT_EXPIRED = "payment_expired", _MONEY | _SENT, Tone.BAD
-    PAYMENT_NOT_MADE = "payment_not_made", _MONEY | _TROUBLE, Tone.WARN
-    PAYMENT_REFUNDED = "payment_refunded", _NEWS | _MONEY | _SENT, Tone.GOOD
-    PAYMENT_REFUSED = "payment_refused", _MONEY | _SENT, Tone.BAD
+    PAYMENT_EXPIRED = "payment_expired", _MONEY | _SENT, "bad"
+    PAYMENT_NOT_MADE = "payment_not_made", _MONEY | _TROUBLE, "warn"
+    PAYMENT_REFUNDED = "payment_refunded", _NEWS | _MONEY | _SENT, "good"
+    PAYMENT_REFUSED = "payment_refused", _MONEY | _SENT, "bad"
     PAYMENT_RELEASED = "payment_released", _MONEY | _SENT
     PAYMENT_RESOLVED = "payment_resolved", _MONEY
-    PAYMENT_SETTLED = "payment_settled", _MONEY | _SENT, Tone.GOOD
+    PAYMENT_SETTLED = "payment_settled", _MONEY | _SENT, "good"
     PAYMENT_UNCLEAR = "payment_unclear", _MONEY | _TROUBLE
-    POLL_FAILED = "poll_failed", _TROUBLE, Tone.WARN, "Vendor did not answer"
+    POLL_FAILED = "poll_failed", _TROUBLE, "warn", "Vendor did not answer"
     QUOTE = "quote"
     QUOTE_EXPIRED = "quote_expired"
-    RECOVERY = "recovery", _MONEY | _SENT | _ANEW, Tone.WARN, "Recovering"
+    RECOVERY = "recovery", _MONEY | _SENT | _ANEW, "warn", "Recovering"
     REFUND_CLAIMED = "refund_claimed", _MONEY
-    RUN_CANCELLED = "run_cancelled", _NEWS | _MONEY | _SENT, Tone.BAD
-    RUN_COMPLETED = "run_completed", _NEWS | _MONEY | _SENT, Tone.GOOD
-    RUN_FAILED = "run_failed", _NEWS | _MONEY | _SENT, Tone.BAD
+    RUN_CANCELLED = "run_cancelled", _NEWS | _MONEY | _SENT, "bad"
+    RUN_COMPLETED = "run_completed", _NEWS | _MONEY | _SENT, "good"
+    RUN_FAILED = "run_failed", _NEWS | _MONEY | _SENT, "bad"
     SLOT_PAID_ELSEWHERE = "slot_paid_elsewhere"
-    STATE_FORGOTTEN = "state_forgotten", _NOTHING, Tone.BAD, "A saved state was thrown away"
-    TICK_FAILED = "tick_failed", _NOTHING, Tone.BAD, "A step failed"
+    STATE_FORGOTTEN = "state_forgotten", _NOTHING, "bad", "A saved state was thrown away"
+    TICK_FAILED = "tick_failed", _NOTHING, "bad", "A step failed"
     WALLET_SHORT = "wallet_short"
-
-    @classmethod
-    def all_of(cls, kind: NoteClass) -> tuple[NoteType, ...]:
-        """The types of a class."""
-        return tuple(member for member in cls if kind in member.classes)
 
 
 def classes_of(types: Iterable[NoteType]) -> NoteClass:

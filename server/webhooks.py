@@ -35,7 +35,7 @@ from tools.wire.public_hosts import public_client
 from tools.wire.untrusted import Unreadable
 
 LOG: Final = logging.getLogger(__name__)
-TYPES: Final = NoteType.all_of(NoteClass.SENT)
+TYPES: Final = tuple(type_ for type_ in NoteType if NoteClass.SENT in type_.classes)
 
 BACKOFF_S: Final = (5, 30, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 POLL_S: Final = 1.0

@@ -28,7 +28,6 @@ from graph.steps.work import under_way
 from tools.payments.approving import Standing
 from tools.payments.purchase import Purchase
 
-WAITING: Final = "Waiting for approval"
 YES: Final = (ApprovalState.APPROVED, ApprovalState.USED)
 TERMS: Final = ("vendorId", "payTo", "amount", "price")
 """What an answer to the interrupt may repeat of its question: then it has to be the same."""

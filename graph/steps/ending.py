@@ -14,9 +14,9 @@ from graph.routing import Phase, rest
 from graph.state import FORGET
 
 _SAID: Final = {
-    RunStatus.COMPLETED: (NoteType.RUN_COMPLETED, "The job completed at {}"),
-    RunStatus.CANCELLED: (NoteType.RUN_CANCELLED, "The run was cancelled: {}"),
-    RunStatus.FAILED: (NoteType.RUN_FAILED, "The run failed: {}"),
+    RunStatus.COMPLETED: "The job completed at {}",
+    RunStatus.CANCELLED: "The run was cancelled: {}",
+    RunStatus.FAILED: "The run failed: {}",
 }
 
 
@@ -26,8 +26,7 @@ def last_note(status: RunStatus, what: str) -> Note:
     What closes its books is noted after it. A run ends once, however often the step that ends it
     is repeated.
     """
-    type_, said = _SAID[status]
-    return Note(type_, said.format(what), key="run_ended")
+    return Note(NoteType(f"run_{status}"), _SAID[status].format(what), key="run_ended")
 
 
 async def complete(context: TickContext, vendor_id: str) -> Command[str]:

@@ -221,7 +221,7 @@ class Timeline:
             self._last = 0
         for entry in [e for e in entries if e.seq > self._last][-MOST_DECISIONS:]:
             self._last = entry.seq
-            with self._list, box("li", entry.note.type.tone.value, data_seq=str(entry.seq)) as line:
+            with self._list, box("li", entry.note.type.tone, data_seq=str(entry.seq)) as line:
                 with box("div", "head"):
                     text("span", entry.note.type.heading, "what")
                     when(entry.created_at, now)

@@ -16,11 +16,7 @@ from server.api.report_schemas import AuditAnswer, AuditEntry, AuditHead
 from tools.payments.judge import facts
 
 PAYMENTS: Final = (NoteType.PAYMENT_AUTHORIZED, NoteType.PAYMENT_BOOKED)
-IN_VAIN: Final = (
-    NoteType.PAYMENT_RELEASED,
-    NoteType.PAYMENT_REFUSED,
-    NoteType.PAYMENT_EXPIRED,
-)
+IN_VAIN: Final = (NoteType.PAYMENT_RELEASED, NoteType.PAYMENT_REFUSED, NoteType.PAYMENT_EXPIRED)
 _FIELDS: Final = ("type", "content", "data", "createdAt", "prevHash", "hash", "seq")
 
 

@@ -33,9 +33,7 @@ from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError, StateRefu
 from domain.jobs import RunStatus
 from domain.journal import NoteClass, NoteType, classes_of
 from graph.context import TickContext
-from graph.nodes.approve import WAITING as WAITING
-from graph.pacing import expiry, outcome_of
-from graph.routing import Phase
+from graph.routing import Phase, expiry, outcome_of
 from graph.steps.settlement import settle_ended
 from ledger.jobs import follow
 from ledger.run import Lease, Run
@@ -45,6 +43,7 @@ from server.wiring import Services
 from tools.wire.observer import Step
 
 LOG: Final = logging.getLogger(__name__)
+WAITING: Final = "Waiting for approval"
 INTERRUPTED: Final = "Interrupted: the next tick goes on"
 MOST_STEPS: Final = 25
 """Nodes that one tick may run: a bound on loops, never reached in a sound run."""
@@ -56,6 +55,8 @@ class Ticked:
 
     message: str
     status: RunStatus
+    waiting: bool = False
+    """Whether it ended at a question to a person."""
 
 
 class Ticker:
@@ -76,7 +77,7 @@ class Ticker:
         """
         with self._services.deps.observer.step("tick", "tick", run=run_id) as step:
             ticked = await self._tick(run_id, step, due, control)
-            step.note(outcome="waiting" if ticked.message == WAITING else ticked.status.value)
+            step.note(outcome="waiting" if ticked.waiting else ticked.status.value)
             return ticked
 
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
@@ -94,8 +95,8 @@ class Ticker:
             phase, until = state["phase"], expiry(state)
             outcome = outcome_of(run.phase, state, context.noted)
             status = (await context.reread()).status if phase == Phase.ENDED.value else run.status
-            message = WAITING if "__interrupt__" in state else state["message"]
-            return Ticked(message, status)
+            waiting = "__interrupt__" in state
+            return Ticked(WAITING if waiting else state["message"], status, waiting)
         except asyncio.CancelledError:
             outcome = TickOutcome.ACTED
             raise

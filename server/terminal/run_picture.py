@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from domain.journal import NoteType, Tone
+from domain.journal import NoteType
 from domain.money import ZERO, Usd
 from domain.names import Names, named
 from server.chat.decisions import how_decided, model_use
@@ -31,12 +31,7 @@ STYLES: Final = {
     "failed": "red",
     "cancelled": "yellow",
 }
-_TONES: Final = {
-    Tone.GOOD: "green",
-    Tone.WARN: "yellow",
-    Tone.BAD: "red",
-    Tone.MIND: "bold",
-}
+TONES: Final = {"good": "green", "warn": "yellow", "bad": "red", "mind": "bold", "dim": "dim"}
 STATIONS: Final = {
     "intake": "goal",
     "assess_budget": "market",
@@ -232,19 +227,13 @@ def _table() -> Table:
     return table
 
 
-def entry_style(entry: Json) -> str:
-    """How an entry of the journal is written on a terminal."""
-    type_ = NoteType(entry["type"])
-    return "dim" if type_ is NoteType.JOB_LOG else _TONES.get(type_.tone, "")
-
-
 def _entries(entries: Sequence[Json], names: Names) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for entry in entries:
         words = _HASH.sub(lambda tx: short(tx[0]), named(str(entry["content"]), names))
-        text = Text(words, style=entry_style(entry))
+        text = Text(words, style=TONES.get(NoteType(entry["type"]).tone, ""))
         for line in how_decided(str(entry["type"]), entry.get("data") or {}):
             text.append(f"\n{named(line, names)}", style="not bold dim")
         table.add_row(str(entry["type"]), text)
