@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class Payment:
     tx_id: str | None = None
     """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
     reason: str = ""
+    reason_data: Mapping[str, Any] = field(default_factory=dict)
+    """The code of the reason and its fields, where it is one of ours."""
     settled_block: int | None = None
     """The block that it settled in; None before that, off-chain, and in older documents."""
     refund_tx: str | None = None
@@ -326,6 +328,7 @@ _FIELDS: Final = {
     "header_sha256": "headerSha256",
     "tx_id": "x402TxId",
     "reason": "reason",
+    "reason_data": "reasonData",
     "settled_block": "settledBlock",
     "refund_tx": "refundTx",
     "refund_claim": "refundClaim",

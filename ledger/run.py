@@ -11,6 +11,7 @@ from domain.errors import LeaseLost
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import ZERO, Usd
 from domain.quotes import Quote
+from domain.reasons import Reason
 from domain.tokens import UNUSED, ModelUse
 from ledger.holder import Holder, holder_of
 from ledger.store import Document
@@ -83,7 +84,7 @@ class Silence:
     """A vendor that could do the job and made no offer, and why."""
 
     vendor_id: str
-    why: str
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,9 @@ class Run:
     journal_hash: str
     created_at: datetime
     updated_at: datetime
-    last_poll: LastPoll | None = None
-    reason: str = ""
+    reason: Reason = field(default_factory=lambda: Reason(""))
     """Why the run ended, where it did not complete."""
+    last_poll: LastPoll | None = None
     offers: tuple[RecordedOffer, ...] = ()
     """What was on offer when the agent last chose."""
     no_quotes: tuple[Silence, ...] = ()
@@ -318,9 +319,12 @@ def run_of(document: Document) -> Run:
         journal_hash=document["journal"]["hash"],
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
-        reason=document["reason"],
+        reason=Reason(document["reason"], document.get("reasonData")),
         offers=tuple(_offer(offer) for offer in document["offers"]),
-        no_quotes=tuple(Silence(s["vendorId"], s["why"]) for s in document.get("noQuotes", ())),
+        no_quotes=tuple(
+            Silence(s["vendorId"], Reason(s["why"], s.get("reasonData")))
+            for s in document.get("noQuotes", ())
+        ),
         model=model_use(document.get("model") or {}),
         cancel_requested=document["cancelRequested"],
         ended_at=document.get("endedAt"),

@@ -18,6 +18,7 @@ from domain.goals import NOTHING_UNUSED, Unused
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
+from domain.reasons import Reason
 from domain.tokens import UNUSED, ModelUse
 from ledger.clock import ClockWatch
 from ledger.holder import Holder
@@ -392,7 +393,9 @@ class Runs:
         """silences: who made no offer; None leaves what is recorded."""
         fields: dict[str, Any] = {"offers": [offer_document(offer) for offer in offers]}
         if silences is not None:
-            fields["noQuotes"] = [{"vendorId": s.vendor_id, "why": s.why} for s in silences]
+            fields["noQuotes"] = [
+                {"vendorId": s.vendor_id, "why": s.why, "reasonData": s.why.data} for s in silences
+            ]
         await self.update(lease, fields)
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:
@@ -415,7 +418,8 @@ class Runs:
         """
         unraised = {} if total is None else {"budgetTotal": total.micros}
         guard = {"fence": lease.fence, **unraised}
-        fields = {"status": status.value, "reason": reason, "endedAt": now, "updatedAt": now}
+        why = {"reason": reason, "reasonData": Reason(reason).data}
+        fields = {"status": status.value, **why, "endedAt": now, "updatedAt": now}
         if await self.documents.change(lease.run_id, guard, {"$set": fields, "$unset": GIVEN_BACK}):
             return True
         if (await self.get(lease.run_id)).fence != lease.fence:

@@ -30,12 +30,13 @@ from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Vendor
+from domain.reasons import Reason, ReasonCode
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.run import Lease, Run
 from ledger.runs import FETCH
-from tools.payments.cashier import FREE, Cashier
+from tools.payments.cashier import Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
 from tools.payments.judge import facts
 from tools.payments.purchase import Purchase
@@ -159,15 +160,15 @@ class Buyer:
                     "Begin anew with another --id",
                 ) from error
             except (PolicyRefused, WalletEmpty, VendorError) as refusal:
-                await self._end(run, lease, RunStatus.FAILED, str(refusal))
+                await self._end(run, lease, RunStatus.FAILED, str(refusal)[:500])
                 raise
             if isinstance(delivery.goods, Fetched):
                 take(delivery.goods)
                 notes.append(_received(delivery.payment, delivery.goods))
-                await self._end(run, lease, RunStatus.COMPLETED, FREE)
+                await self._end(run, lease, RunStatus.COMPLETED, Reason.of(ReasonCode.FREE))
                 return Bought(Outcome.FREE, run.id, None, delivery.goods, "", had_goods=True)
             stored = delivery.payment
-        if stored.state is PaymentState.RELEASED and stored.reason == FREE:
+        if Reason(stored.reason, stored.reason_data).code is ReasonCode.FREE:
             return await self._ask_again(run, take)
         if stored.state is not PaymentState.AUTHORIZED and not stored.state.paid:
             await self._end(run, lease, RunStatus.FAILED, stored.reason)
@@ -248,7 +249,7 @@ class Buyer:
 
     async def _end(self, run: Run, lease: Lease, status: RunStatus, reason: str) -> None:
         if not run.status.ended:
-            await self._ledger.runs.end(lease, status, reason[:500], self._now())
+            await self._ledger.runs.end(lease, status, reason, self._now())
 
     def _check_same(self, wish: Wish, payment: Payment) -> None:
         """Raise Conflict unless the id was used for this request, network and payee before, and

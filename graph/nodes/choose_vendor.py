@@ -11,6 +11,7 @@ from langgraph.types import Command
 from domain.journal import Note, NoteType
 from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
+from domain.reasons import Reason
 from graph.context import TickContext
 from graph.planner.meter import TokenMeter
 from graph.planner.planners import Consult, Decided, Situation
@@ -116,7 +117,7 @@ async def _ask(context: TickContext, able: Sequence[Vendor]) -> list[RecordedOff
         deps.vendors, able, spec_of(context.run), deps.limits, deps.now()
     )
     offers = [RecordedOffer(quote, "") for quote in quotes]
-    silences = [Silence(silence.vendor_id, silence.problem) for silence in without]
+    silences = [Silence(silence.vendor_id, Reason(silence.problem)) for silence in without]
     await context.ledger.runs.set_offers(context.lease, offers, silences)
     await context.reread()
     return offers
@@ -175,12 +176,8 @@ def _market(context: TickContext, quoted: Sequence[RecordedOffer]) -> list[Note]
         )
         for q in (offer.quote for offer in quoted)
     ] + [
-        Note(
-            NoteType.NO_QUOTE,
-            f"{silence.vendor_id}: {silence.why}",
-            {"vendorId": silence.vendor_id},
-        )
-        for silence in context.run.no_quotes
+        Note(NoteType.NO_QUOTE, f"{s.vendor_id}: {s.why}", {"vendorId": s.vendor_id, "why": s.why})
+        for s in context.run.no_quotes
     ]
 
 
@@ -201,6 +198,7 @@ def _decided(situation: Situation, step: Decided) -> Note:
     facts |= {
         "decision": type(step.decision).__name__.lower(),
         "reason": reason,
+        "reasonData": Reason(reason).data,
         "planner": step.planner,
         "fallback": bool(step.fallback),
         "fallbackReason": step.fallback,

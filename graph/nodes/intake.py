@@ -43,7 +43,6 @@ async def intake(state: AgentState, context: TickContext) -> Command[str]:  # no
         **facts,
     )
     if leaves_out.words:
-        context.note(
-            NoteType.NOT_USED, leaves_out.line, key="not_used", words=list(leaves_out.words)
-        )
+        words = list(leaves_out.words)
+        context.note(NoteType.NOT_USED, leaves_out.line, key="not_used", words=words)
     return go(Phase.ASSESS_BUDGET)

@@ -149,9 +149,8 @@ def _wait(
     state: AgentState, context: TickContext, refusal: Exception, message: str
 ) -> Command[str]:
     """Look around again in a while."""
-    found = note_if_changed(
-        state, context, Phase.PAY, [Note(NoteType.PAYMENT_NOT_MADE, str(refusal))]
-    )
+    note = Note(NoteType.PAYMENT_NOT_MADE, str(refusal))
+    found = note_if_changed(state, context, Phase.PAY, [note])
     return rest(Phase.ASSESS_BUDGET, message, decision=None, found=found)
 
 

@@ -72,7 +72,8 @@ def _long_over(context: TickContext) -> bool:
 
 async def _tell_the_end(context: TickContext) -> None:
     """The journal's last note, which is there once however often it is told."""
-    run, what = context.run, context.run.reason
+    run = context.run
+    what: str = run.reason
     if run.status is RunStatus.COMPLETED:
         job = await context.ledger.jobs.current(run)
         what = job.vendor_id if job else ""

@@ -112,12 +112,8 @@ class DemoView:
             case NoteType.JOB_SPEC:
                 self._fact("plan", str(data["understood"]))
             case NoteType.QUOTE:
-                price, minutes, gpu = (
-                    Usd(int(data["priceMicros"])),
-                    data["minutes"],
-                    data["gpuType"],
-                )
-                offer = f"{price} for {minutes} minutes of {gpu}"
+                price = Usd(int(data["priceMicros"]))
+                offer = f"{price} for {data['minutes']} minutes of {data['gpuType']}"
                 self._fact("quote", Text.assemble((f"{vendor:<12}", "bold"), offer))
             case NoteType.AGENT_REASONING if data.get("decision") == "rent":
                 self._fact("decision", Text(str(data["reason"]), style="bold"))

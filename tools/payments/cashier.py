@@ -29,6 +29,7 @@ from domain.money import ZERO
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind, payment_id, slot_nonce
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
+from domain.reasons import Reason, ReasonCode
 from ledger.allowances import Charge, allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
@@ -62,8 +63,6 @@ has lost may have given up some slots, and paid a later one.
 """
 CLOCKS: Final = timedelta(hours=1)
 """By how much a run's time of creation and the chain's clock may differ."""
-FREE: Final = "no payment was asked"
-"""Why the payment for a URL was released that gave its goods for nothing."""
 
 
 class Cashier:
@@ -122,7 +121,7 @@ class Cashier:
             permit = await self.approvals.permit(run, purchase, observe)
             answer = await self._seller(payment, purchase.vendor).request()
             if isinstance(answer, Fetched):
-                await self._abandon(payment, held, FREE, observe)
+                await self._abandon(payment, held, Reason.of(ReasonCode.FREE), observe)
                 return Delivery(await self._ledger.payments.get(payment.id), answer)
             on_no_chain = not isinstance(answer, PaymentRequired402) or answer.challenge is None
             if on_no_chain and await self._has_rival(payment, held):

@@ -23,6 +23,7 @@ from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
+from domain.reasons import Reason
 from ledger.allowances import allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
@@ -234,7 +235,11 @@ class Judge:
         """Close an unsigned payment; False when another writer was faster."""
         try:
             released = await self._ledger.payments.close(
-                payment, PaymentState.RELEASED, now=self._now(), reason=why[:500]
+                payment,
+                PaymentState.RELEASED,
+                now=self._now(),
+                reason=why[:500],
+                reason_data=Reason(why).data,
             )
         except IllegalTransition:
             return False
@@ -258,16 +263,14 @@ class Judge:
     async def _close_unpaid(
         self, payment: Payment, word: str, why: str, observe: Observe
     ) -> Payment:
-        state, type_, reason = PaymentState.EXPIRED, NoteType.PAYMENT_EXPIRED, why
-        if word:
-            state, type_ = PaymentState.REFUSED, NoteType.PAYMENT_REFUSED
-            reason = f"{why}; {word}"
+        state = PaymentState.REFUSED if word else PaymentState.EXPIRED
+        reason = f"{why}; {word}" if word else why
         closed = await self._ledger.payments.close(
             payment, state, now=self._now(), reason=reason[:500]
         )
         observe(
             Note(
-                type_,
+                NoteType(f"payment_{state}"),
                 f"{closed.amount} to {closed.vendor_id} was not paid: {reason}",
                 facts(closed),
                 key=f"{closed.id}:closed",
