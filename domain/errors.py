@@ -55,6 +55,8 @@ class RenterError(Exception):
 
     code: ClassVar[str] = ""
     """For programs, where they may do something about it; part of the API's answer."""
+    outcome: ClassVar[str] = "failed"
+    """What metrics call a step that it ended."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -66,19 +68,20 @@ class RenterError(Exception):
 
 
 class InvalidInput(RenterError):
-    """`field` names what was wrong with the input."""
+    """`field` names what was wrong with the input, `problem` says what."""
 
     def __init__(self, field: str, problem: str, remedy: str = "") -> None:
         super().__init__(f"{field}: {problem}", remedy)
         self.field = field
+        self.problem = problem
 
 
 class NotFound(RenterError):
-    pass
+    outcome = "not_found"
 
 
 class Conflict(RenterError):
-    pass
+    outcome = "conflict"
 
 
 class NotAllUsed(Conflict):
@@ -98,6 +101,7 @@ class LeaseHeld(Conflict):
     """
 
     code = RUN_BUSY
+    outcome = "lease_held"
 
     def __init__(self, message: str, remedy: str = "", *, goes_on_in_s: int | None = None) -> None:
         super().__init__(message, remedy)
@@ -106,6 +110,7 @@ class LeaseHeld(Conflict):
 
 class LeaseLost(Conflict):
     code = RUN_BUSY
+    outcome = "lease_lost"
 
 
 class StateRefused(RenterError):
@@ -134,7 +139,7 @@ class ConfigError(RenterError):
 
 
 class DependencyDown(RenterError):
-    pass
+    outcome = "dependency_down"
 
 
 class StoreDown(DependencyDown):
@@ -156,6 +161,8 @@ class ClockOff(DependencyDown):
 class VendorError(RenterError):
     """`vendor_id` and `call` say whose answer to what."""
 
+    outcome = "vendor_error"
+
     def __init__(self, vendor_id: str, call: str, problem: str, remedy: str = "") -> None:
         super().__init__(f"{vendor_id} {call}: {problem}", remedy)
         self.vendor_id = vendor_id
@@ -164,15 +171,17 @@ class VendorError(RenterError):
 
 
 class VendorUnreachable(VendorError):
-    pass
+    outcome = "unreachable"
 
 
 class VendorUnauthorized(VendorError):
-    pass
+    outcome = "unauthorized"
 
 
 class VendorRefused(VendorError):
     """`status_code` is the vendor's 4xx."""
+
+    outcome = "refused"
 
     def __init__(self, vendor_id: str, call: str, problem: str, status_code: int) -> None:
         super().__init__(vendor_id, call, problem)
@@ -180,15 +189,15 @@ class VendorRefused(VendorError):
 
 
 class VendorBroken(VendorError):
-    pass
+    outcome = "broken"
 
 
 class VendorGarbage(VendorError):
-    pass
+    outcome = "garbage"
 
 
 class PaymentError(RenterError):
-    pass
+    outcome = "payment_refused"
 
 
 class PolicyRefused(PaymentError):

@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.mapping import Mapped
 from domain.money import Usd
+from domain.reasons import Reason, ReasonCode
 
 MINUTES_PER_HOUR: Final = 60
 ANY_GPU: Final = "any"
@@ -88,14 +89,12 @@ class JobSpec(Mapped):
     def hours(self) -> float:
         return self.minutes / MINUTES_PER_HOUR
 
-    def too_late(self, now: datetime) -> str:
-        """Why a job that starts now cannot be done by its deadline; empty where it can."""
+    def too_late(self, now: datetime) -> Reason | None:
+        """Why a job that starts now cannot be done by its deadline; None where it can."""
         if self.deadline is None or now + timedelta(minutes=self.minutes) <= self.deadline:
-            return ""
-        return (
-            f"the job needs {self.hours:g} h, and cannot be done by "
-            f"{self.deadline:%Y-%m-%d %H:%M} any more"
-        )
+            return None
+        by = f"{self.deadline:%Y-%m-%d %H:%M}"
+        return Reason.of(ReasonCode.TOO_LATE, hours=self.hours, deadline=by)
 
     def minutes_left(self, now: datetime) -> float | None:
         """The minutes until the deadline; None without one."""

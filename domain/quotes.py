@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from domain.jobs import ANY_GPU, MINUTES_PER_HOUR, JobSpec
 from domain.mapping import Mapped, Text
 from domain.money import Usd
+from domain.reasons import Reason, ReasonCode
 from domain.reliability import Block, Chances, Record, block_at, chances
 
 MOST_TYPES_OFFERED: Final = 12
@@ -154,12 +155,16 @@ def nobody_has(spec: JobSpec, vendors: Iterable[Vendor]) -> str:
         unknown = [n for n in spec.only_vendors if n not in {v.vendor_id for v in known}]
         if unknown:
             return f"no vendor is registered as {' or '.join(unknown)}, to rent from alone"
-        mine = [v for v in known if v.vendor_id in spec.only_vendors]
-        lacks = f"{' or '.join(spec.only_vendors)}, to rent from alone, has no {spec.gpu}"
-        return f"{lacks}{on_offer(mine)}"
+        return Reason.of(
+            ReasonCode.LACKS_GPU,
+            vendors=" or ".join(spec.only_vendors),
+            gpu=spec.gpu,
+            on_offer=on_offer(v for v in known if v.vendor_id in spec.only_vendors),
+        )
     without = f" beside {', '.join(spec.excluded_vendors)}" if spec.excluded_vendors else ""
-    others = [v for v in known if v.vendor_id not in spec.excluded_vendors]
-    return f"no registered vendor has {spec.gpu}{without}{on_offer(others)}"
+    others = (v for v in known if v.vendor_id not in spec.excluded_vendors)
+    nobody = ReasonCode.NOBODY_HAS
+    return Reason.of(nobody, gpu=spec.gpu, beside=without, on_offer=on_offer(others))
 
 
 def on_offer(vendors: Iterable[Vendor]) -> str:

@@ -49,6 +49,7 @@ from domain.jobs import MINUTES_PER_HOUR, Preference
 from domain.money import Usd
 from domain.outlook import Attempt, Outlook, outlook
 from domain.quotes import Offer, Quote
+from domain.reasons import Reason, ReasonCode
 
 WORTH: Final = {
     None: 50.0,
@@ -113,12 +114,12 @@ def choose(
         return Wait(reason) if patience else Abort(reason)
     if not any(offer.projected <= left for offer in offers):
         cheapest = min(offer.projected for offer in offers)
-        return Abort(
-            f"the cheapest offer is {cheapest.exact()} for the whole job and {left.exact()} is left"
-        )
+        amounts = {"cheapest": cheapest.exact(), "left": left.exact()}
+        return Abort(Reason.of(ReasonCode.OFFERS_DEAR, **amounts))
     ranked = rank(offers, left=left, minutes_left=minutes_left, preference=preference)
     if not ranked:
-        return Abort(f"no offer within {left} can be done in the {_span(minutes_left)} left")
+        limits = {"left": str(left), "span": _span(minutes_left)}
+        return Abort(Reason.of(ReasonCode.OFFERS_LATE, **limits))
     return Rent(ranked[0].offer.quote, _why(ranked, offers, left))
 
 

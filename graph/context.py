@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from graph.deps import Deps
 from ledger.jobs import Job, last_poll
 from ledger.ledger import Ledger
@@ -25,7 +25,7 @@ class TickContext:
     assessed: bool = False
     """Whether this tick has seen, under its lease, that nothing of the run is under way."""
     head: Head = field(init=False)
-    noted: set[str] = field(default_factory=set)
+    noted: set[NoteType] = field(default_factory=set)
     """The types of the notes of this tick: what happened in it."""
     turned: bool = False
     """Whether a job that just ran does so no more: the pause between ticks begins anew."""
@@ -46,7 +46,7 @@ class TickContext:
         self.noted.add(note.type)
         self._notes.append(note)
 
-    def note(self, type_: str, content: str, key: str | None = None, **data: Any) -> None:
+    def note(self, type_: NoteType, content: str, key: str | None = None, **data: Any) -> None:
         self.observe(Note(type_, content, data, key))
 
     async def flush(self) -> None:

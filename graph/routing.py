@@ -6,12 +6,16 @@ was at work. Every node finds in the ledger what it had done before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from langgraph.graph import END
 from langgraph.types import Command
 
+from domain.due import TickOutcome
+from domain.journal import NoteClass, NoteType, classes_of
 from graph.state import AgentState
 
 
@@ -49,3 +53,34 @@ def go(phase: Phase, **update: Any) -> Command[str]:
 def rest(phase: Phase, message: str, **update: Any) -> Command[str]:
     """This tick is done, with `message`; the next one begins at `phase`."""
     return Command(goto=END, update={**update, "phase": phase.value, "message": message})
+
+
+def outcome_of(before: str, state: Mapping[str, Any], noted: Set[NoteType]) -> TickOutcome:
+    """What a tick came to, by where it left the graph and what it noted.
+
+    before: the phase in which the tick began. state: the graph's, after it.
+    """
+    classes = classes_of(noted)
+    if "__interrupt__" in state:
+        return TickOutcome.ASKED
+    match Phase(state["phase"]):
+        case Phase.ENDED:
+            return TickOutcome.CLOSING
+        case _ if NoteType.PAYMENT_UNCLEAR in noted:
+            return TickOutcome.WAITING
+        case Phase.MONITOR:
+            return TickOutcome.WAITING if NoteClass.TROUBLE in classes else TickOutcome.WATCHING
+        case Phase.ASSESS_BUDGET:
+            return TickOutcome.ACTED if NoteClass.ANEW in classes else TickOutcome.WAITING
+        case Phase.LAUNCH:  # the next slice is delivered at once; what was sent already waits
+            return TickOutcome.ACTED if before == Phase.MONITOR.value else TickOutcome.WAITING
+        case _:
+            return TickOutcome.ACTED
+
+
+def expiry(state: Mapping[str, Any]) -> datetime | None:
+    """Until when the question to a person waits, if one does."""
+    for interrupt in state.get("__interrupt__", ()):
+        if isinstance(interrupt.value, Mapping) and "expiresAt" in interrupt.value:
+            return datetime.fromisoformat(interrupt.value["expiresAt"])
+    return None

@@ -15,10 +15,11 @@ from domain.journal import (
     LONGEST_CONTENT,
     Entry,
     Note,
+    NoteClass,
+    NoteType,
     entry,
     event_facts,
     event_line,
-    is_event,
 )
 from ledger.store import Document, DuplicateKey, Store
 
@@ -75,7 +76,7 @@ class Observations:
         raise Conflict(f"The journal of run {run_id} has too many writers at once", "Try again")
 
     async def of_run(
-        self, run_id: str, *, after: int = 0, limit: int = 0, types: Sequence[str] = ()
+        self, run_id: str, *, after: int = 0, limit: int = 0, types: Sequence[NoteType] = ()
     ) -> list[Entry]:
         """Entries after the seq `after`, oldest first."""
         query: dict[str, Any] = {"runId": run_id, "seq": {"$gt": after}}
@@ -110,7 +111,7 @@ class Observations:
 
 def _log(entries: Iterable[Entry]) -> None:
     for e in entries:
-        if is_event(e.note):
+        if NoteClass.MONEY in e.note.type.classes:
             LOG.info("%s", event_line(e.note), extra={"facts": event_facts(e.run_id, e.note)})
 
 
@@ -129,7 +130,7 @@ def _document(e: Entry) -> Document:
         "_id": f"{e.run_id}:{e.seq}",
         "runId": e.run_id,
         "seq": e.seq,
-        "type": e.note.type,
+        "type": e.note.type.value,
         "content": e.note.content,
         "data": dict(e.note.data),
         "createdAt": e.created_at,
@@ -140,7 +141,8 @@ def _document(e: Entry) -> Document:
 
 
 def _entry(document: Document) -> Entry:
-    note = Note(document["type"], document["content"], document["data"], document.get("key"))
+    type_ = NoteType(document["type"])
+    note = Note(type_, document["content"], document["data"], document.get("key"))
     return Entry(
         document["runId"],
         document["seq"],

@@ -58,6 +58,8 @@ class Payment(Mapped):
     tx_id: Annotated[str | None, Field(alias="x402TxId")] = None
     """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
     reason: str = ""
+    reason_data: Object = field(default_factory=dict)
+    """The code of the reason and its fields, where it is one of ours."""
     settled_block: int | None = None
     """The block that it settled in; None before that, off-chain, and in older documents."""
     refund_tx: str | None = None

@@ -11,7 +11,7 @@ from pydantic import AliasPath, BeforeValidator, Field, PlainSerializer
 from domain.clocks import LONGEST_LEASE, impossible
 from domain.errors import LeaseLost
 from domain.jobs import JobSpec, RunStatus
-from domain.mapping import Id, Mapped
+from domain.mapping import Id, Mapped, Object
 from domain.money import ZERO, Usd
 from domain.quotes import Quote
 from domain.tokens import UNUSED, ModelUse
@@ -100,6 +100,8 @@ class Silence(Mapped):
 
     vendor_id: str
     why: str
+    reason_data: Object = field(default_factory=dict)
+    """The code of `why` and its fields, where it is a reason of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class Run(Mapped):
     last_poll: Annotated[LastPoll | None, Field(alias="sighting")] = None
     reason: str = ""
     """Why the run ended, where it did not complete."""
+    reason_data: Object = field(default_factory=dict)
     offers: tuple[Annotated[RecordedOffer, BeforeValidator(_offer)], ...] = ()
     """What was on offer when the agent last chose."""
     no_quotes: tuple[Silence, ...] = ()

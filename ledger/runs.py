@@ -19,6 +19,7 @@ from domain.ids import LONGEST_RUN_ID
 from domain.jobs import JobSpec, RunStatus
 from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
+from domain.reasons import Reason
 from domain.tokens import UNUSED, ModelUse
 from ledger.clock import ClockWatch
 from ledger.holder import Holder
@@ -412,7 +413,8 @@ class Runs:
         """
         unraised = {} if total is None else {"budgetTotal": total.micros}
         guard = {"fence": lease.fence, **unraised}
-        fields = {"status": status.value, "reason": reason, "endedAt": now, "updatedAt": now}
+        why = {"reason": reason, "reasonData": Reason(reason).data}
+        fields = {"status": status.value, **why, "endedAt": now, "updatedAt": now}
         if await self.documents.change(lease.run_id, guard, {"$set": fields, "$unset": GIVEN_BACK}):
             return True
         if (await self.get(lease.run_id)).fence != lease.fence:

@@ -26,24 +26,24 @@ from domain.errors import (
 )
 from domain.ids import approval_id
 from domain.jobs import RunStatus
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Vendor
+from domain.reasons import Reason, ReasonCode
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.run import Lease, Run
 from ledger.runs import FETCH
-from tools.payments.cashier import FREE, Cashier
+from tools.payments.cashier import Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
 from tools.payments.judge import facts
 from tools.payments.purchase import Purchase
 
 SLOT: Final = 0
 USER: Final = "pay"
-GOODS_NOTE: Final = "goods_received"
 POLL_S: Final = 1.0
 
 
@@ -161,15 +161,15 @@ class Buyer:
                     "Begin anew with another --id",
                 ) from error
             except (PolicyRefused, WalletEmpty, VendorError) as refusal:
-                await self._end(run, lease, RunStatus.FAILED, str(refusal))
+                await self._end(run, lease, RunStatus.FAILED, str(refusal)[:500])
                 raise
             if isinstance(delivery.goods, Fetched):
                 take(delivery.goods)
                 notes.append(_received(delivery.payment, delivery.goods))
-                await self._end(run, lease, RunStatus.COMPLETED, FREE)
+                await self._end(run, lease, RunStatus.COMPLETED, Reason.of(ReasonCode.FREE))
                 return Bought(Outcome.FREE, run.id, None, delivery.goods, "", had_goods=True)
             stored = delivery.payment
-        if stored.state is PaymentState.RELEASED and stored.reason == FREE:
+        if Reason(stored.reason, stored.reason_data).code is ReasonCode.FREE:
             return await self._ask_again(run, take)
         if stored.state is not PaymentState.AUTHORIZED and not stored.state.paid:
             await self._end(run, lease, RunStatus.FAILED, stored.reason)
@@ -225,7 +225,7 @@ class Buyer:
             payment = await self._judged(payment, notes, problem, wait=goods is not None)
         except RenterError as error:
             problem = f"{problem}; {error}" if problem else str(error)
-        before = await self._ledger.observations.of_run(run.id, types=[GOODS_NOTE])
+        before = await self._ledger.observations.of_run(run.id, types=[NoteType.GOODS_RECEIVED])
         had_goods = goods is not None or bool(before)
         outcome = _OUTCOMES[payment.state]
         if outcome is Outcome.NOT_PAID:
@@ -250,7 +250,7 @@ class Buyer:
 
     async def _end(self, run: Run, lease: Lease, status: RunStatus, reason: str) -> None:
         if not run.status.ended:
-            await self._ledger.runs.end(lease, status, reason[:500], self._now())
+            await self._ledger.runs.end(lease, status, reason, self._now())
 
     def _check_same(self, wish: Wish, payment: Payment) -> None:
         """Raise Conflict unless the id was used for this request, network and payee before, and
@@ -308,7 +308,7 @@ _OUTCOMES: Final = {
 
 def _received(payment: Payment, goods: Fetched) -> Note:
     return Note(
-        GOODS_NOTE,
+        NoteType.GOODS_RECEIVED,
         f"{payment.vendor_id} answered {goods.status_code} with {len(goods.body):,} bytes",
         {
             **facts(payment),

@@ -25,7 +25,7 @@ import httpx
 from standardwebhooks import Webhook
 
 from domain.errors import RenterError
-from domain.journal import Entry
+from domain.journal import Entry, NoteClass, NoteType
 from ledger.deliveries import Cursor, Deliveries
 from ledger.observations import Observations
 from server.wiring import Services
@@ -35,27 +35,7 @@ from tools.wire.public_hosts import public_client
 from tools.wire.untrusted import Unreadable
 
 LOG: Final = logging.getLogger(__name__)
-TYPES: Final = (
-    "agent_reasoning",
-    "approval_asked",
-    "approval_expired",
-    "approval_used",
-    "budget_raised",
-    "job_extended",
-    "job_started",
-    "payment_authorized",
-    "payment_booked",
-    "payment_expired",
-    "payment_refunded",
-    "payment_refused",
-    "payment_released",
-    "payment_settled",
-    "recovery",
-    "run_cancelled",
-    "run_completed",
-    "run_failed",
-)
-"""Decisions, approvals, payments, jobs, ends. Not job_log: a monitor tick tells nothing."""
+TYPES: Final = tuple(type_ for type_ in NoteType if NoteClass.SENT in type_.classes)
 
 BACKOFF_S: Final = (5, 30, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 POLL_S: Final = 1.0

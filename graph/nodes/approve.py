@@ -19,6 +19,7 @@ from domain.approvals import Approval, ApprovalState
 from domain.errors import Conflict, NotFound
 from domain.ids import approval_id
 from domain.intents import Wants, read_intent
+from domain.journal import NoteType
 from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
@@ -28,7 +29,6 @@ from graph.steps.work import under_way
 from tools.payments.approving import Standing
 from tools.payments.purchase import Purchase
 
-WAITING: Final = "Waiting for approval"
 YES: Final = (ApprovalState.APPROVED, ApprovalState.USED)
 TERMS: Final = ("vendorId", "payTo", "amount", "price")
 """What an answer to the interrupt may repeat of its question: then it has to be the same."""
@@ -74,7 +74,7 @@ async def _ask(context: TickContext, purchase: Purchase, standing: Standing) -> 
         await ledger.approvals.withdraw(context.run.id, but=approval.id)
     name = purchase.vendor.name
     context.note(
-        "approval_asked",
+        NoteType.APPROVAL_ASKED,
         f"Waiting for your approval: {approval.asks_for(name)}, paid to "
         f"{approval.pay_to or 'no address'} ({approval.id})",
         key=f"{approval.id}:asked",
@@ -224,7 +224,7 @@ async def _take(context: TickContext, approval: Approval, answer: ApprovalAnswer
             problem = str(conflict)
     if problem:
         context.note(
-            "approval_not_taken",
+            NoteType.APPROVAL_NOT_TAKEN,
             f"The answer to approval {approval.id} is not taken: {problem}. Answer approve or "
             "reject, to what is asked now",
         )
@@ -238,7 +238,7 @@ async def _follow(
     match approval.state:
         case ApprovalState.REJECTED if extending:
             context.note(
-                "extension_not_made", "more time was rejected", key=f"{approval.id}:closed"
+                NoteType.EXTENSION_NOT_MADE, "more time was rejected", key=f"{approval.id}:closed"
             )
             return rest(Phase.MONITOR, "Job still running", decision=None)
         case ApprovalState.REJECTED:
@@ -248,7 +248,7 @@ async def _follow(
             return rest(Phase.MONITOR, "Job still running")
         case ApprovalState.EXPIRED:
             context.note(
-                "approval_expired",
+                NoteType.APPROVAL_EXPIRED,
                 f"Nobody approved {approval.amount} in time; asking the vendors again",
                 key=f"{approval.id}:expired",
             )

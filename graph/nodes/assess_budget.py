@@ -6,9 +6,10 @@ from langgraph.types import Command
 
 from domain.errors import PaymentUnclear
 from domain.jobs import MINUTES_PER_HOUR
-from domain.journal import Note
-from domain.money import ZERO, Usd
+from domain.journal import Note, NoteType
+from domain.money import ZERO
 from domain.quotes import able_vendors, nobody_has
+from domain.reasons import Reason, ReasonCode
 from graph.context import TickContext
 from graph.routing import Phase, go
 from graph.state import AgentState
@@ -52,10 +53,11 @@ async def assess_budget(state: AgentState, context: TickContext) -> Command[str]
     cheapest = min(v.price_per_hour.scaled(gpu_minutes, MINUTES_PER_HOUR) for v in vendors)
     # List prices only guide, quotes decide: but below half the cheapest none will be.
     if left.scaled(2, 1) < cheapest or left == ZERO:
-        return await give_up(context, _out_of_budget(left, cheapest), run.budget_total)
+        why = Reason.of(ReasonCode.SHORT, left=str(left), cheapest=str(cheapest))
+        return await give_up(context, why, run.budget_total)
     able = "1 vendor has" if len(vendors) == 1 else f"{len(vendors)} vendors have"
     note = Note(
-        "agent_reasoning",
+        NoteType.AGENT_REASONING,
         f"Budget remaining: {left} of {run.budget_total}\n"
         f"{able} {spec.gpu}, from {cheapest} for {spec.hours:g} h",
     )
@@ -82,7 +84,3 @@ async def _unfinished(context: TickContext, slot: int | None) -> Payment | None:
     jobs = await context.ledger.jobs.of_run(context.run)
     payments = await context.ledger.payments.of_run(context.run.id)
     return unfinished_launch(context.run, payments, jobs, slot)
-
-
-def _out_of_budget(left: Usd, cheapest: Usd) -> str:
-    return f"the budget has {left} left, and the cheapest vendor asks about {cheapest}"

@@ -6,6 +6,7 @@ from langgraph.types import Command
 
 from domain.errors import VendorError
 from domain.jobs import JobStatus
+from domain.journal import NoteType
 from domain.payments import PaymentState
 from graph.context import TickContext
 from graph.routing import Phase, go, rest
@@ -34,7 +35,7 @@ async def cancel(state: AgentState, context: TickContext) -> Command[str]:
         try:
             ended = await stop_job(context, job)
         except VendorError as error:
-            context.note("cancel_failed", str(error), vendorId=job.vendor_id)
+            context.note(NoteType.CANCEL_FAILED, str(error), vendorId=job.vendor_id)
             if tries < MOST_TRIES:
                 phase = Phase(state.get("phase") or Phase.MONITOR)
                 return rest(phase, f"Cancelling: {error}", stops=tries)
@@ -42,7 +43,9 @@ async def cancel(state: AgentState, context: TickContext) -> Command[str]:
             unstopped = context.deps.now()
         if ended and ended.status is JobStatus.COMPLETED:
             await write_down(context, job, ended, context.deps.now())
-            context.note("cancel_too_late", "The job had completed before it could be cancelled")
+            context.note(
+                NoteType.CANCEL_TOO_LATE, "The job had completed before it could be cancelled"
+            )
             return go(Phase.MONITOR, cancel=False)
         await context.ledger.jobs.update(
             job,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langgraph.types import Command
 
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.quotes import Offer, Vendor, able_vendors
 from domain.ranking import Abort, Rent, Wait, verdict
+from domain.reasons import Reason
 from graph.context import TickContext
 from graph.planner.meter import TokenMeter
 from graph.planner.planners import Consult, Decided, Situation
@@ -115,7 +117,10 @@ async def _ask(context: TickContext, able: Sequence[Vendor]) -> list[RecordedOff
         deps.vendors, able, spec_of(context.run), deps.limits, deps.now()
     )
     offers = [RecordedOffer(quote, "") for quote in quotes]
-    silences = [Silence(silence.vendor_id, silence.problem) for silence in without]
+    silences = [
+        Silence(silence.vendor_id, silence.problem, Reason(silence.problem).data)
+        for silence in without
+    ]
     await context.ledger.runs.set_offers(context.lease, offers, silences)
     await context.reread()
     return offers
@@ -162,27 +167,29 @@ def _market(context: TickContext, quoted: Sequence[RecordedOffer]) -> list[Note]
     needed_minutes = spec_of(context.run).minutes
     return [
         Note(
-            "quote",
+            NoteType.QUOTE,
             f"{q.vendor_id} offers {q.minutes} minutes of {q.gpu_type} for {q.price}",
             {
                 "vendorId": q.vendor_id,
                 "priceMicros": q.price.micros,
                 "minutes": q.minutes,
+                "gpuType": q.gpu_type,
                 "wholeMicros": q.whole(needed_minutes).micros,
             },
         )
         for q in (offer.quote for offer in quoted)
     ] + [
-        Note("no_quote", f"{silence.vendor_id}: {silence.why}", {"vendorId": silence.vendor_id})
-        for silence in context.run.no_quotes
+        Note(NoteType.NO_QUOTE, f"{s.vendor_id}: {s.why}", {"vendorId": s.vendor_id, "why": s.why})
+        for s in context.run.no_quotes
     ]
 
 
 def _decided(situation: Situation, step: Decided) -> Note:
     """The decision, with its reason."""
-    reason = step.decision.reason
+    reason, facts = step.decision.reason, dict[str, Any]()
     match step.decision:
         case Rent(quote, _):
+            facts["vendorId"] = quote.vendor_id
             text = (
                 f"Budget remaining: {situation.left}\nQuote: {quote.price}\n"
                 f"Proceeding with payment via x402 to vendor {quote.vendor_id}: {reason}"
@@ -191,15 +198,16 @@ def _decided(situation: Situation, step: Decided) -> Note:
             text = f"Renting nothing now: {reason}"
         case Abort(_):
             text = f"Giving up: {reason}"
-    facts = {
+    facts |= {
         "decision": type(step.decision).__name__.lower(),
         "reason": reason,
+        "reasonData": Reason(reason).data,
         "planner": step.planner,
         "fallback": bool(step.fallback),
         "fallbackReason": step.fallback,
         **(step.facts or {}),
     }
-    return Note("agent_reasoning", text, facts)
+    return Note(NoteType.AGENT_REASONING, text, facts)
 
 
 async def _record(context: TickContext, situation: Situation, step: Decided) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from langgraph.types import Command
 
 from domain.goals import ASK_FOR_JOB
+from domain.journal import NoteType
 from domain.utterance import Utterance
 from graph.context import TickContext
 from graph.goals.goal_request import START_ANYWAY, no_job, spec_of_reading, understood
@@ -34,12 +35,15 @@ async def intake(state: AgentState, context: TickContext) -> Command[str]:  # no
         await context.reread()
         facts = {"reader": heard.reader, "fallback": bool(heard.fallback)}
         facts |= {"fallbackReason": heard.fallback} if heard.fallback else {}
+    plan = understood(spec_of(context.run), context.run.budget_total)
     context.note(
-        "job_spec",
-        f"Understood: {understood(spec_of(context.run), context.run.budget_total)}",
+        NoteType.JOB_SPEC,
+        f"Understood: {plan}",
         key="job_spec",
+        understood=plan,
         **facts,
     )
     if leaves_out.words:
-        context.note("not_used", leaves_out.line, key="not_used", words=list(leaves_out.words))
+        words = list(leaves_out.words)
+        context.note(NoteType.NOT_USED, leaves_out.line, key="not_used", words=words)
     return go(Phase.ASSESS_BUDGET)

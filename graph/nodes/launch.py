@@ -9,6 +9,7 @@ from langgraph.types import Command
 from domain.errors import PaymentUnclear
 from domain.ids import job_id
 from domain.jobs import JobStatus
+from domain.journal import NoteType
 from domain.payments import PaymentState, PurchaseKind
 from graph.context import TickContext
 from graph.routing import Phase, go, rest
@@ -55,7 +56,7 @@ async def launch(state: AgentState, context: TickContext) -> Command[str]:
     for rival in await context.ledger.payments.of_slot(context.run.id, payment.slot):
         if rival.state is PaymentState.SETTLED:
             context.note(
-                "slot_paid_elsewhere",
+                NoteType.SLOT_PAID_ELSEWHERE,
                 f"{rival.vendor_id} was paid for this slot, so the job is taken from there",
                 key=f"{rival.id}:taken",
             )
@@ -90,7 +91,7 @@ async def _deliver(state: AgentState, context: TickContext, payment: Payment) ->
 async def _started(context: TickContext, payment: Payment, accepted: Accepted) -> Command[str]:
     job = await open_job(context, payment, accepted.vendor_job_id)
     context.note(
-        "job_started",
+        NoteType.JOB_STARTED,
         f"{payment.vendor_id} runs job {job.vendor_job_id}",
         key=f"{job.id}:started",
         vendorId=payment.vendor_id,
@@ -112,7 +113,9 @@ async def _silent(
     context: TickContext, payment: Payment, delivery: Delivery, sends: int
 ) -> Command[str]:
     """No job yet. An unsettled payment may be tried with another vendor in the same slot."""
-    context.note("launch_unanswered", f"No job from {payment.vendor_id} yet: {delivery.problem}")
+    context.note(
+        NoteType.LAUNCH_UNANSWERED, f"No job from {payment.vendor_id} yet: {delivery.problem}"
+    )
     if payment.state is PaymentState.SETTLED:
         silent = context.deps.now() - payment.created_at
         if sends >= GIVE_UP_AFTER and silent >= timedelta(

@@ -10,6 +10,7 @@ from langgraph.types import Command
 from domain.due import until_renewal_s
 from domain.errors import VendorError
 from domain.jobs import JobStatus
+from domain.journal import NoteType
 from graph.context import TickContext
 from graph.routing import Phase, go, rest
 from graph.state import AgentState
@@ -90,7 +91,7 @@ async def _unanswered(
     """
     failures, limits = job.poll_failures + 1, context.deps.limits
     since = min(job.failing_since or at, at)
-    context.note("poll_failed", f"{error} ({failures} in a row)", vendorId=job.vendor_id)
+    context.note(NoteType.POLL_FAILED, f"{error} ({failures} in a row)", vendorId=job.vendor_id)
     seen = replace(
         job,
         poll_failures=failures,
@@ -117,7 +118,7 @@ async def _lost(context: TickContext, job: Job, why: str) -> Command[str]:
     try:
         report = await stop_job(context, job)
     except VendorError as error:
-        context.note("cancel_failed", str(error), vendorId=job.vendor_id)
+        context.note(NoteType.CANCEL_FAILED, str(error), vendorId=job.vendor_id)
         unstopped = now
     else:
         if report.status is JobStatus.COMPLETED:

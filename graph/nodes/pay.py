@@ -24,7 +24,7 @@ from domain.errors import (
     WalletDown,
     WalletEmpty,
 )
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.payments import PaymentState
 from graph.context import TickContext
 from graph.routing import Phase, go, rest
@@ -82,7 +82,7 @@ async def pay(state: AgentState, context: TickContext) -> Command[str]:
     except (ChainDown, WalletDown, ConfigError) as away:
         if not extending:
             raise
-        context.note("chain_unreachable", str(away))
+        context.note(NoteType.CHAIN_UNREACHABLE, str(away))
         return await _extend_later(context)
     if extending:
         await context.ledger.jobs.set_extension(decision["job_id"], delivery.payment.id)
@@ -97,7 +97,7 @@ async def _ask_first(
     context: TickContext, decision: Mapping[str, Any], refusal: ApprovalRequired
 ) -> Command[str]:
     """Ask a person; where the slot is used up by now, choose again before."""
-    context.note("payment_not_made", str(refusal))
+    context.note(NoteType.PAYMENT_NOT_MADE, str(refusal))
     run, slot = await context.reread(), decision["slot"]
     if slot >= run.next_slot or run.reservation(slot) is not None:
         return go(Phase.APPROVE)
@@ -120,7 +120,7 @@ def _stale(context: TickContext, purchase: Purchase) -> bool:
         return False
     vendor = purchase.vendor.vendor_id
     context.note(
-        "quote_expired", f"The quote of {vendor} has expired, asking again", vendorId=vendor
+        NoteType.QUOTE_EXPIRED, f"The quote of {vendor} has expired, asking again", vendorId=vendor
     )
     return True
 
@@ -149,13 +149,14 @@ def _wait(
     state: AgentState, context: TickContext, refusal: Exception, message: str
 ) -> Command[str]:
     """Look around again in a while."""
-    found = note_if_changed(state, context, Phase.PAY, [Note("payment_not_made", str(refusal))])
+    note = Note(NoteType.PAYMENT_NOT_MADE, str(refusal))
+    found = note_if_changed(state, context, Phase.PAY, [note])
     return rest(Phase.ASSESS_BUDGET, message, decision=None, found=found)
 
 
 def _without_extension(context: TickContext, refusal: Exception) -> Command[str]:
     """The job runs on until its paid time ends; the next poll may try again."""
-    context.note("extension_not_made", str(refusal))
+    context.note(NoteType.EXTENSION_NOT_MADE, str(refusal))
     return go(Phase.MONITOR, decision=None)
 
 

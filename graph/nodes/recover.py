@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from langgraph.types import Command
 
+from domain.journal import NoteType
 from domain.reliability import Trouble
 from graph.context import TickContext
 from graph.routing import Phase, rest
@@ -33,7 +34,7 @@ async def recover(state: AgentState, context: TickContext) -> Command[str]:
         await context.deps.refunds.confirm(context.run.id, context.observe)
     run = await context.reread()
     context.note(
-        "recovery",
+        NoteType.RECOVERY,
         f"{_what_failed(failure)}: {why}\nLooking for another vendor with {run.budget_remaining}",
         key=f"{failure['job_id']}:recovery" if failure.get("job_id") else None,
         vendorId=vendor,

@@ -7,6 +7,7 @@ from typing import Final
 
 from domain.errors import VendorError, VendorGarbage, VendorRefused
 from domain.jobs import JobStatus
+from domain.journal import NoteType
 from domain.reliability import Trouble
 from graph.context import TickContext
 from ledger.jobs import Job
@@ -28,7 +29,7 @@ async def fetch_artifact(context: TickContext, job: Job) -> Trouble | None:
     try:
         return await _download(context, job, job.artifact_url)
     except (VendorError, OSError) as error:
-        context.note("artifact_failed", str(error)[:500], key=f"{job.id}:artifact_failed")
+        context.note(NoteType.ARTIFACT_FAILED, str(error)[:500], key=f"{job.id}:artifact_failed")
         return None
 
 
@@ -55,7 +56,7 @@ async def _download(context: TickContext, job: Job, url: str) -> Trouble | None:
     )
     await context.ledger.jobs.set_artifact(job.id, artifact.sha256, str(artifact.path))
     context.note(
-        "artifact",
+        NoteType.ARTIFACT,
         f"Downloaded {artifact.path.name}, {artifact.size:,} bytes",
         key=f"{job.id}:artifact",
         sha256=artifact.sha256,

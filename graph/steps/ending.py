@@ -7,7 +7,7 @@ from typing import Any, Final
 from langgraph.types import Command
 
 from domain.jobs import RunStatus
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import Usd
 from graph.context import TickContext
 from graph.routing import Phase, rest
@@ -26,7 +26,7 @@ def last_note(status: RunStatus, what: str) -> Note:
     What closes its books is noted after it. A run ends once, however often the step that ends it
     is repeated.
     """
-    return Note(f"run_{status}", _SAID[status].format(what), key="run_ended")
+    return Note(NoteType(f"run_{status}"), _SAID[status].format(what), key="run_ended")
 
 
 async def complete(context: TickContext, vendor_id: str) -> Command[str]:

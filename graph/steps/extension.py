@@ -10,6 +10,7 @@ from langgraph.types import Command
 
 from domain.due import until_renewal_s
 from domain.errors import ChainDown, PaymentUnclear
+from domain.journal import NoteType
 from domain.money import Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.reliability import trust
@@ -45,7 +46,7 @@ async def deliver_extension(context: TickContext, payment: Payment) -> Command[s
     try:
         delivery = await deliver(context, payment)
     except ChainDown as away:  # the job is followed all the same
-        context.note("chain_unreachable", str(away))
+        context.note(NoteType.CHAIN_UNREACHABLE, str(away))
         return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None)
     except PaymentUnclear as unclear:
         context.observe(unclear_note(unclear))
@@ -54,10 +55,10 @@ async def deliver_extension(context: TickContext, payment: Payment) -> Command[s
     if open_still and delivery.goods is not None:
         return await _extended(context, job, payment)
     if open_still:
-        context.note("extension_unanswered", f"{payment.vendor_id}: {delivery.problem}")
+        context.note(NoteType.EXTENSION_UNANSWERED, f"{payment.vendor_id}: {delivery.problem}")
     else:
         await context.ledger.jobs.close_extension(job.id, payment.id)
-        context.note("extension_not_made", delivery.payment.reason)
+        context.note(NoteType.EXTENSION_NOT_MADE, delivery.payment.reason)
     return rest(Phase.MONITOR, "Job still running", payment_id=None, decision=None, sends=0)
 
 
@@ -65,7 +66,7 @@ async def _extended(context: TickContext, job: Job, payment: Payment) -> Command
     """Book the time that the payment bought."""
     await context.ledger.jobs.extend(job, payment.id, payment.minutes, context.deps.now())
     context.note(
-        "job_extended",
+        NoteType.JOB_EXTENDED,
         f"{payment.vendor_id} gives the job {payment.minutes} more minutes",
         key=f"{payment.id}:extended",
     )
@@ -97,7 +98,7 @@ async def next_slice(
         return None
     if await refusals(context, job) >= MOST_REFUSALS:
         context.note(
-            "extension_given_up", "the vendor does not sell more time", f"{job.id}:no_more"
+            NoteType.EXTENSION_GIVEN_UP, "the vendor does not sell more time", f"{job.id}:no_more"
         )
         return None
     launched = await context.ledger.payments.get(job.payment_id)
@@ -138,7 +139,7 @@ async def next_slice(
 
 def _waits_for_room(context: TickContext, job: Job, bound: Usd) -> None:
     context.note(
-        "extension_waits",
+        NoteType.EXTENSION_WAITS,
         f"No more time is bought now: {job.vendor_id} holds all of the {bound} that it may be paid "
         "ahead over all runs (MAX_EXPOSURE_USD)",
         key=f"{job.id}:{job.slices}:waits",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from domain.journal import NoteType
 from graph.context import TickContext
 from ledger.jobs import Job
 from tools.vendors.base import JobReport
@@ -32,7 +33,7 @@ async def write_down(context: TickContext, job: Job, report: JobReport, at: date
     A job whose status it changes is written at once: it may not be told again.
     """
     for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
-        context.note("job_log", line, key=f"{job.id}:line:{number}", line=number)
+        context.note(NoteType.JOB_LOG, line, key=f"{job.id}:line:{number}", line=number)
     await context.flush()
     seen = replace(
         job,

@@ -10,6 +10,7 @@ from typing import Final
 
 from domain.jobs import MINUTES_PER_HOUR, JobSpec
 from domain.quotes import Quote, Vendor
+from domain.reasons import Reason, ReasonCode
 from domain.reliability import chances, trust
 from graph.deps import Limits
 from tools.market import NoQuote, ask_for_quotes
@@ -17,11 +18,9 @@ from tools.vendors.base import VendorClient
 
 LEAST_LIFE: Final = timedelta(seconds=30)
 """A quote that ends sooner could not be paid in time, and is none."""
-TOO_DEAR: Final = "it asks for more than MAX_EXPOSURE_USD, however little time it is asked for"
+LIMIT: Final = "MAX_EXPOSURE_USD"
 MOST_TYPES_ASKED: Final = 4
 """Of the types of GPU that will do, those that one vendor is asked for."""
-TOO_DEAR_AN_HOUR: Final = "it asks for {} an hour, above the {} that the goal allows"
-UNAFFORDABLE: Final = "not asked: a minute of it costs more than MAX_EXPOSURE_USD"
 
 
 async def quotes_of(
@@ -54,7 +53,7 @@ async def quotes_of(
     for vendor_id, quote in list(best.items()):
         hour = quote.price.scaled(MINUTES_PER_HOUR, quote.minutes)
         if spec.max_hourly is not None and hour > spec.max_hourly:
-            why = TOO_DEAR_AN_HOUR.format(hour, spec.max_hourly)
+            why = f"it asks for {hour} an hour, above the {spec.max_hourly} that the goal allows"
             without[vendor_id] = NoQuote(vendor_id, why)
             del best[vendor_id]
     offered = [best[v.vendor_id] for v in able if v.vendor_id in best]
@@ -80,8 +79,9 @@ async def _quotes_of_type(
             lasting=now + LEAST_LIFE,
             fresh_until=now + timedelta(minutes=limits.quote_fresh_minutes),
         )
-        none = [v.vendor_id for v, minutes in wanted.items() if not minutes]
-        return quotes, without + [NoQuote(vendor_id, UNAFFORDABLE) for vendor_id in none]
+        dear = Reason.of(ReasonCode.MINUTE_DEAR, limit=LIMIT)
+        none = [NoQuote(v.vendor_id, dear) for v, minutes in wanted.items() if not minutes]
+        return quotes, without + none
 
     exposure = limits.slices.exposure
     quotes, without = await ask({v: _first_slice(v, spec, limits, now) for v in able})
@@ -93,7 +93,8 @@ async def _quotes_of_type(
             if v.vendor_id in over
         }
         again, none = await ask(less)
-        without += none + [NoQuote(q.vendor_id, TOO_DEAR) for q in again if q.price > exposure]
+        dear = Reason.of(ReasonCode.DEAR, limit=LIMIT)
+        without += none + [NoQuote(q.vendor_id, dear) for q in again if q.price > exposure]
         quotes = [q for q in quotes + again if q.price <= exposure]
     return quotes, without
 

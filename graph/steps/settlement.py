@@ -9,6 +9,7 @@ from typing import Final
 
 from domain.errors import PaymentUnclear, VendorError, VendorRefused
 from domain.jobs import JobStatus, RunStatus
+from domain.journal import NoteType
 from domain.payments import PaymentState
 from graph.context import TickContext
 from graph.routing import Phase
@@ -71,7 +72,8 @@ def _long_over(context: TickContext) -> bool:
 
 async def _tell_the_end(context: TickContext) -> None:
     """The journal's last note, which is there once however often it is told."""
-    run, what = context.run, context.run.reason
+    run = context.run
+    what: str = run.reason
     if run.status is RunStatus.COMPLETED:
         job = await context.ledger.jobs.current(run)
         what = job.vendor_id if job else ""
@@ -137,7 +139,7 @@ async def _stopped(context: TickContext, job: Job) -> bool:
     await context.ledger.jobs.update(job, status=status, error_message=why, updated_at=now)
     await context.ledger.jobs.unstopped(job.id, None)
     context.note(
-        "job_stopped",
+        NoteType.JOB_STOPPED,
         f"{job.vendor_id}: job {job.vendor_job_id} is {status}, for {why}",
         key=f"{job.id}:stopped",
     )

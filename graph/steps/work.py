@@ -13,6 +13,7 @@ from langgraph.types import Command
 from domain.errors import ChainDown, Conflict, PaymentUnclear, VendorError
 from domain.ids import job_id
 from domain.jobs import JobSpec, JobStatus
+from domain.journal import NoteType
 from domain.money import ZERO, Usd
 from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Vendor
@@ -113,7 +114,7 @@ def chain_permitting(context: TickContext) -> Iterator[None]:
     try:
         yield
     except ChainDown as error:
-        context.note("chain_unreachable", str(error))
+        context.note(NoteType.CHAIN_UNREACHABLE, str(error))
     except PaymentUnclear as unclear:
         context.observe(unclear_note(unclear))
 
@@ -164,7 +165,7 @@ async def stop_job(context: TickContext, job: Job) -> JobReport:
         if cancelled.refund:
             await context.deps.refunds.claim(job, cancelled.refund, context.observe)
     except VendorError as error:
-        context.note("cancel_refused", str(error), vendorId=job.vendor_id)
+        context.note(NoteType.CANCEL_REFUSED, str(error), vendorId=job.vendor_id)
     report = await context.deps.vendors.job_status(job, job.vendor_job_id)
     if report.refund:
         await context.deps.refunds.claim(job, report.refund, context.observe)

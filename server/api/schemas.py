@@ -51,8 +51,10 @@ class Problem(Answered):
     code: str = Field(
         default="",
         description="`run_busy`: another tick works on the run; try again in a moment. "
-        "`goal_not_all_used`: the goal names what a run leaves out; `notUsed` lists it.",
+        "`goal_not_all_used`: the goal names what a run leaves out; `notUsed` lists it. "
+        "`missing` and the like: what is wrong with `field`.",
     )
+    field: str = Field(default="", description="The field that cannot be used, with 400 and 422.")
     not_used: list[str] = Field(default=[], description="With `goal_not_all_used` alone.")
 
 

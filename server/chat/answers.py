@@ -120,4 +120,5 @@ async def yes_or_no(deps: Deps, run: Run) -> Reply:
     return Reply(
         f"Waiting for your approval: {asked(approvals, names)}. To answer it, {APPROVE_OR_REJECT}.",
         "question",
+        asks_approval=True,
     )

@@ -28,11 +28,13 @@ from ledger.runs import FETCH
 from server.chat.answers import ELSEWHERE, HELP, reply
 from server.chat.goals import GoalTalk, is_new_goal, read_words
 from server.chat.market import prices
-from server.chat.replies import APPROVE_OR_REJECT, Said, vendor_names
-from server.runner.tick import WAITING, Ticker
+from server.chat.replies import Said, vendor_names
+from server.runner.tick import Ticker
 from server.wiring import Services
 
 LOG: Final = logging.getLogger(__name__)
+ASKS_APPROVAL: Final = "asksApproval"
+"""The mark of an answer in the transcript that told of a payment which waits for a yes or a no."""
 
 
 class Chat:
@@ -67,21 +69,24 @@ class Chat:
         known_as = message_id or new_token()
         answers = self._about(run, heard, known_as) if run else goals.answer(heard, known_as)
         spoken: list[str] = []
+        asks_approval = False
         try:
             async for said in answers:
                 if said.kind != "run":
                     spoken.append(said.text)
+                    asks_approval |= said.asks_approval
                 yield said
         except RenterError as problem:
             spoken.append(str(problem))
             yield Said("error", str(problem))
         finally:
             if spoken:
-                await self._remember(session, "\n".join(spoken))
+                await self._remember(session, "\n".join(spoken), asks_approval)
 
-    async def _remember(self, session: str, spoken: str) -> None:
+    async def _remember(self, session: str, spoken: str, asks_approval: bool) -> None:
+        answer = AIMessage(spoken, additional_kwargs={ASKS_APPROVAL: asks_approval})
         try:
-            await self._transcripts.add(session, [AIMessage(spoken)])
+            await self._transcripts.add(session, [answer])
         except RenterError as error:
             LOG.warning("%s: an answer is not in the transcript: %s", session[:80], error)
 
@@ -137,8 +142,7 @@ class Chat:
     async def _asked_to_pay(self, session: str) -> bool:
         """Whether the agent's last words were about a payment that waits: no is no to that one."""
         before = await self._transcripts.last(session, 2)
-        last = str(before[0].text) if before and isinstance(before[0], AIMessage) else ""
-        return WAITING in last or APPROVE_OR_REJECT in last
+        return bool(before and before[0].additional_kwargs.get(ASKS_APPROVAL))
 
     async def _do(self, run: Run, intent: Intent, message_id: str) -> AsyncIterator[Said]:
         yield Said("run", f"Run {run.id}", {"runId": run.id})
@@ -148,7 +152,7 @@ class Chat:
             yield await self._tick(run)
         else:
             answer = await reply(self._deps, run, intent, message_id)
-            yield Said(answer.kind, answer.text, answer.data)
+            yield Said(answer.kind, answer.text, answer.data, answer.asks_approval)
             if intent.wants is Wants.STOP:
                 yield await self._tick(run)
 
@@ -161,7 +165,7 @@ class Chat:
                 return Said("action", str(held))
             return Said("action", "I am at work on it already: this step does it, or the next.")
         message = named(ticked.message, await vendor_names(self._deps))
-        return Said("action", message, {"status": ticked.status.value})
+        return Said("action", message, {"status": ticked.status.value}, ticked.waiting)
 
 
 def check_message(message: str) -> str:
@@ -169,7 +173,5 @@ def check_message(message: str) -> str:
     try:
         return check_goal(message)
     except InvalidInput as problem:
-        what = problem.message.removeprefix("goal: ")
-        raise InvalidInput(
-            "message", what, f"Say something, in 1 to {LONGEST_GOAL:,} characters"
-        ) from None
+        remedy = f"Say something, in 1 to {LONGEST_GOAL:,} characters"
+        raise InvalidInput("message", problem.problem, remedy) from None

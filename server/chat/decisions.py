@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-DECIDING: Final = "agent_reasoning"
+from domain.journal import NoteType
+
 DECISIONS: Final = frozenset({"rent", "wait", "abort"})
 """The calls that are the decision itself: those of planner/answers.py, which takes long to load."""
 MOST_LOOK_UPS: Final = 8
@@ -18,7 +19,7 @@ def how_decided(kind: str, data: Mapping[str, Any]) -> list[str]:
     """kind: the entry's type. Empty for one that tells of no decision, and where the ranking was
     chosen to decide.
     """
-    if kind != DECIDING or "planner" not in data:
+    if kind != NoteType.AGENT_REASONING or "planner" not in data:
         return []
     lines = []
     if why := data.get("fallbackReason"):

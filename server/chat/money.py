@@ -7,7 +7,7 @@ from typing import Final
 
 from domain.goals.currency import is_foreign, is_negative
 from domain.intents import Intent, in_all
-from domain.journal import LONGEST_CONTENT, Entry, Note
+from domain.journal import LONGEST_CONTENT, Entry, Note, NoteType
 from domain.names import Names, named
 from domain.payments import PurchaseKind
 from graph.deps import Deps
@@ -30,7 +30,7 @@ async def what_was_spent(deps: Deps, run: Run) -> Reply:
     if not payments:
         why = await why_no_job(deps, run, names)
         return Reply(" ".join(filter(None, (f"Nothing so far. {money_of(run)}", why))))
-    reasons = await deps.ledger.observations.of_run(run.id, types=["agent_reasoning"])
+    reasons = await deps.ledger.observations.of_run(run.id, types=[NoteType.AGENT_REASONING])
     lines = [money_of(run)]
     if len(payments) > MOST_PAYMENTS:
         lines.append(f"The last {MOST_PAYMENTS} of {len(payments)} payments:")
@@ -91,7 +91,7 @@ async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) ->
         Head(after.journal_seq, after.journal_hash),
         [
             Note(
-                "budget_raised",
+                NoteType.BUDGET_RAISED,
                 f"The owner raised the budget by {amount} to {after.budget_total}",
                 {"amountMicros": amount.micros},
                 f"raise:{message_id}",
@@ -159,11 +159,10 @@ def _state(payment: Payment) -> str:
 
 
 def _why(payment: Payment, reasons: Sequence[Entry]) -> str:
-    """The journal's reason for the choice that led to a payment."""
-    mark = f"to vendor {payment.vendor_id}: "
+    """The journal's reason for the choice that led to a payment: the last one before it."""
     told = [
-        entry.note.content.partition(mark)[2]
+        str(entry.note.data.get("reason", ""))
         for entry in reasons
-        if mark in entry.note.content and entry.created_at <= payment.created_at
+        if entry.note.data.get("decision") == "rent" and entry.created_at <= payment.created_at
     ]
     return clean_text(told[-1], LONGEST_CONTENT) if told else "the journal names no reason"

@@ -65,12 +65,13 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
         if job.error_message:
             said.append(f'It ended with "{clean(job.error_message)}".')
     said.append(money_of(run))
-    for approval in await waiting(deps, run):
+    approvals = await waiting(deps, run)
+    for approval in approvals:
         said.append(
             f"Waiting for your approval: {asked([approval], names)}, paid to {approval.pay_to}. "
             f"To answer it, {APPROVE_OR_REJECT} ({approval.id})."
         )
-    return Reply(" ".join(said), data={"status": run.status.value})
+    return Reply(" ".join(said), "words", {"status": run.status.value}, bool(approvals))
 
 
 async def list_runs(deps: Deps, user_id: str) -> Reply:
@@ -94,7 +95,8 @@ async def where_the_result_is(deps: Deps, run: Run) -> Reply:
     jobs = await deps.ledger.jobs.of_run(run)
     done = next((j for j in jobs if j.artifact_path), None)
     if done is None:
-        return Reply(f"There is no result yet. {(await how_it_goes(deps, run)).text}")
+        how = await how_it_goes(deps, run)
+        return Reply(f"There is no result yet. {how.text}", asks_approval=how.asks_approval)
     address = f"/api/agent-artifact?runId={run.id}"
     return Reply(
         f'Take it with "Download the result" on the run\'s page, or with GET {address}. On the '

@@ -25,6 +25,8 @@ class Reply:
     text: str
     kind: Literal["words", "action", "question"] = "words"
     data: Mapping[str, Any] = field(default_factory=dict)
+    asks_approval: bool = False
+    """Whether it tells of a payment that waits for a yes or a no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Said:
     kind: Literal["words", "action", "question", "run", "error"]
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    asks_approval: bool = False
 
 
 def money_of(run: Run) -> str:

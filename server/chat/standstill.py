@@ -5,30 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 from domain.jobs import RunStatus
+from domain.journal import NoteType
 from domain.names import Names, named
+from domain.reasons import Reason
 from graph.deps import Deps
 from ledger.run import Run
 from server.chat.replies import clean
 
 MOST_VENDORS: Final = 5
-_OTHER_GPU: Final = (
-    'Name another GPU or vendor in a new run; "show me the prices" lists what there is.'
+_TOLD_BY: Final = (
+    NoteType.AGENT_REASONING,
+    NoteType.PAYMENT_NOT_MADE,
+    NoteType.RECOVERY,
+    NoteType.JOB_STARTED,
 )
-_REMEDIES: Final = (
-    (
-        "MAX_EXPOSURE_USD",
-        "Ask for fewer or cheaper GPUs in a new run, or have MAX_EXPOSURE_USD "
-        "raised where this server runs.",
-    ),
-    ("no registered vendor has", _OTHER_GPU),
-    ("to rent from alone, has no", _OTHER_GPU),
-    ("budget has", "Start it again with a larger budget, or for less time."),
-    (" is left", "Start it again with a larger budget, or for less time."),
-    ("cannot be done by", "Start it again with a later deadline, or for less time."),
-    ("can be done in", "Start it again with a later deadline, or for less time."),
-)
-"""Words of a reason → what helps; the first that is found counts."""
-_TOLD_BY: Final = ("agent_reasoning", "payment_not_made", "recovery", "job_started")
 _ASKED_AGAIN: Final = (
     'I ask again by myself. You can also say "stop", and name another GPU in a new run.'
 )
@@ -37,20 +27,22 @@ _ASKED_AGAIN: Final = (
 async def why_no_job(deps: Deps, run: Run, names: Names) -> str:
     """The reason and the remedy; empty where nothing is in the way, or a job was started."""
     if run.status.ended:
-        return _remedy(run.reason) if run.status is RunStatus.FAILED else ""
+        ended = Reason(run.reason, run.reason_data)
+        return ended.remedy if run.status is RunStatus.FAILED else ""
     notes = await deps.ledger.observations.of_run(run.id, types=_TOLD_BY)
-    told = [e.note for e in notes if e.note.type != "agent_reasoning" or "decision" in e.note.data]
-    if not told or told[-1].type == "job_started" or told[-1].data.get("decision") == "rent":
+    decision = NoteType.AGENT_REASONING
+    told = [e.note for e in notes if e.note.type is not decision or "decision" in e.note.data]
+    if not told or told[-1].type is NoteType.JOB_STARTED or told[-1].data.get("decision") == "rent":
         return ""
     last = told[-1]
-    why = str(last.data.get("reason") or last.content.partition("\n")[0])
+    words = str(last.data.get("reason") or last.content.partition("\n")[0])
+    why = Reason(words, last.data.get("reasonData"))
     said = [f"Nothing could be rented yet: {clean(named(why, names)).rstrip('.')}."]
-    if last.type == "agent_reasoning":  # what was refused names its own remedy
-        asked = [f"{names[v.vendor_id]}: {clean(v.why)}" for v in run.no_quotes[:MOST_VENDORS]]
+    if last.type is decision:  # what was refused names its own remedy
+        silent = run.no_quotes[:MOST_VENDORS]
+        asked = [f"{names[v.vendor_id]}: {clean(v.why)}" for v in silent]
         said += [f"I asked {'; '.join(asked)}."] if asked else []
-        said.append(_remedy(" ".join((why, *asked))) or _ASKED_AGAIN)
+        reasons = [*(Reason(v.why, v.reason_data) for v in silent), why]
+        remedies = [reason.remedy for reason in reasons if reason.remedy]
+        said.append(next(iter(remedies), _ASKED_AGAIN))
     return " ".join(said)
-
-
-def _remedy(why: str) -> str:
-    return next((remedy for mark, remedy in _REMEDIES if mark in why), "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from domain.errors import InvalidInput
+from domain.journal import NoteType
 from domain.money import Usd
 from server.commands.runs import RunArgument, UrlOption
 from server.terminal.output import Exit, JsonOption, print_json, print_problem, working
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from server.terminal.client import ServerClient
 
-REFUNDS: Final = ("refund_claimed", "payment_refunded")
+REFUNDS: Final = (NoteType.REFUND_CLAIMED, NoteType.PAYMENT_REFUNDED)
 
 
 def audit(

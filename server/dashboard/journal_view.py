@@ -8,63 +8,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from domain.journal import Entry
+from domain.journal import Entry, NoteType
 from domain.money import Usd
 from graph.routing import Phase
 from server.chat.decisions import how_decided
 
-LOG: Final = "job_log"
 _EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
 
 _NODE_OF: Final = {
-    "job_spec": Phase.INTAKE,
-    "quote": Phase.CHOOSE_VENDOR,
-    "approval_asked": Phase.APPROVE,
-    "payment_authorized": Phase.PAY,
-    "payment_booked": Phase.PAY,
-    "job_started": Phase.LAUNCH,
-    LOG: Phase.MONITOR,
-    "recovery": Phase.RECOVER,
-    "run_cancelled": Phase.CANCEL,
+    NoteType.JOB_SPEC: Phase.INTAKE,
+    NoteType.QUOTE: Phase.CHOOSE_VENDOR,
+    NoteType.APPROVAL_ASKED: Phase.APPROVE,
+    NoteType.PAYMENT_AUTHORIZED: Phase.PAY,
+    NoteType.PAYMENT_BOOKED: Phase.PAY,
+    NoteType.JOB_STARTED: Phase.LAUNCH,
+    NoteType.JOB_LOG: Phase.MONITOR,
+    NoteType.RECOVERY: Phase.RECOVER,
+    NoteType.RUN_CANCELLED: Phase.CANCEL,
 }
 """An entry that only this node writes; each of its kind stands for a visit, but for SEVERAL."""
-_SEVERAL: Final = frozenset({"quote", LOG})
-
-_LOOKS: Final = {
-    "payment_settled": "good",
-    "run_completed": "good",
-    "artifact": "good",
-    "payment_refunded": "good",
-    "approval_used": "good",
-    "recovery": "warn",
-    "approval_asked": "warn",
-    "approval_expired": "warn",
-    "not_used": "warn",
-    "payment_not_made": "warn",
-    "launch_unanswered": "warn",
-    "poll_failed": "warn",
-    "run_failed": "bad",
-    "run_cancelled": "bad",
-    "tick_failed": "bad",
-    "artifact_failed": "bad",
-    "payment_refused": "bad",
-    "payment_expired": "bad",
-    "cancel_failed": "bad",
-    "state_forgotten": "bad",
-    "agent_reasoning": "mind",
-    "job_spec": "mind",
-}
-_TITLES: Final = {
-    "job_spec": "Goal understood",
-    "not_used": "Left out of the goal",
-    "agent_reasoning": "Decision",
-    "no_quote": "No quote",
-    "artifact": "Result downloaded",
-    "recovery": "Recovering",
-    "poll_failed": "Vendor did not answer",
-    "tick_failed": "A step failed",
-    "state_forgotten": "A saved state was thrown away",
-}
+_SEVERAL: Final = frozenset({NoteType.QUOTE, NoteType.JOB_LOG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,32 +54,23 @@ class Choice:
     quotes: tuple[Quoted, ...]
 
 
-def title(entry: Entry) -> str:
-    kind = entry.note.type
-    return _TITLES.get(kind) or kind.replace("_", " ").capitalize()
-
-
-def look(entry: Entry) -> str:
-    return _LOOKS.get(entry.note.type, "")
-
-
 def logs(entries: Iterable[Entry]) -> list[Entry]:
-    return [e for e in entries if e.note.type == LOG]
+    return [e for e in entries if e.note.type is NoteType.JOB_LOG]
 
 
 def decisions(entries: Iterable[Entry]) -> list[Entry]:
     """Everything but the vendors' log lines and quotes, which have places of their own."""
-    return [e for e in entries if e.note.type not in (LOG, "quote")]
+    return [e for e in entries if e.note.type not in _SEVERAL]
 
 
 def visits(entries: Sequence[Entry]) -> Counter[Phase]:
     """How often each node of the graph has left its mark."""
     marks: Counter[Phase] = Counter()
-    before = ""
+    before: NoteType | None = None
     for entry in entries:
         kind = entry.note.type
         node = _NODE_OF.get(kind)
-        if kind == "agent_reasoning" and not _decides(entry):
+        if kind is NoteType.AGENT_REASONING and not _decides(entry):
             node = Phase.ASSESS_BUDGET
         if node is not None and not (kind in _SEVERAL and kind == before):
             marks[node] += 1
@@ -129,10 +83,10 @@ def choices(entries: Iterable[Entry]) -> list[Choice]:
     found: list[Choice] = []
     quotes: list[Entry] = []
     for entry in entries:
-        if entry.note.type in ("quote", "no_quote"):
+        if entry.note.type in (NoteType.QUOTE, NoteType.NO_QUOTE):
             quotes.append(entry)
-        elif entry.note.type == "agent_reasoning" and _decides(entry):
-            taken = _taken(entry.note.content)
+        elif entry.note.type is NoteType.AGENT_REASONING and _decides(entry):
+            taken = str(entry.note.data.get("vendorId", ""))
             how = tuple(how_decided(entry.note.type, entry.note.data))
             read = tuple(_read(q, taken) for q in quotes)
             found.append(Choice(entry.seq, _reason(entry), how, read))
@@ -154,11 +108,6 @@ def _decides(entry: Entry) -> bool:
     return "planner" in entry.note.data
 
 
-def _taken(decision: str) -> str:
-    found = re.search(r"to vendor (\S+): ", decision)
-    return found[1] if found else ""
-
-
 def _reason(entry: Entry) -> str:
     """The reason alone; entries of older versions have it in their text only."""
     return str(entry.note.data.get("reason") or entry.note.content)
@@ -168,13 +117,13 @@ def _read(entry: Entry, taken: str) -> Quoted:
     data = entry.note.data
     vendor = str(data.get("vendorId", ""))
     minutes = data.get("minutes")
-    said = "" if entry.note.type == "quote" else entry.note.content.partition(": ")[2]
+    silent = entry.note.type is NoteType.NO_QUOTE  # of an older version, it has its reason in words
     return Quoted(
         vendor_id=vendor,
         price=_usd(data.get("priceMicros")),
         minutes=minutes if isinstance(minutes, int) else None,
         whole=_usd(data.get("wholeMicros")),
-        verdict=said,
+        verdict=str(data.get("why") or entry.note.content) if silent else "",
         taken=bool(taken) and vendor == taken,
     )
 

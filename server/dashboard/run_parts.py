@@ -20,7 +20,7 @@ from ledger.run import RecordedOffer, Run
 from server.api.views import payment_view
 from server.chat.decisions import how_decided, model_use
 from server.dashboard.actions import artifact_address
-from server.dashboard.journal_view import Choice, Quoted, look, title
+from server.dashboard.journal_view import Choice, Quoted
 from server.dashboard.plots import Curves, loss_plot
 from server.dashboard.widgets import box, budget_bar, card, day, short, text, when
 
@@ -221,9 +221,9 @@ class Timeline:
             self._last = 0
         for entry in [e for e in entries if e.seq > self._last][-MOST_DECISIONS:]:
             self._last = entry.seq
-            with self._list, box("li", look(entry), data_seq=str(entry.seq)) as line:
+            with self._list, box("li", entry.note.type.tone, data_seq=str(entry.seq)) as line:
                 with box("div", "head"):
-                    text("span", title(entry), "what")
+                    text("span", entry.note.type.heading, "what")
                     when(entry.created_at, now)
                 text("p", named(entry.note.content, names), "words")
                 for how in how_decided(entry.note.type, entry.note.data):

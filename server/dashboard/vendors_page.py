@@ -65,6 +65,7 @@ def _vendor(vendor: Vendor) -> None:
 def _facts(vendor: Vendor) -> None:
     with box("dl", "facts"):
         ended = vendor.completed + vendor.failed
+        paid_at = short(vendor.pay_to) if vendor.pay_to else "outside x402"
         record = f"{vendor.completed} of {ended} completed" if ended else "none yet"
         for name, value, css in (
             ("Id", vendor.vendor_id, "mono"),
@@ -72,8 +73,8 @@ def _facts(vendor: Vendor) -> None:
             ("Registered reliability", f"{vendor.reliability:.0%}", "num"),
             ("Our record", record, "num"),
             ("GPUs", ", ".join(vendor.gpu_types), ""),
-            ("Paid at", short(vendor.pay_to) if vendor.pay_to else "outside x402", "mono"),
+            ("Paid at", paid_at, "mono"),
             ("Address", vendor.endpoint, "mono"),
         ):
             text("dt", name)
-            text("dd", value, css, title=vendor.pay_to if name == "Paid at" else None)
+            text("dd", value, css, title=vendor.pay_to if value == paid_at else None)

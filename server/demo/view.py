@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.text import Text
 
-from domain.journal import Entry
+from domain.journal import Entry, NoteType
 from domain.money import ZERO, Usd
+from domain.names import Names, named, names_of
 from server.demo.story import BUDGET, FAILING, GOAL
 from server.terminal.bars import budget_line, epoch, progress_bar
 
@@ -43,7 +44,7 @@ class DemoView:
         self._consoles = consoles
         self._live: Live | None = None
         self._footer = _Footer()
-        self._names: dict[str, str] = {}
+        self._names = Names()
         self._paid = 0
         self._spent = ZERO
 
@@ -78,7 +79,7 @@ class DemoView:
 
     def started(self, stack: LocalStack, payer: str, funds: Usd, vendors: list[Vendor]) -> None:
         self._footer.stack = None
-        self._names = {vendor.vendor_id: vendor.name for vendor in vendors}
+        self._names = names_of(vendors)
         for service in stack.services:
             name, what = SERVICES[service.name]
             host = service.url.split("://")[1].split("/")[0]
@@ -106,38 +107,39 @@ class DemoView:
 
     def _tell(self, entry: Entry) -> bool:
         kind, text, data = entry.note.type, entry.note.content, entry.note.data
-        vendor = self._names.get(str(data.get("vendorId")), str(data.get("vendorId", "")))
+        vendor = self._names[str(data.get("vendorId", ""))]
         match kind:
-            case "job_spec":
-                self._fact("plan", text.removeprefix("Understood: "))
-            case "quote":
-                self._fact("quote", Text.assemble((f"{vendor:<12}", "bold"), _price(text)))
-            case "agent_reasoning" if "Proceeding" in text:
-                why = text.partition("Proceeding")[2].partition(": ")[2]
-                self._fact("decision", Text(why, style="bold"))
-            case "agent_reasoning":
+            case NoteType.JOB_SPEC:
+                self._fact("plan", str(data["understood"]))
+            case NoteType.QUOTE:
+                price = Usd(int(data["priceMicros"]))
+                offer = f"{price} for {data['minutes']} minutes of {data['gpuType']}"
+                self._fact("quote", Text.assemble((f"{vendor:<12}", "bold"), offer))
+            case NoteType.AGENT_REASONING if data.get("decision") == "rent":
+                self._fact("decision", Text(str(data["reason"]), style="bold"))
+            case NoteType.AGENT_REASONING:
                 return False
-            case "payment_authorized":
+            case NoteType.PAYMENT_AUTHORIZED:
                 self._paid += 1
                 amount = Usd(int(data["amountMicros"]))
                 self._heading(f"Payment {self._paid}", f"{amount} to {vendor} over x402")
                 self._fact("signed", f"{amount} USDC to {data['payTo']}")
-            case "payment_settled":
+            case NoteType.PAYMENT_SETTLED:
                 self._fact("settled", Text(str(data["x402TxId"]), style="green"))
                 self._spent += Usd(int(data["amountMicros"]))
                 self._fact("budget", budget_line(BUDGET, self._spent, ZERO))
-            case "job_started":
+            case NoteType.JOB_STARTED:
                 self._heading("Training", f"job {data['vendorJobId']} on {vendor}")
-            case "job_log":
+            case NoteType.JOB_LOG:
                 return self._tell_log(text)
-            case "recovery":
+            case NoteType.RECOVERY:
                 why, _, then = text.partition("\n")
-                self._heading("Recovery", vendor + why[why.find(" failed") :], style="yellow")
+                self._heading("Recovery", named(why, self._names), style="yellow")
                 self._fact("then", then[:1].lower() + then[1:])
-            case "artifact":
+            case NoteType.ARTIFACT:
                 self._fact("artifact", Text(text, style="green"))
                 self._fact("sha256", Text(str(data["sha256"]), style="green"))
-            case "run_completed" | "run_failed":
+            case NoteType.RUN_COMPLETED | NoteType.RUN_FAILED:
                 return False
             case _:
                 self._fact(kind.replace("_", " ")[: INDENT - 3], text)
@@ -181,9 +183,9 @@ class _Footer:
         self._run: Run | None = None
         self._job: Job | None = None
 
-    def show(self, run: Run, job: Job | None, names: dict[str, str]) -> None:
+    def show(self, run: Run, job: Job | None, names: Names) -> None:
         self._run, self._job = run, job if job and not job.status.ended else None
-        where = names.get(job.vendor_id, job.vendor_id) if job else ""
+        where = names[job.vendor_id] if job else ""
         self._doing = {
             "intake": "understanding the goal",
             "monitor": f"asking {where} how the job goes",
@@ -208,9 +210,3 @@ class _Footer:
             share = self._job.progress
             parts.append(Text.assemble("job     ", progress_bar(share), f"  {share:.0%}"))
         return Padding(Group(*parts), (0, 0, 0, 1))
-
-
-def _price(quote: str) -> str:
-    """`$1.40 for 60 minutes of A100` of "gpu_vendor_1 offers 60 minutes of A100 for $1.40"."""
-    offered, _, price = quote.partition(" offers ")[2].rpartition(" for ")
-    return f"{price} for {offered}"

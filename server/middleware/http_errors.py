@@ -116,6 +116,8 @@ def problem_of(error: RenterError) -> JSONResponse:
     more: dict[str, Any] = {"code": error.code} if error.code else {}
     if isinstance(error, NotAllUsed):
         more["notUsed"] = list(error.words)
+    if isinstance(error, InvalidInput):
+        more["field"] = error.field
     return problem(status, str(error), headers, **more)
 
 
@@ -161,7 +163,8 @@ async def _schema_error(
     else:
         what = _PROBLEMS.get(first["type"]) or str(first["msg"])
         remedy = remedies.get(field, "See /docs")
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}: {what}. {remedy}")
+    said = f"{field}: {what}. {remedy}"
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, said, field=field, code=first["type"])
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from domain.journal import Entry, first_broken
+from domain.journal import Entry, NoteType, first_broken
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.pruned import PrunedRun
@@ -15,8 +15,8 @@ from ledger.runs import no_run
 from server.api.report_schemas import AuditAnswer, AuditEntry, AuditHead
 from tools.payments.judge import facts
 
-PAYMENTS: Final = ("payment_authorized", "payment_booked")
-IN_VAIN: Final = ("payment_released", "payment_refused", "payment_expired")
+PAYMENTS: Final = (NoteType.PAYMENT_AUTHORIZED, NoteType.PAYMENT_BOOKED)
+IN_VAIN: Final = (NoteType.PAYMENT_RELEASED, NoteType.PAYMENT_REFUSED, NoteType.PAYMENT_EXPIRED)
 _FIELDS: Final = ("type", "content", "data", "createdAt", "prevHash", "hash", "seq")
 
 
@@ -94,7 +94,7 @@ def unapproved(entries: list[Entry]) -> tuple[int | None, str]:
     counted: dict[str, dict[str, int]] = {}
     for entry in entries:
         kind, data = entry.note.type, entry.note.data
-        if kind == "approval_used":
+        if kind is NoteType.APPROVAL_USED:
             approvals[data["approvalId"]] = data
         for paid in counted.values() if kind in IN_VAIN else ():
             paid.pop(data.get("paymentId", ""), None)

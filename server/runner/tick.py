@@ -31,10 +31,9 @@ from domain.due import Due, TickOutcome
 from domain.due import due as next_due
 from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError, StateRefused
 from domain.jobs import RunStatus
+from domain.journal import NoteClass, NoteType, classes_of
 from graph.context import TickContext
-from graph.nodes.approve import WAITING as WAITING
-from graph.pacing import LIVELY, NEWS, expiry, outcome_of
-from graph.routing import Phase
+from graph.routing import Phase, expiry, outcome_of
 from graph.steps.settlement import settle_ended
 from ledger.jobs import follow
 from ledger.run import Lease, Run
@@ -44,6 +43,7 @@ from server.wiring import Services
 from tools.wire.observer import Step
 
 LOG: Final = logging.getLogger(__name__)
+WAITING: Final = "Waiting for approval"
 INTERRUPTED: Final = "Interrupted: the next tick goes on"
 MOST_STEPS: Final = 25
 """Nodes that one tick may run: a bound on loops, never reached in a sound run."""
@@ -55,6 +55,8 @@ class Ticked:
 
     message: str
     status: RunStatus
+    waiting: bool = False
+    """Whether it ended at a question to a person."""
 
 
 class Ticker:
@@ -75,7 +77,7 @@ class Ticker:
         """
         with self._services.deps.observer.step("tick", "tick", run=run_id) as step:
             ticked = await self._tick(run_id, step, due, control)
-            step.note(outcome="waiting" if ticked.message == WAITING else ticked.status.value)
+            step.note(outcome="waiting" if ticked.waiting else ticked.status.value)
             return ticked
 
     async def _tick(self, run_id: str, step: Step, due: bool, control: RunControl | None) -> Ticked:
@@ -93,8 +95,8 @@ class Ticker:
             phase, until = state["phase"], expiry(state)
             outcome = outcome_of(run.phase, state, context.noted)
             status = (await context.reread()).status if phase == Phase.ENDED.value else run.status
-            message = WAITING if "__interrupt__" in state else state["message"]
-            return Ticked(message, status)
+            waiting = "__interrupt__" in state
+            return Ticked(WAITING if waiting else state["message"], status, waiting)
         except asyncio.CancelledError:
             outcome = TickOutcome.ACTED
             raise
@@ -162,13 +164,14 @@ class Ticker:
 
         seen: the run as the tick found it.
         """
+        classes = classes_of(context.noted)
         due = next_due(
             outcome,
             context.deps.now(),
             seen.quiet_ticks,
             context.deps.limits.pace,
-            news=context.turned or bool(context.noted & NEWS),
-            lively=bool(context.noted & LIVELY),
+            news=context.turned or NoteClass.NEWS in classes,
+            lively=NoteClass.PROGRESS in classes,
             within_s=context.look_within_s,
             until=until,
         )
@@ -197,7 +200,7 @@ class Ticker:
             if not context.run.cancel_requested:
                 raise
             # All that a cancel needs to know is in the ledger.
-            context.note("state_forgotten", str(refused))
+            context.note(NoteType.STATE_FORGOTTEN, str(refused))
             await self._services.checkpoints.forget(context.run.id)
             return await self._invoke(context, control)
 
@@ -223,7 +226,7 @@ class Ticker:
         """Leave an observation of a failed tick, if the store can still take it, and the run is
         no other tick's by now.
         """
-        context.note("tick_failed", problem)
+        context.note(NoteType.TICK_FAILED, problem)
         try:
             await context.flush()
         except RenterError as error:

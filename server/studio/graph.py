@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -27,7 +27,7 @@ from langgraph.checkpoint.mongodb import MongoDBSaver
 from langgraph.graph import END, MessagesState
 from langgraph.types import Command
 
-from domain.errors import InvalidInput, NotFound, RenterError, TooManyRuns
+from domain.errors import NotFound, RenterError, TooManyRuns
 from domain.goals import ASK_FOR_JOB
 from domain.intents import Intent, Wants, read_intent
 from domain.quotes import Vendor
@@ -39,7 +39,6 @@ from graph.goals.goal_request import (
     AskAnyway,
     GoalRequest,
     begin,
-    goal_of,
     says_start_anyway,
     understand,
 )
@@ -69,6 +68,8 @@ FIRST_STEP: Final[dict[str, Any]] = {
     "waits": 0,
 }
 """Where a new run begins, whatever its thread's state holds."""
+ASKS_ABOUT: Final = "asksAbout"
+"""The mark of a question whether to start all the same: what a yes to it is to."""
 OVER: Final = "Run already {}. Open a new thread for another run."
 TICKS: Final = (Wants.GO_ON, Wants.OTHER)
 """What is no question about the run: it is taken one step further."""
@@ -140,7 +141,8 @@ class Office:
             request = await _request(reader, state, deps.now(), vendors)
             if isinstance(request, str):
                 said = " ".join(part for part in (reader.by_rules_alone, request) if part)
-                return await self._answered(run_id, state, said)
+                own = request.own if isinstance(request, AskAnyway) else ()
+                return await self._answered(run_id, state, said, own)
             try:
                 await begin(deps, run_id, user_id, request)
             except TooManyRuns as refused:
@@ -171,13 +173,18 @@ class Office:
         """Say the tick's message in the chat."""
         return {"messages": await self._said(state["run_id"], state, state["message"])}
 
-    async def _answered(self, run_id: str, state: AgentState, said: str) -> Command[str]:
-        messages = await self._said(run_id, state, said)
+    async def _answered(
+        self, run_id: str, state: AgentState, said: str, asks_about: tuple[str, ...] = ()
+    ) -> Command[str]:
+        messages = await self._said(run_id, state, said, asks_about)
         return Command(goto=END, update={"messages": messages, "message": said})
 
-    async def _said(self, run_id: str, state: AgentState, said: str) -> list[AIMessage]:
+    async def _said(
+        self, run_id: str, state: AgentState, said: str, asks_about: tuple[str, ...] = ()
+    ) -> list[AIMessage]:
         """The agent's words, which the transcript has after the person's."""
-        heard, answer = _last_said(state), AIMessage(said)
+        marks = {ASKS_ABOUT: list(asks_about)} if asks_about else {}
+        heard, answer = _last_said(state), AIMessage(said, additional_kwargs=marks)
         transcripts = Transcripts.beside((await self.services()).checkpoints.saver)
         await transcripts.add(session_of("", run_id), [*([heard] if heard else []), answer])
         return [answer]
@@ -213,22 +220,19 @@ async def _request(
     said = [Utterance(text, at) for text in texts if text.strip()]
     if not said:
         return ASK_FOR_JOB
-    sure, accepted = bool(state.get("budget")), tuple[str, ...]()
-    if asked := _asked_before_yes(state):
-        said = [u for u in said if not says_start_anyway(u.text)] or said
-        with suppress(InvalidInput):  # `understand` says so
-            leaves_out = goal_of(said).left_out
-            accepted = leaves_out.own if asked.endswith(AskAnyway.about(leaves_out)) else ()
+    sure, accepted = bool(state.get("budget")), _asked_before_yes(state)
+    if accepted:
+        said = [u for u in said if not says_start_anyway(u.text)]
     return await understand(reader, said, vendors, sure=sure, accepted=accepted)
 
 
-def _asked_before_yes(state: AgentState) -> str:
-    """What the agent asked, where the last message is a yes to it; else nothing."""
+def _asked_before_yes(state: AgentState) -> tuple[str, ...]:
+    """What the agent asked about, where the last message is a yes to it; else nothing."""
     messages = state.get("messages") or []
     if len(messages) < 2 or not isinstance(messages[-2], AIMessage):
-        return ""
+        return ()
     said_yes = isinstance(messages[-1], HumanMessage) and says_start_anyway(str(messages[-1].text))
-    return str(messages[-2].text) if said_yes else ""
+    return tuple(messages[-2].additional_kwargs.get(ASKS_ABOUT, ())) if said_yes else ()
 
 
 def _dollars(written: str) -> str:

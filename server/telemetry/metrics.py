@@ -15,20 +15,7 @@ from typing import Final
 from langgraph.errors import GraphBubbleUp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from domain.errors import (
-    Conflict,
-    DependencyDown,
-    LeaseHeld,
-    LeaseLost,
-    NotFound,
-    PaymentError,
-    VendorBroken,
-    VendorError,
-    VendorGarbage,
-    VendorRefused,
-    VendorUnauthorized,
-    VendorUnreachable,
-)
+from domain.errors import RenterError
 from tools.wire.observer import Step
 
 MOST_VENDORS: Final = 200
@@ -36,29 +23,20 @@ MOST_VENDORS: Final = 200
 OTHER: Final = "other"
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-_OUTCOMES: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (VendorUnreachable, "unreachable"),
-    (VendorUnauthorized, "unauthorized"),
-    (VendorRefused, "refused"),
-    (VendorBroken, "broken"),
-    (VendorGarbage, "garbage"),
-    (VendorError, "vendor_error"),
-    (LeaseHeld, "lease_held"),
-    (LeaseLost, "lease_lost"),
-    (Conflict, "conflict"),
-    (NotFound, "not_found"),
-    (DependencyDown, "dependency_down"),
-    (PaymentError, "payment_refused"),
-    (asyncio.CancelledError, "cut_off"),
-    (GraphBubbleUp, "waiting"),
-)
-
 
 def outcome_of(step: Step) -> str:
     """How a step ended, in one of a few words; `ok` where it knows no better."""
-    if step.error is None:
-        return str(step.facts.get("outcome", "ok"))
-    return next((word for kind, word in _OUTCOMES if isinstance(step.error, kind)), "failed")
+    match step.error:
+        case None:
+            return str(step.facts.get("outcome", "ok"))
+        case RenterError() as error:
+            return error.outcome
+        case asyncio.CancelledError():
+            return "cut_off"
+        case GraphBubbleUp():
+            return "waiting"
+        case _:
+            return "failed"
 
 
 class Metrics:

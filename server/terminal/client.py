@@ -246,14 +246,13 @@ class ServerClient:
         said = _said(content) or (
             f"{self.url} answered {status} without a reason. Is it a gpu-renter server?"
         )
+        told = content if isinstance(content, dict) else {}
+        code, field = told.get("code"), str(told.get("field") or "request")
         match status:
-            case 422 if said.startswith("userId: it is missing"):
+            case 422 if (field, code) == ("userId", "missing"):
                 return Unnamed("request", said)
             case 400 | 413 | 422:
-                field, _, problem = said.partition(": ")
-                named = field.isidentifier() and bool(problem)
-                at_fault = (_OPTIONS.get(field, field), problem) if named else ("request", said)
-                return InvalidInput(*at_fault)
+                return InvalidInput(_OPTIONS.get(field, field), said.removeprefix(f"{field}: "))
             case 401:
                 return self._no_key()
             case 403:
@@ -261,9 +260,8 @@ class ServerClient:
             case 404:
                 return NotFound(said)
             case 409:
-                code = content.get("code") if isinstance(content, dict) else ""
                 if code == GOAL_NOT_ALL_USED:
-                    return NotAllUsed([str(word) for word in content["notUsed"]], SAY_YES)
+                    return NotAllUsed([str(word) for word in told["notUsed"]], SAY_YES)
                 busy = code == RUN_BUSY
                 return LeaseHeld(said) if busy else Conflict(said)
             case 429 | 502 | 503 | 504:

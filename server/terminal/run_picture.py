@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from domain.journal import NoteType
 from domain.money import ZERO, Usd
 from domain.names import Names, named
 from server.chat.decisions import how_decided, model_use
@@ -30,15 +31,7 @@ STYLES: Final = {
     "failed": "red",
     "cancelled": "yellow",
 }
-ENTRY_STYLES: Final = {
-    "agent_reasoning": "bold",
-    "payment_settled": "green",
-    "recovery": "yellow",
-    "run_completed": "bold green",
-    "run_failed": "bold red",
-    "tick_failed": "red",
-    "job_log": "dim",
-}
+TONES: Final = {"good": "green", "warn": "yellow", "bad": "red", "mind": "bold", "dim": "dim"}
 STATIONS: Final = {
     "intake": "goal",
     "assess_budget": "market",
@@ -188,7 +181,7 @@ def _model(used: Json) -> str:
 
 def _jobs(answer: Json, names: Names) -> Table:
     table = _table()
-    lines = [e["content"] for e in answer.get("observations", ()) if e["type"] == "job_log"]
+    lines = [e["content"] for e in answer.get("observations", ()) if e["type"] == NoteType.JOB_LOG]
     jobs = answer.get("jobs", ())
     for number, job in enumerate(jobs):
         state, style = str(job["status"]), STYLES.get(job["status"], "")
@@ -239,9 +232,8 @@ def _entries(entries: Sequence[Json], names: Names) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for entry in entries:
-        style = ENTRY_STYLES.get(entry["type"], "")
         words = _HASH.sub(lambda tx: short(tx[0]), named(str(entry["content"]), names))
-        text = Text(words, style=style)
+        text = Text(words, style=TONES.get(NoteType(entry["type"]).tone, ""))
         for line in how_decided(str(entry["type"]), entry.get("data") or {}):
             text.append(f"\n{named(line, names)}", style="not bold dim")
         table.add_row(str(entry["type"]), text)

@@ -13,9 +13,10 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from domain.errors import DependencyDown, LeaseHeld
+from domain.journal import NoteType
 from domain.names import Names, named
 from server.chat.decisions import how_decided
-from server.terminal.run_picture import ENTRY_STYLES, Json, picture, run_list
+from server.terminal.run_picture import TONES, Json, picture, run_list
 
 __all__ = ["follow", "picture", "run_list"]
 
@@ -103,7 +104,7 @@ def _print_new(console: Console, answer: Json, printed: int) -> int:
             words = "\n".join([words, *how])
             first, *more = words.splitlines() or [""]
             text = "\n".join([f"{entry['type']:<18}  {first}", *(" " * 20 + m for m in more)])
-            console.print(Text(text, ENTRY_STYLES.get(entry["type"], "")), soft_wrap=True)
+            console.print(Text(text, TONES.get(NoteType(entry["type"]).tone, "")), soft_wrap=True)
             printed = seq
     if answer["run"]["status"] != "running":
         console.print(picture(answer, last=0))

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from domain.ids import new_run_id
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import Usd
 from domain.quotes import Quote, Vendor
 from ledger.ledger import Ledger
@@ -36,12 +36,12 @@ async def test_hostile_words_are_only_words(
     vendor = Vendor("evil", HOSTILE, "http://127.0.0.1:9", Usd(1), 0.5, ("T4",))
     await ledger.vendors.put(vendor, now())
     notes = [
-        Note("quote", HOSTILE, {"vendorId": HOSTILE, "priceMicros": 1}),
-        Note("agent_reasoning", HOSTILE, {"planner": "stub", "reason": HOSTILE}),
-        Note("job_log", HOSTILE),
-        Note("job_log", "Epoch 1/2 loss=2.5", {}, f"{HOSTILE}:line:1"),
-        Note(HOSTILE, HOSTILE),
-        Note("recovery", HOSTILE),
+        Note(NoteType.QUOTE, HOSTILE, {"vendorId": HOSTILE, "priceMicros": 1}),
+        Note(NoteType.AGENT_REASONING, HOSTILE, {"planner": "stub", "reason": HOSTILE}),
+        Note(NoteType.JOB_LOG, HOSTILE),
+        Note(NoteType.JOB_LOG, "Epoch 1/2 loss=2.5", {}, f"{HOSTILE}:line:1"),
+        Note(NoteType(HOSTILE), HOSTILE),
+        Note(NoteType.RECOVERY, HOSTILE),
     ]
     await ledger.observations.append(run.id, Head(), notes, now())
     quote = Quote(HOSTILE, HOSTILE, HOSTILE, 60, Usd(1), 1.0, None)

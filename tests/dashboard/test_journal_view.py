@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from domain.jobs import RunStatus
-from domain.journal import Note, entry
+from domain.journal import Note, NoteType, entry
 from graph.routing import Phase
 from ledger.run import Run
 from server.dashboard.journal_view import visits
@@ -33,7 +33,7 @@ def test_a_run_waits_for_a_person_only_where_something_of_it_waits(
 
 
 def test_a_goal_that_is_not_all_used_is_read_once() -> None:
-    notes = [Note("job_spec", "Understood"), Note("not_used", "Not used: spot.")]
+    notes = [Note(NoteType.JOB_SPEC, "Understood"), Note(NoteType.NOT_USED, "Not used: spot.")]
     entries = [entry("r", seq, "", note, NOON) for seq, note in enumerate(notes, 1)]
 
     assert visits(entries) == {Phase.INTAKE: 1}

@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from domain.ids import new_run_id
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
@@ -284,7 +284,7 @@ async def test_a_long_reason_stands_in_the_timeline_to_its_last_word(
 ) -> None:
     run = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), now())
     reason = "Because the price is right. " * 60 + "\n" * 9 + "The last word."
-    note = Note("agent_reasoning", reason, {"planner": "stub", "reason": reason})
+    note = Note(NoteType.AGENT_REASONING, reason, {"planner": "stub", "reason": reason})
     await ledger.observations.append(run.id, Head(), [note], now())
     async with visiting(browser, served.url, size) as visitor:
         page = visitor.page
@@ -310,7 +310,9 @@ async def test_what_is_not_of_today_is_shown_with_its_date(
     old = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), before)
     new = await ledger.runs.create(new_run_id(), "u1", "Train on a T4", Usd(10**6), today)
     for run, at in ((old, before), (new, today)):
-        await ledger.observations.append(run.id, Head(), [Note("job_spec", "Understood")], at)
+        await ledger.observations.append(
+            run.id, Head(), [Note(NoteType.JOB_SPEC, "Understood")], at
+        )
     shown = {old.id: f"{before:%Y-%m-%d %H:%M}", new.id: f"{today:%H:%M:%S}"}
     async with visiting(browser, served.url) as visitor:
         page = visitor.page

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.journal import Entry, Note, entry, first_broken
+from domain.journal import Entry, Note, NoteType, entry, first_broken
 from tests.support.builders import NOON
 
 
@@ -16,7 +16,7 @@ def chain(*contents: str) -> list[Entry]:
     entries: list[Entry] = []
     for content in contents:
         prev = entries[-1].hash if entries else ""
-        note = Note("note", content, {"n": len(entries)})
+        note = Note(NoteType("note"), content, {"n": len(entries)})
         entries.append(entry("run_1", len(entries) + 1, prev, note, NOON))
     return entries
 
@@ -54,7 +54,7 @@ def test_an_entry_put_in_later_is_found(texts: list[str], data: st.DataObject) -
     entries = chain(*texts)
     at = data.draw(st.integers(0, len(entries) - 1))
     prev = entries[at - 1].hash if at else ""
-    entries.insert(at, entry("run_1", at + 1, prev, Note("note", "forged"), NOON))
+    entries.insert(at, entry("run_1", at + 1, prev, Note(NoteType("note"), "forged"), NOON))
     broken = first_broken(entries)
     assert broken == at + 2
 
@@ -66,7 +66,7 @@ def test_an_entry_of_another_run_does_not_fit_in() -> None:
 
 
 def test_the_time_and_the_key_of_an_entry_are_bound_too() -> None:
-    sound = entry("run", 1, "", Note("type", "content", key="a"), NOON)
+    sound = entry("run", 1, "", Note(NoteType("type"), "content", key="a"), NOON)
     later = replace(sound, created_at=NOON + timedelta(seconds=1))
     renamed = replace(sound, note=replace(sound.note, key="b"))
     assert first_broken([sound]) is None

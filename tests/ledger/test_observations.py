@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain.journal import LONGEST_CONTENT, Note, first_broken
+from domain.journal import LONGEST_CONTENT, Note, NoteType, first_broken
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from tests.support.builders import NOON, at, open_ledger
@@ -25,7 +25,8 @@ async def ledger(database: FreshDatabase) -> AsyncIterator[Ledger]:
 
 def notes(*contents: str, key: bool = False) -> list[Note]:
     return [
-        Note("note", text, {"text": text}, f"key of {text}" if key else None) for text in contents
+        Note(NoteType("note"), text, {"text": text}, f"key of {text}" if key else None)
+        for text in contents
     ]
 
 
@@ -49,7 +50,9 @@ async def test_nothing_to_write_changes_nothing(ledger: Ledger) -> None:
 
 
 async def test_a_stored_entry_comes_back_the_same(ledger: Ledger) -> None:
-    note = Note("payment", "paid", {"amountMicros": 5, "nested": {"a": [1, None, True]}}, "k")
+    note = Note(
+        NoteType("payment"), "paid", {"amountMicros": 5, "nested": {"a": [1, None, True]}}, "k"
+    )
     await ledger.observations.append(RUN, Head(), [note], NOON)
     [entry] = await ledger.observations.of_run(RUN)
     assert (entry.note, entry.created_at) == (note, NOON)
@@ -124,8 +127,8 @@ async def test_an_event_is_logged_once_however_often_its_note_is_tried(
     ledger: Ledger, landed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "ledger.observations")
-    whole = [Note("payment_settled", t, {"amountMicros": 5}, t) for t in "ab"]
-    whole.insert(1, Note("job_log", "Epoch 1/3", key="log"))
+    whole = [Note(NoteType.PAYMENT_SETTLED, t, {"amountMicros": 5}, t) for t in "ab"]
+    whole.insert(1, Note(NoteType.JOB_LOG, "Epoch 1/3", key="log"))
     await ledger.observations.append(RUN, Head(), whole[:landed], NOON)
     await ledger.observations.append(RUN, Head(), whole, at(NOON + timedelta(seconds=1))())
     await ledger.observations.append(RUN, Head(), whole, at(NOON + timedelta(seconds=2))())
@@ -155,4 +158,4 @@ async def test_the_newest_entries_and_those_after_a_seq_can_be_read(ledger: Ledg
     assert [e.note.content for e in newest] == ["c", "d"]
     after = await ledger.observations.of_run(RUN, after=1, limit=2)
     assert [e.note.content for e in after] == ["b", "c"]
-    assert await ledger.observations.of_run(RUN, types=["other"]) == []
+    assert await ledger.observations.of_run(RUN, types=[NoteType("other")]) == []

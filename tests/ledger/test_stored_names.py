@@ -13,9 +13,10 @@ from domain.mapping import Mapped
 from domain.quotes import Quote, Vendor
 from domain.reliability import Block, Record
 from domain.tokens import ModelUse
+from domain.utterance import Utterance
 from ledger.compared import Compared, Stray, Sums
 from ledger.deliveries import Cursor
-from ledger.drafts import Draft, Utterance
+from ledger.drafts import Draft
 from ledger.holder import Holder
 from ledger.idempotency import Given, Marker
 from ledger.jobs import Job

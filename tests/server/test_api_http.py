@@ -177,7 +177,8 @@ async def test_each_kind_of_error_has_its_status(
 
         assert answer.status_code == status
         busy = {"code": "run_busy"} if status == 409 and "tick" in str(error) else {}
-        assert answer.json() == {"error": str(error)} | busy
+        field = {"field": error.field} if isinstance(error, errors.InvalidInput) else {}
+        assert answer.json() == {"error": str(error)} | busy | field
         assert answer.headers.get("retry-after") == retry_after
         assert (await api.http.get("/healthz")).json() == {"status": "ok"}
         assert (await api.http.get("/readyz")).status_code == 503

@@ -136,15 +136,22 @@ async def test_a_missing_or_unknown_key_is_told_as_to_somebody_at_a_terminal(
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "field", "told"),
     [
-        ("budgetTotal: the goal says $5.00 at most", "--budget: the goal says $5.00 at most"),
-        ("goal: it is empty", "goal: it is empty"),
-        ("Send it again: it was cut off", "request: Send it again: it was cut off"),
+        (
+            "budgetTotal: the goal says $5.00 at most",
+            {"field": "budgetTotal"},
+            "--budget: the goal says $5.00 at most",
+        ),
+        ("goal: it is empty", {"field": "goal"}, "goal: it is empty"),
+        ("Send it again: it was cut off", {}, "request: Send it again: it was cut off"),
     ],
 )
-async def test_what_the_server_refuses_is_named_as_it_was_given(said: str, told: str) -> None:
-    refuse = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": said}))
+async def test_what_the_server_refuses_is_named_as_it_was_given(
+    said: str, field: dict[str, str], told: str
+) -> None:
+    answer = {"error": said, **field}
+    refuse = httpx.MockTransport(lambda _: httpx.Response(400, json=answer))
     async with ServerClient("http://127.0.0.1:3000", refuse) as server:
         with pytest.raises(errors.InvalidInput) as caught:
             await server.status("some-run")

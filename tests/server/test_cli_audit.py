@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain.jobs import RunStatus
-from domain.journal import Entry, Note
+from domain.journal import Entry, Note, NoteType
 from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.observations import Head
@@ -20,10 +20,16 @@ from tests.support.builders import NOON, at
 
 RUN = "run_1"
 NOTES = [
-    Note("job_spec", "Understood: training on an A100", key="job_spec"),
-    Note("payment_authorized", "Authorized $1.40", {"amountMicros": 1_400_000, "vendorId": "v1"}),
-    Note("payment_settled", "$1.40 settled", {"amountMicros": 1_400_000, "x402TxId": "0xab"}),
-    Note("run_completed", "Done"),
+    Note(NoteType.JOB_SPEC, "Understood: training on an A100", key="job_spec"),
+    Note(
+        NoteType.PAYMENT_AUTHORIZED,
+        "Authorized $1.40",
+        {"amountMicros": 1_400_000, "vendorId": "v1"},
+    ),
+    Note(
+        NoteType.PAYMENT_SETTLED, "$1.40 settled", {"amountMicros": 1_400_000, "x402TxId": "0xab"}
+    ),
+    Note(NoteType.RUN_COMPLETED, "Done"),
 ]
 
 
@@ -61,8 +67,8 @@ def test_a_refund_is_shown_beside_what_was_paid(cli: MoneyCli) -> None:
     """And where a journal of an older version has it in its words only, no amount misleads."""
     paid = {"amountMicros": 1_400_000, "vendorId": "v1"}
     notes = [
-        Note("payment_refunded", "$0.73 came back", paid | {"refundedMicros": 730_000}),
-        Note("payment_refunded", "$0.72 came back", paid),
+        Note(NoteType.PAYMENT_REFUNDED, "$0.73 came back", paid | {"refundedMicros": 730_000}),
+        Note(NoteType.PAYMENT_REFUNDED, "$0.72 came back", paid),
     ]
 
     async def add(ledger: Ledger) -> None:
@@ -83,7 +89,7 @@ def test_a_decision_is_shown_with_what_the_model_asked_and_why_it_was_not_follow
 ) -> None:
     async def add(ledger: Ledger) -> None:
         [last] = await ledger.observations.newest(RUN, 1)
-        note = Note("agent_reasoning", "Proceeding", DECIDED)
+        note = Note(NoteType.AGENT_REASONING, "Proceeding", DECIDED)
         await ledger.observations.append(RUN, Head(last.seq, last.hash), [note], NOON)
 
     cli.with_ledger(add)
@@ -149,7 +155,7 @@ def test_swapped_entries_are_named(cli: MoneyCli) -> None:
 
 def test_an_end_that_was_written_anew_is_named(cli: MoneyCli) -> None:
     cli.db["observations"].delete_many({"runId": RUN, "seq": {"$gte": 4}})
-    forged = [Note("run_completed", "Done, and $3 were lost")]
+    forged = [Note(NoteType.RUN_COMPLETED, "Done, and $3 were lost")]
 
     async def forge(ledger: Ledger) -> None:
         [last] = await ledger.observations.newest(RUN, 1)
@@ -189,7 +195,7 @@ def test_a_run_that_is_not_there_is_not_found(cli: MoneyCli) -> None:
 
 
 def test_hostile_words_reach_no_terminal(cli: MoneyCli) -> None:
-    evil = [Note("vendor_log", "[bold]\x1b]0;owned\x07 ‮evil")]
+    evil = [Note(NoteType("vendor_log"), "[bold]\x1b]0;owned\x07 ‮evil")]
 
     async def add(ledger: Ledger) -> None:
         [last] = await ledger.observations.newest(RUN, 1)
@@ -229,7 +235,7 @@ def paid(slot: int = 0, micros: int = 1_400_000, **changes: object) -> Note:
         "atStakeMicros": 4_200_000,
         "approvalId": "apr_1",
     }
-    return Note("payment_authorized", "Authorized", data | changes)
+    return Note(NoteType.PAYMENT_AUTHORIZED, "Authorized", data | changes)
 
 
 def judged(*notes: Note) -> int | None:
@@ -239,25 +245,29 @@ def judged(*notes: Note) -> int | None:
 
 
 def test_payments_with_an_approval_before_them_are_whole() -> None:
-    used = Note("approval_used", "", YES)
+    used = Note(NoteType.APPROVAL_USED, "", YES)
     assert judged(used, paid(0), paid(1), paid(2)) is None
-    vain = Note("payment_expired", "", {"paymentId": "pay_2"})
+    vain = Note(NoteType.PAYMENT_EXPIRED, "", {"paymentId": "pay_2"})
     assert judged(used, paid(0), paid(1), paid(2), vain, paid(3)) is None
     assert judged(paid(thresholdMicros=None)) is None
     assert judged(paid(thresholdMicros=5_000_000, approvalId=None)) is None
-    assert judged(Note("payment_authorized", "", {"amountMicros": 9, "vendorId": "v"})) is None
-    assert judged(Note("approval_used", "", {"approvalId": "apr_1"}), paid()) is None, "older"
+    assert (
+        judged(Note(NoteType.PAYMENT_AUTHORIZED, "", {"amountMicros": 9, "vendorId": "v"})) is None
+    )
+    assert judged(Note(NoteType.APPROVAL_USED, "", {"approvalId": "apr_1"}), paid()) is None, (
+        "older"
+    )
 
 
 def test_a_payment_without_a_covering_approval_before_it_is_named() -> None:
-    used = Note("approval_used", "", YES)
+    used = Note(NoteType.APPROVAL_USED, "", YES)
     assert judged(paid(approvalId=None)) == 1
     assert judged(paid(), used) == 1
     assert judged(used, paid(approvalId="apr_2")) == 2
     assert judged(used, paid(payTo="0xdef")) == 2
     assert judged(used, paid(vendorId="v2")) == 2
     assert judged(used, paid(0), paid(1), paid(2), paid(3)) == 5
-    assert judged(Note("payment_booked", "", dict(paid(approvalId=None).data))) == 1
+    assert judged(Note(NoteType.PAYMENT_BOOKED, "", dict(paid(approvalId=None).data))) == 1
 
 
 def test_an_unapproved_payment_fails_the_audit(cli: MoneyCli) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from domain.errors import StoreDown
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from ledger.ledger import Ledger
 from ledger.observations import Head
 from ledger.store import Documents
@@ -79,7 +79,10 @@ async def test_a_last_event_id_that_is_none_is_refused(api: Api, seq: str) -> No
 
 async def append(ledger: Ledger, run_id: str, services: Services, *contents: str) -> None:
     await ledger.observations.append(
-        run_id, Head(), [Note("job_log", content) for content in contents], services.deps.now()
+        run_id,
+        Head(),
+        [Note(NoteType.JOB_LOG, content) for content in contents],
+        services.deps.now(),
     )
 
 

@@ -28,7 +28,7 @@ from server.access import new_key
 from server.config.settings import Settings
 from server.local.running import settings_of_serve
 from server.studio.door import STUDIO_USER, TALKING
-from server.studio.graph import _request
+from server.studio.graph import ASKS_ABOUT, _request
 from tests.support.builders import NOON, check_books, open_ledger
 from tests.support.stack import FreshDatabase
 from tests.support.studio import client_of, free_port, register_vendor, say, studio, studio_graph
@@ -91,7 +91,9 @@ async def test_what_is_ones_own_to_run_is_asked_about_and_a_yes_is_to_the_questi
     of_something_else = AgentState(messages=[goal, AIMessage("How are you?"), yes])
     for unasked in (at_once, of_something_else):
         assert not isinstance(await _request(RuleReader(), unasked, NOON), GoalRequest)
-    answered = AgentState(messages=[goal, AIMessage(str(asked)), yes])
+    answered = AgentState(
+        messages=[goal, AIMessage(str(asked), additional_kwargs={ASKS_ABOUT: list(asked.own)}), yes]
+    )
     wish = await _request(RuleReader(), answered, NOON)
     assert isinstance(wish, GoalRequest)
     assert wish.goal == goal.text

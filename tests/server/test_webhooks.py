@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from domain.errors import ConfigError
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from ledger.deliveries import Deliveries
 from ledger.observations import Head, Observations
 from ledger.store import Store
@@ -72,7 +72,7 @@ class Desk:
 
     async def note(self, run_id: str, type_: str, **data: Any) -> None:
         head = self.heads.get(run_id, Head())
-        note = Note(type_, f"{type_} happened", data)
+        note = Note(NoteType(type_), f"{type_} happened", data)
         self.heads[run_id] = await self.observations.append(run_id, head, [note], self.at)
 
     async def tell(self) -> None:

@@ -33,7 +33,7 @@ from pymongo.monitoring import CommandListener
 from domain.goals.left_out import NOTHING_LEFT_OUT
 from domain.ids import new_run_id
 from domain.jobs import JobStatus
-from domain.journal import Entry
+from domain.journal import Entry, NoteType
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState
@@ -431,7 +431,7 @@ class World:
         return job
 
     async def journal(self, run: Run, *types: str) -> list[Entry]:
-        return await self.ledger.observations.of_run(run.id, types=types)
+        return await self.ledger.observations.of_run(run.id, types=[NoteType(t) for t in types])
 
     async def told(self, run: Run, *types: str) -> list[str]:
         """The contents of the journal's entries of these types."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from domain.journal import Note, event_facts, event_line
+from domain.journal import Note, NoteType, event_facts, event_line
 from server.config.settings import Settings
 from server.telemetry.logs import configure_logs
 from tests.support.stack import FreshDatabase
@@ -180,7 +180,9 @@ async def test_what_moves_money_and_ends_a_run_is_a_line_each_with_ids_and_amoun
 def test_a_person_reads_an_event_with_the_ids_that_it_is_about() -> None:
     stream = Terminal()
     configure_logs(Settings(), stream)
-    note = Note("payment_settled", "$1.40\nsettled\x1b[2J", {"paymentId": "pay_1", "slot": 0})
+    note = Note(
+        NoteType.PAYMENT_SETTLED, "$1.40\nsettled\x1b[2J", {"paymentId": "pay_1", "slot": 0}
+    )
 
     LOG.info("%s", event_line(note), extra={"facts": event_facts("r1", note)})
 

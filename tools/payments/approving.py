@@ -16,7 +16,7 @@ from typing import Any, Final
 from domain.approvals import Approval
 from domain.errors import ApprovalRequired, Conflict
 from domain.ids import job_id, payment_id
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.payments import PurchaseKind
 from domain.policy import SpendingPolicy
@@ -205,4 +205,4 @@ def _used(approval: Approval, purchase: Purchase) -> Note:
         "paidMicros": approval.paid.micros,
     }
     what = f"{approval.amount} was approved for {purchase.vendor.name}"
-    return Note("approval_used", what, data, key=f"{approval.id}:used")
+    return Note(NoteType.APPROVAL_USED, what, data, key=f"{approval.id}:used")

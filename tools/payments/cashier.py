@@ -25,12 +25,13 @@ from domain.errors import (
     WalletEmpty,
 )
 from domain.ids import allowance_id, payment_id, slot_nonce
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
-from ledger.allowances import Charge
+from domain.reasons import Reason, ReasonCode
+from ledger.allowances import Charge, allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
@@ -63,8 +64,6 @@ has lost may have given up some slots, and paid a later one.
 """
 CLOCKS: Final = timedelta(hours=1)
 """By how much a run's time of creation and the chain's clock may differ."""
-FREE: Final = "no payment was asked"
-"""Why the payment for a URL was released that gave its goods for nothing."""
 
 
 class Cashier:
@@ -123,7 +122,7 @@ class Cashier:
             permit = await self.approvals.permit(run, purchase, observe)
             answer = await self._seller(payment, purchase.vendor).request()
             if isinstance(answer, Fetched):
-                await self._abandon(payment, held, FREE, observe)
+                await self._abandon(payment, held, Reason.of(ReasonCode.FREE), observe)
                 return Delivery(await self._ledger.payments.get(payment.id), answer)
             on_no_chain = not isinstance(answer, PaymentRequired402) or answer.challenge is None
             if on_no_chain and await self._has_rival(payment, held):
@@ -183,7 +182,7 @@ class Cashier:
             return payment
         await self._ledger.payments.set_unfunded(payment)
         why = f"The wallet holds less than the {payment.amount} that {payment.vendor_id} is to get"
-        observe(Note("wallet_short", why, facts(payment), key=f"{payment.id}:short"))
+        observe(Note(NoteType.WALLET_SHORT, why, facts(payment), key=f"{payment.id}:short"))
         return replace(payment, unfunded=True)
 
     async def arm(self, lease: Lease, payment: Payment) -> Run:
@@ -399,7 +398,7 @@ class Cashier:
         await self.judge.close_slot(payment.run_id, held, booked.amount, booked.vendor_id)
         observe(
             Note(
-                "payment_booked",
+                NoteType.PAYMENT_BOOKED,
                 f"{payment.vendor_id} bills outside x402: {booked.amount} booked, settled on no "
                 "chain",
                 {**facts(booked), **permit.facts},
@@ -418,7 +417,7 @@ class Cashier:
 
 def _authorized(payment: Payment, purchase: Purchase, permit: Permit) -> Note:
     return Note(
-        "payment_authorized",
+        NoteType.PAYMENT_AUTHORIZED,
         f"Authorized {payment.amount} to {purchase.vendor.name} for {purchase.what}",
         {**facts(payment), **permit.facts},
         key=f"{payment.id}:authorized",
@@ -448,7 +447,7 @@ def unclear_note(unclear: PaymentUnclear) -> Note:
         "x402TxId": unclear.tx_hash,
     }
     key = f"{unclear.slot}:{unclear.nonce}:unclear"
-    return Note("payment_unclear", str(unclear), data, key=key)
+    return Note(NoteType.PAYMENT_UNCLEAR, str(unclear), data, key=key)
 
 
 def _legacy_tx_id(payment: Payment) -> str | None:

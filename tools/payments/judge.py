@@ -20,10 +20,12 @@ from typing import Any, Final
 
 from domain.errors import IllegalTransition, PaymentUnclear
 from domain.ids import allowance_id
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
+from domain.reasons import Reason
+from ledger.allowances import allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Reservation, Run
@@ -188,7 +190,7 @@ class Judge:
         )
         observe(
             Note(
-                "payment_settled",
+                NoteType.PAYMENT_SETTLED,
                 f"{fate.amount} settled to {settled.vendor_id} in {fate.tx_hash}",
                 facts(settled),
                 key=f"{settled.id}:settled",
@@ -234,13 +236,17 @@ class Judge:
         """Close an unsigned payment; False when another writer was faster."""
         try:
             released = await self._ledger.payments.close(
-                payment, PaymentState.RELEASED, now=self._now(), reason=why[:500]
+                payment,
+                PaymentState.RELEASED,
+                now=self._now(),
+                reason=why[:500],
+                reason_data=Reason(why).data,
             )
         except IllegalTransition:
             return False
         observe(
             Note(
-                "payment_released",
+                NoteType.PAYMENT_RELEASED,
                 f"{released.amount} for {released.vendor_id} is free again: {why}",
                 facts(released),
                 key=f"{released.id}:closed",
@@ -265,7 +271,7 @@ class Judge:
         )
         observe(
             Note(
-                f"payment_{state}",
+                NoteType(f"payment_{state}"),
                 f"{closed.amount} to {closed.vendor_id} was not paid: {reason}",
                 facts(closed),
                 key=f"{closed.id}:closed",

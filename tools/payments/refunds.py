@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO
 from domain.networks import Network
 from domain.payments import PaymentState
@@ -51,7 +51,7 @@ class Refunds:
             if await self._ledger.payments.claim_refund(payment, tx_hash, claim.amount):
                 observe(
                     Note(
-                        "refund_claimed",
+                        NoteType.REFUND_CLAIMED,
                         f"{job.vendor_id} says that it refunds {claim.amount} in {claim.tx_hash}"
                         if said
                         else f"{claim.amount} came from {job.vendor_id} in {claim.tx_hash}, which "
@@ -147,7 +147,7 @@ class Refunds:
         )
         observe(
             Note(
-                "payment_refunded",
+                NoteType.PAYMENT_REFUNDED,
                 f"{refunded.refunded} came back from {payment.vendor_id} in {payment.refund_tx}",
                 facts(refunded),
                 key=f"{payment.id}:refunded",

@@ -14,7 +14,7 @@ from typing import Final
 
 from domain.errors import Conflict, InvalidInput, PaymentUnclear
 from domain.ids import payment_id, slot_nonce
-from domain.journal import Note
+from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState, PurchaseKind
@@ -286,7 +286,7 @@ class Resolver:
 
 def _note(payment: Payment, what: str) -> Note:
     return Note(
-        "payment_resolved",
+        NoteType.PAYMENT_RESOLVED,
         f"A person closed {payment.amount} to {payment.vendor_id} as {what}: {payment.resolved}",
         facts(payment),
         key=f"{payment.id}:resolved",
