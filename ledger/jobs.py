@@ -17,7 +17,8 @@ from domain.jobs import JobStatus
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger import runs
 from ledger.run import LastPoll, Run, last_poll_of, run_of
-from ledger.runs import Runs, no_run
+from ledger.runs import Runs
+from ledger.spenders import no_run
 from ledger.store import Document, Store
 
 COLLECTION: Final = "jobs"

@@ -28,7 +28,7 @@ from domain.errors import ConfigError, InvalidInput, NotFound, RenterError
 from ledger.keys import KeyRecord, Keys
 from ledger.pruned import PrunedRun
 from ledger.run import Run
-from ledger.runs import LONGEST_RUN_ID
+from ledger.spenders import LONGEST_RUN_ID
 from server.config.settings import Settings
 
 MAKE_A_KEY: Final = (

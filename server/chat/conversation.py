@@ -24,7 +24,8 @@ from graph.persistence.transcripts import Transcripts, session_of
 from graph.planner.meter import MeteredReader, TokenMeter
 from ledger.drafts import Utterance
 from ledger.run import Run
-from ledger.runs import FETCH, LONGEST_RUN_ID
+from ledger.runs import FETCH
+from ledger.spenders import LONGEST_RUN_ID
 from server.chat.answers import ELSEWHERE, HELP, reply
 from server.chat.goals import GoalTalk, is_new_goal, read_words
 from server.chat.market import prices

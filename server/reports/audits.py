@@ -11,7 +11,7 @@ from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.pruned import PrunedRun
 from ledger.run import Run
-from ledger.runs import no_run
+from ledger.spenders import no_run
 from server.api.report_schemas import AuditAnswer, AuditEntry, AuditHead
 from tools.payments.judge import facts
 
