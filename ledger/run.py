@@ -115,7 +115,10 @@ class LastPoll:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as stored. At any moment budget_total = budget_remaining + spent + reservations."""
+    """A run as stored, or a purchase, which has no phase, spec or job.
+
+    At any moment budget_total = budget_remaining + spent + reservations.
+    """
 
     id: str
     user_id: str
@@ -294,7 +297,7 @@ def run_of(document: Document) -> Run:
         user_id=document["userId"],
         goal=document["goal"],
         status=RunStatus(document["status"]),
-        phase=document["phase"],
+        phase=document.get("phase", ""),
         budget_total=Usd(document["budgetTotal"]),
         budget_remaining=Usd(document["budgetRemaining"]),
         spent=Usd(document["spent"]),
@@ -310,8 +313,8 @@ def run_of(document: Document) -> Run:
             )
             for slot, held in sorted(document["reservations"].items(), key=lambda i: int(i[0]))
         ),
-        spec=_spec(document["jobSpec"]) if document["jobSpec"] else None,
-        job_id=document["currentJobId"],
+        spec=_spec(spec) if (spec := document.get("jobSpec")) else None,
+        job_id=document.get("currentJobId"),
         last_poll=last_poll_of(document),
         fence=document["fence"],
         journal_seq=document["journal"]["seq"],
@@ -319,7 +322,7 @@ def run_of(document: Document) -> Run:
         created_at=document["createdAt"],
         updated_at=document["updatedAt"],
         reason=document["reason"],
-        offers=tuple(_offer(offer) for offer in document["offers"]),
+        offers=tuple(_offer(offer) for offer in document.get("offers", ())),
         no_quotes=tuple(Silence(s["vendorId"], s["why"]) for s in document.get("noQuotes", ())),
         model=model_use(document.get("model") or {}),
         cancel_requested=document["cancelRequested"],

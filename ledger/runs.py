@@ -26,7 +26,6 @@ from ledger.run import (
     run_of,
     spec_document,
 )
-from ledger.schedule import FETCH as FETCH
 from ledger.schedule import Schedule
 from ledger.spenders import Spenders, is_gone, opening
 from ledger.store import Document, Store
@@ -79,7 +78,7 @@ class Runs(Spenders):
                 "currentJobId": None,
                 "offers": [],
                 "model": model_counts(used),
-                "dueAt": None if phase == FETCH else now,
+                "dueAt": now,
                 "quietTicks": 0,
                 "notUsed": list(leaves_out.words),
                 "acceptedNotUsed": list(leaves_out.own) if accepted else [],

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from domain.money import Usd
-from ledger import jobs, payments, runs
+from ledger import jobs, payments, purchases, runs
 from ledger.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """The runs of one status, and what the model has cost them."""
+    """The runs, or purchases, of one status, and what the model has cost them."""
 
     status: str
     count: int
@@ -71,6 +71,12 @@ class Totals:
         self._store = store
 
     async def runs(self) -> Sequence[RunTotals]:
+        return await self._spenders(runs.COLLECTION)
+
+    async def purchases(self) -> Sequence[RunTotals]:
+        return await self._spenders(purchases.COLLECTION)
+
+    async def _spenders(self, collection: str) -> Sequence[RunTotals]:
         return [
             RunTotals(
                 status=str(found["_id"]),
@@ -83,7 +89,7 @@ class Totals:
                 tokens_out=found["tokensOut"],
                 model_cost=Usd(round(found["cost"])),
             )
-            for found in await self._store.documents(runs.COLLECTION).aggregate(_RUNS)
+            for found in await self._store.documents(collection).aggregate(_RUNS)
         ]
 
     async def payments(self) -> Sequence[PaymentTotals]:

@@ -1,6 +1,6 @@
 """Buying one thing from a URL, under the same ledger, policy and retry rules as the agent.
 
-An id is one run with one slot and so one nonce: whatever is repeated under it, in any process,
+An id is one purchase with one slot and so one nonce: whatever is repeated under it, in any process,
 the token lets at most one payment of it settle. A purchase that was given up stays given up.
 """
 
@@ -31,17 +31,15 @@ from domain.networks import Network
 from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Vendor
 from ledger.ledger import Ledger
-from ledger.observations import Head
 from ledger.payments import Payment
+from ledger.purchases import PREFIX
 from ledger.run import Lease, Run
-from ledger.runs import FETCH
 from tools.payments.cashier import FREE, Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
 from tools.payments.judge import facts
 from tools.payments.purchase import Purchase
 
 SLOT: Final = 0
-USER: Final = "pay"
 GOODS_NOTE: Final = "goods_received"
 POLL_S: Final = 1.0
 
@@ -72,8 +70,8 @@ class Bought:
 
 
 def run_id_of(purchase_id: str) -> str:
-    """The ledger's run of a purchase."""
-    return "fetch_" + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
+    """The id of a purchase in the ledger, where it stands for a run's."""
+    return PREFIX + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +121,10 @@ class Buyer:
         """
         run_id = run_id_of(wish.purchase_id)
         goal = f"{wish.request.method} {wish.request.shown_url}"
-        await self._ledger.runs.create(run_id, USER, goal, wish.most, self._now(), phase=FETCH)
-        run, lease = await self._ledger.runs.acquire(run_id, self._now, self._lease_seconds)
-        notes: list[Note] = []
-        try:
+        await self._ledger.purchases.create(run_id, goal, wish.most, self._now())
+        held = self._ledger.at_work(run_id, self._now, self._lease_seconds)
+        async with held as (run, lease, notes):
             return await self._buy(wish, run, lease, notes, take)
-        finally:
-            await asyncio.shield(self._close(run, lease, notes))
-
-    async def _close(self, run: Run, lease: Lease, notes: list[Note]) -> None:
-        head = Head(run.journal_seq, run.journal_hash)
-        head = await self._ledger.observations.append(run.id, head, notes, self._now())
-        journal = {"journal": {"seq": head.seq, "hash": head.hash}}
-        await self._ledger.runs.release(lease, self._now(), journal)
 
     async def _buy(
         self,
@@ -226,7 +215,9 @@ class Buyer:
             problem = f"{problem}; {error}" if problem else str(error)
         before = await self._ledger.observations.of_run(run.id, types=[GOODS_NOTE])
         had_goods = goods is not None or bool(before)
-        outcome = _OUTCOMES[payment.state]
+        outcome = Outcome.PAID if payment.state.paid else Outcome.NOT_PAID
+        if payment.state.open:
+            outcome = Outcome.UNKNOWN
         if outcome is Outcome.NOT_PAID:
             problem = payment.reason
             await self._end(run, lease, RunStatus.FAILED, problem)
@@ -240,7 +231,7 @@ class Buyer:
         """The payment as the chain leaves it; `wait` gives a settlement time to be confirmed."""
         left = self._patience_s if wait else 0.0
         while True:
-            run = await self._ledger.runs.get(payment.run_id)
+            run = await self._ledger.purchases.get(payment.run_id)
             payment = await self._cashier.judge.judge(run, payment, notes.append, word)
             if payment.state is not PaymentState.AUTHORIZED or left <= 0:
                 return payment
@@ -249,7 +240,7 @@ class Buyer:
 
     async def _end(self, run: Run, lease: Lease, status: RunStatus, reason: str) -> None:
         if not run.status.ended:
-            await self._ledger.runs.end(lease, status, reason[:500], self._now())
+            await self._ledger.purchases.end(lease, status, reason[:500], self._now())
 
     def _check_same(self, wish: Wish, payment: Payment) -> None:
         """Raise Conflict unless the id was used for this request, network and payee before, and
@@ -292,17 +283,6 @@ class Buyer:
     def _seller(self, wish: Wish) -> Vendor:
         seller = wish.request.seller
         return Vendor(seller, seller, wish.request.shown_url, ZERO, 1.0, (), wish.pay_to)
-
-
-_OUTCOMES: Final = {
-    PaymentState.RESERVED: Outcome.UNKNOWN,
-    PaymentState.AUTHORIZED: Outcome.UNKNOWN,
-    PaymentState.SETTLED: Outcome.PAID,
-    PaymentState.REFUNDED: Outcome.PAID,
-    PaymentState.REFUSED: Outcome.NOT_PAID,
-    PaymentState.EXPIRED: Outcome.NOT_PAID,
-    PaymentState.RELEASED: Outcome.NOT_PAID,
-}
 
 
 def _received(payment: Payment, goods: Fetched) -> Note:

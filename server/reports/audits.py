@@ -32,7 +32,7 @@ class Audit:
 
 async def find_run(ledger: Ledger, run_id: str) -> Run | PrunedRun:
     """Find a run, or what was kept of a removed one. Raises NotFound."""
-    found = await ledger.runs.find(run_id) or await ledger.pruned.find(run_id)
+    found = await ledger.spenders.find(run_id) or await ledger.pruned.find(run_id)
     if found is None:
         raise no_run(run_id)
     return found

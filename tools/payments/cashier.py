@@ -190,7 +190,7 @@ class Cashier:
 
         It comes before the first send. Raises LeaseLost and SlotClosed: then nothing may be sent.
         """
-        run = await self._ledger.runs.get(payment.run_id)
+        run = await self._ledger.spenders.get(payment.run_id)
         if payment.state is not PaymentState.AUTHORIZED:
             return run
         held = run.reservation(payment.slot)
