@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from domain.errors import ChainDown, InvalidInput, RenterError
+from domain.errors import InvalidInput, RenterError
 from domain.money import Usd
 from server.terminal.output import Exit, JsonOption, print_json, print_problem
 from server.terminal.process import run
@@ -235,7 +235,10 @@ async def _pay(order: Order) -> int:
             opened.ledger, deps.vendors, deps.wallet, chain, deps.cashier.policy, now, fetcher
         )
         confirmable = settings.rpc_url is not None
+        wish = Wish(order.purchase_id, order.request, order.most, order.pay_to)
         buyer = Buyer(
+            wish,
+            order.take,
             opened.ledger,
             cashier,
             fetcher,
@@ -244,10 +247,8 @@ async def _pay(order: Order) -> int:
             lease_seconds=settings.lease_seconds,
             patience_s=timeout if confirmable else 0,
         )
-        wish = Wish(order.purchase_id, order.request, order.most, order.pay_to)
         try:
-            bought = await buyer.buy(wish, order.take)
-            block = await _block(chain, bought)
+            bought = await buyer.buy()
         except RenterError as error:
             if not buyer.sent:
                 raise
@@ -258,7 +259,7 @@ async def _pay(order: Order) -> int:
             _go_on(order)
             return UNKNOWN_OUTCOME
     network = order.settings.network
-    receipt = receipt_of(order.purchase_id, bought, order.request, network, block)
+    receipt = receipt_of(order.purchase_id, bought, order.request, network)
     if order.as_json:
         print_json(receipt | goods_json(order.taken, order.output))
     else:
@@ -278,20 +279,6 @@ async def _seller_client(order: Order, opened: Opened) -> AsyncIterator[httpx.As
         return
     async with public_client() as http:
         yield http
-
-
-async def _block(chain: Chain, bought: Bought) -> int | None:
-    """The block that holds the payment, if the chain can be asked."""
-    payment = bought.payment
-    if payment is None or not payment.tx_id:
-        return None
-    try:
-        transfers = await chain.transfers_in(
-            payment.tx_id, sender=payment.payer, recipient=payment.pay_to
-        )
-    except ChainDown:
-        return None
-    return transfers[0].block_number if transfers else None
 
 
 def _conclude(order: Order, bought: Bought, confirmable: bool) -> int:

@@ -97,23 +97,17 @@ class Retention:
 
     async def _remove(self, seen: Run) -> bool:
         """Remove one, with all that is its own. False when somebody works on it."""
-        try:
-            run, lease = await self._ledger.spenders.acquire(seen.id, self._now, LEASE_SECONDS)
-        except (LeaseHeld, LeaseLost, NotFound):
-            return False
-        gone = False
-        try:
-            if not await self._owed(run):
-                payments = await self._ledger.payments.of_run(run.id)
-                last = await self._ledger.observations.newest(run.id, 1)
-                head = Head(last[0].seq, last[0].hash) if last else Head()
-                kept = await self._ledger.pruned.keep(lease, run, payments, head, self._now())
-                gone = kept and await self._ledger.spenders.remove(lease)
-        finally:
-            if not gone:
-                await self._ledger.spenders.release(lease, self._now())
+        gone, at_work = False, self._ledger.at_work(seen.id, self._now, LEASE_SECONDS)
+        with suppress(LeaseHeld, LeaseLost, NotFound):
+            async with at_work as (run, lease, _):
+                if not await self._owed(run):
+                    payments = await self._ledger.payments.of_run(run.id)
+                    last = await self._ledger.observations.newest(run.id, 1)
+                    head = Head(last[0].seq, last[0].hash) if last else Head()
+                    kept = await self._ledger.pruned.keep(lease, run, payments, head, self._now())
+                    gone = kept and await self._ledger.spenders.remove(lease)
         if gone:
-            await self._clear(run.id)
+            await self._clear(seen.id)
         return gone
 
     async def _go_on(self) -> None:

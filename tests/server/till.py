@@ -105,6 +105,8 @@ class Till:
             fetcher,
         )
         buyer = Buyer(
+            Wish(purchase_id, wanted, Usd.parse(dollars), pay_to),
+            self.taken.append,
             self.ledger,
             cashier,
             fetcher,
@@ -114,8 +116,7 @@ class Till:
             patience_s=3,
             pause=self.pause,
         )
-        wish = Wish(purchase_id, wanted, Usd.parse(dollars), pay_to)
-        return await buyer.buy(wish, self.taken.append)
+        return await buyer.buy()
 
     async def check(self, spent: int, purchase_id: str = "one") -> None:
         """The books balance, the journal is whole, and the chain moved `spent` in all."""
