@@ -40,8 +40,11 @@ class Purchases(Spenders):
         return await self._opened(id_, new=new)
 
     async def take_in(self) -> None:
-        """Move here what an older version kept among the runs. A crash in between loses nothing:
-        done again, it goes on with what is left.
+        """Move here what an older version kept among the runs, at every start.
+
+        Each is copied, then deleted: a crash in between leaves both, and the next start deletes the
+        old one. A slot that is closed meanwhile, which takes no lease, is open in the copy and is
+        closed again by whoever judges it; its payment is one document, and its nonce the same.
         """
         old = {"_id": {"$gte": PREFIX, "$lt": PREFIX + "{"}, "phase": "fetch"}
         for found in await self._runs.find(old, fields={"_id": 1}):

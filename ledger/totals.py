@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from domain.money import Usd
-from ledger import jobs, payments, runs
+from ledger import jobs, payments, purchases, runs
 from ledger.store import Store
 
 
@@ -70,7 +70,13 @@ class Totals:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def runs(self, collection: str = runs.COLLECTION) -> Sequence[RunTotals]:
+    async def runs(self) -> Sequence[RunTotals]:
+        return await self._spenders(runs.COLLECTION)
+
+    async def purchases(self) -> Sequence[RunTotals]:
+        return await self._spenders(purchases.COLLECTION)
+
+    async def _spenders(self, collection: str) -> Sequence[RunTotals]:
         return [
             RunTotals(
                 status=str(found["_id"]),

@@ -6,7 +6,7 @@ import re
 import secrets
 import shlex
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,40 +114,6 @@ def pay(
 
     [dim]$[/] gpu-renter pay https://api.example.com/report --max-usd 0.25 --id report-7
     """
-    order = _order(
-        url,
-        max_usd,
-        purchase_id,
-        pay_to,
-        network,
-        rpc_url,
-        method,
-        data,
-        header or [],
-        timeout,
-        output,
-        as_json,
-    )
-    typer.echo(f"Purchase {order.purchase_id}", err=True)
-    status = run(_pay(order))
-    if status:
-        raise typer.Exit(status)
-
-
-def _order(
-    url: str,
-    max_usd: str,
-    purchase_id: str | None,
-    pay_to: str | None,
-    network: str | None,
-    rpc_url: str | None,
-    method: str | None,
-    data: str | None,
-    headers: list[str],
-    timeout: float,
-    output: Path | None,
-    as_json: bool,
-) -> Order:
     from server.terminal.money import money_settings, payee
     from tools.payments.fetch import fetch_request
 
@@ -162,7 +128,7 @@ def _order(
     request = fetch_request(
         url,
         method=method,
-        headers=headers,
+        headers=header or [],
         data=_data(data),
         plain_http=settings.network.is_local,
     )
@@ -172,14 +138,12 @@ def _order(
         "--max-usd": max_usd,
         "--pay-to": pay_to,
         "--network": network,
-        "--rpc-url": rpc_url and _shown_rpc(rpc_url),
+        "--rpc-url": rpc_url,
         "--method": method,
         "--data": data,
         "--output": output,
     }
-    given = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
-    names = [f"--header {shlex.quote(h.partition(':')[0] + ': …')}" for h in headers]
-    return Order(
+    order = Order(
         purchase_id=chosen,
         request=request,
         most=most,
@@ -187,9 +151,22 @@ def _order(
         timeout_s=timeout,
         output=output,
         as_json=as_json,
-        again=" ".join(["gpu-renter pay", shlex.quote(url), *given, *names]),
+        again=_again(url, header or [], options),
         settings=settings,
     )
+    typer.echo(f"Purchase {order.purchase_id}", err=True)
+    status = run(_pay(order))
+    if status:
+        raise typer.Exit(status)
+
+
+def _again(url: str, headers: Sequence[str], options: Mapping[str, object]) -> str:
+    """The command that goes on with a purchase: with no header's value, and no RPC's key."""
+    if rpc_url := options.get("--rpc-url"):
+        options = {**options, "--rpc-url": _shown_rpc(str(rpc_url))}
+    given = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
+    names = [f"--header {shlex.quote(h.partition(':')[0] + ': …')}" for h in headers]
+    return " ".join(["gpu-renter pay", shlex.quote(url), *given, *names])
 
 
 def _shown_rpc(url: str) -> str:

@@ -20,7 +20,6 @@ from domain.jobs import RunStatus
 from domain.money import MICROS_PER_DOLLAR, ZERO, Usd
 from domain.payments import PaymentState
 from ledger.ledger import Ledger
-from ledger.purchases import COLLECTION as PURCHASES
 from ledger.totals import JobTotals, PaymentTotals, RunTotals, Totals
 from server.telemetry.metrics import MOST_VENDORS, OTHER
 
@@ -54,7 +53,7 @@ class Books(Collector):
                 totals = Totals(self.ledger.store)
                 async with asyncio.timeout(DEADLINE_S):
                     self._runs = tuple(await totals.runs())
-                    self._purchases = tuple(await totals.runs(PURCHASES))
+                    self._purchases = tuple(await totals.purchases())
                     self._payments = tuple(await totals.payments())
                     self._jobs = tuple(await totals.jobs())
                 self._up = True
