@@ -15,6 +15,7 @@ from domain.networks import LOCAL
 from domain.payments import PaymentState
 from domain.policy import Caps
 from ledger.budget import Budget
+from ledger.ledger import Ledger
 from server.buying import Outcome, run_id_of
 from server.reports.retention import Retention
 from tests.chaos.effects import Crash, Moment, When
@@ -214,6 +215,11 @@ async def test_a_run_whose_id_only_looks_so_is_not_moved(till: Till) -> None:
     assert [run.id for run in await till.ledger.runs.recent()] == ["fetch_me"]
 
 
+def reconciler(till: Till, ledger: Ledger) -> Reconciler:
+    chain, now = till.chain(), till.clock.now
+    return Reconciler(ledger, Judge(ledger, chain, LOCAL, now), chain, LOCAL, AGENT, now)
+
+
 async def test_an_old_purchase_with_open_money_is_closed_by_reconcile(till: Till) -> None:
     await settled_unseen(till)
     await as_an_older_version_kept_it(till)
@@ -221,8 +227,28 @@ async def test_an_old_purchase_with_open_money_is_closed_by_reconcile(till: Till
     till.clock.advance(61)
     [payment] = await till.ledger.payments.of_run(run_id_of("one"))
     assert payment.state is PaymentState.AUTHORIZED
-    chain, now = till.chain(), till.clock.now
-    judge = Judge(till.ledger, chain, LOCAL, now)
-    closed = await Reconciler(till.ledger, judge, chain, LOCAL, AGENT, now).close_open()
+    closed = await reconciler(till, till.ledger).close_open()
     assert (closed.still_open, closed.problems) == ((), ())
+    await till.check(PRICE)
+
+
+async def test_a_slot_that_is_closed_beside_the_move_is_closed_again(till: Till) -> None:
+    await settled_unseen(till)
+    await as_an_older_version_kept_it(till)
+    till.clock.advance(61)
+    runs = till.ledger.runs
+    old = replace(till.ledger, spenders=runs, budget=Budget(runs, runs))
+
+    async def beside(moment: Moment) -> None:
+        if moment == Moment("purchases.insert", 1, When.BEFORE):
+            await reconciler(till, old).close_open()
+            assert (await runs.get(run_id_of("one"))).spent == Usd(PRICE)
+
+    process, _ = till.life(beside)
+    await process.ledger.ensure_indexes()
+    assert (await till.ledger.purchases.get(run_id_of("one"))).spent == Usd(0)
+    assert (await reconciler(till, till.ledger).reconcile()).ok
+    purchase = await till.ledger.purchases.get(run_id_of("one"))
+    assert (purchase.spent, purchase.reservations) == (Usd(PRICE), ())
+    assert (await till.buy()).outcome is Outcome.PAID
     await till.check(PRICE)
