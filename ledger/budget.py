@@ -25,7 +25,8 @@ from domain.jobs import RunStatus
 from domain.money import LARGEST, ZERO, Usd
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
-from ledger.runs import FETCH, Runs
+from ledger.runs import Runs
+from ledger.spenders import Spenders
 
 LONGEST_RACE: Final = 8
 """Rounds of re-reading before giving up; each lost round means that another writer moved on."""
@@ -34,9 +35,11 @@ MOST_RAISES: Final = 1_000
 
 
 class Budget:
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, spenders: Spenders) -> None:
+        """spenders: runs and purchases. Only a run's budget is raised."""
         self._runs = runs
-        self._documents = runs.documents
+        self._spenders = spenders
+        self._documents = spenders.documents
 
     async def reserve(
         self, lease: Lease, run: Run, slot: int, amount: Usd, allowance: str | None = None
@@ -78,7 +81,7 @@ class Budget:
                 },
             ):
                 return Reservation(slot, amount, allowance=allowance)
-            run = await self._runs.get(run.id)
+            run = await self._spenders.get(run.id)
         raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
 
     async def share(self, lease: Lease, run: Run, slot: int, amount: Usd) -> Reservation:
@@ -111,7 +114,7 @@ class Budget:
                 },
             ):
                 return replace(held, amount=larger, shared=True, version=held.version + 1)
-            run = await self._runs.get(run.id)
+            run = await self._spenders.get(run.id)
         raise Conflict(f"Run {lease.run_id} changes too fast to reserve {amount}", "Try again")
 
     async def arm(self, lease: Lease, run: Run, held: Reservation, payment_id: str) -> Reservation:
@@ -132,7 +135,7 @@ class Budget:
             ):
                 armed = (*held.armed, payment_id)
                 return replace(held, armed=armed, version=held.version + 1)
-            run = await self._runs.get(run.id)
+            run = await self._spenders.get(run.id)
             current = run.reservation(held.slot)
             if current is None:
                 raise SlotClosed(f"Slot {held.slot} of run {run.id} is closed already")
@@ -212,11 +215,10 @@ class Budget:
         """
         if amount.micros <= 0:
             raise BudgetExceeded(f"A budget cannot be raised by {amount}", "Name more than $0")
-        raised = await self._documents.change(
+        raised = await self._runs.documents.change(
             run_id,
             {
                 "status": RunStatus.RUNNING.value,
-                "phase": {"$ne": FETCH},
                 "cancelRequested": "",
                 "raises": {"$ne": key},
                 f"raises.{MOST_RAISES - 1}": {"$exists": False},
@@ -232,9 +234,10 @@ class Budget:
             },
         )
         run = await self._runs.get(run_id)
-        if raised or await self._documents.find({"_id": run_id, "raises": key}, fields={"_id": 1}):
+        before = {"_id": run_id, "raises": key}
+        if raised or await self._runs.documents.find(before, fields={"_id": 1}):
             return run
-        if run.status.ended or run.phase == FETCH:
+        if run.status.ended:
             raise Conflict(f"Run {run_id} is {run.status}", "Start a new run")
         if run.cancel_requested:
             raise Conflict(f"Run {run_id} is being cancelled", "Start a new run")

@@ -19,7 +19,8 @@ from domain.mapping import Id, Mapped, Object
 from domain.vendor_secrets import GPU_VENDOR_SECRET
 from ledger import runs
 from ledger.run import LastPoll, Run
-from ledger.runs import Runs, no_run
+from ledger.runs import Runs
+from ledger.spenders import no_run
 from ledger.store import Document, Store
 
 COLLECTION: Final = "jobs"

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
+from domain.journal import Note
 from ledger.allowances import Allowances
 from ledger.approvals import Approvals
 from ledger.budget import Budget
+from ledger.clock import ClockWatch
 from ledger.compared import Comparisons
 from ledger.idempotency import Idempotency
 from ledger.jobs import Jobs
 from ledger.keys import Keys
-from ledger.observations import Observations
+from ledger.observations import Head, Observations
 from ledger.payments import Payment, Payments
 from ledger.pruned import Pruned
+from ledger.purchases import Purchases, RunsAndPurchases
+from ledger.run import Lease, Run
 from ledger.runs import Runs
+from ledger.spenders import Spenders
 from ledger.store import Store
 from ledger.tallies import Tallies, TokenDays
 from ledger.vendors import Vendors
@@ -25,6 +33,9 @@ from ledger.vendors import Vendors
 class Ledger:
     store: Store
     runs: Runs
+    purchases: Purchases
+    spenders: Spenders
+    """Runs and purchases: whoever asks about money asks here."""
     budget: Budget
     jobs: Jobs
     payments: Payments
@@ -41,11 +52,15 @@ class Ledger:
 
     @classmethod
     def over(cls, store: Store) -> Ledger:
-        runs = Runs(store)
+        runs, purchases = Runs(store), Purchases(store)
+        both = RunsAndPurchases(runs.documents, purchases.documents)
+        spenders = Spenders(store, both)
         return cls(
             store=store,
             runs=runs,
-            budget=Budget(runs),
+            purchases=purchases,
+            spenders=spenders,
+            budget=Budget(runs, spenders),
             jobs=Jobs(store),
             payments=Payments(store),
             observations=Observations(store),
@@ -61,14 +76,45 @@ class Ledger:
         )
 
     async def ensure_indexes(self) -> None:
-        """Make the indexes, once at start; making them again changes nothing."""
+        """Make the indexes, and move what an older version kept elsewhere: once at start, before
+        anything else. Again changes nothing.
+        """
         await self.runs.ensure_indexes()
+        await self.purchases.ensure_indexes()
+        await self.purchases.take_in()
         await self.jobs.ensure_indexes()
         await self.payments.ensure_indexes()
         await self.observations.ensure_indexes()
         await self.approvals.ensure_indexes()
         await self.idempotency.ensure_indexes()
         await self.pruned.ensure_indexes()
+
+    def watch_clock(self, clock: ClockWatch) -> None:
+        """Take no lease from now on while our clock is not MongoDB's."""
+        for spenders in (self.runs, self.purchases, self.spenders):
+            spenders.clock = clock
+
+    @asynccontextmanager
+    async def at_work(
+        self, id_: str, now: Callable[[], datetime], seconds: float
+    ) -> AsyncIterator[tuple[Run, Lease, list[Note]]]:
+        """A run or a purchase under its lease, as it was read with it. What is noted by the end
+        goes into its journal. Raises NotFound, LeaseHeld, LeaseLost.
+        """
+        run, lease = await self.spenders.acquire(id_, now, seconds)
+        notes: list[Note] = []
+        try:
+            yield run, lease, notes
+        finally:
+            await asyncio.shield(self._leave(run, lease, notes, now))
+
+    async def _leave(
+        self, run: Run, lease: Lease, notes: Sequence[Note], now: Callable[[], datetime]
+    ) -> None:
+        head = Head(run.journal_seq, run.journal_hash)
+        head = await self.observations.append(run.id, head, notes, now())
+        journal = {"journal": {"seq": head.seq, "hash": head.hash}}
+        await self.spenders.release(lease, now(), journal)
 
     # What the wallet has paid, of removed runs too. Live payments are read first: a run's are kept
     # in `pruned` before they are deleted, so that none is missed in between.

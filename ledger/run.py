@@ -133,27 +133,30 @@ class LastPoll(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class Run(Mapped):
-    """A run as stored. At any moment budget_total = budget_remaining + spent + reservations."""
+    """A run as stored, or a purchase, which has no phase, spec or job.
+
+    At any moment budget_total = budget_remaining + spent + reservations.
+    """
 
     id: Id
     user_id: str
     goal: str
     status: RunStatus
-    phase: str
-    """The graph node that is next; a hint, the checkpoint decides."""
     budget_total: Usd
     budget_remaining: Usd
     spent: Usd
     next_slot: int
     reservations: Annotated[tuple[Reservation, ...], BeforeValidator(_by_slot)]
-    spec: Annotated[JobSpec | None, Field(alias="jobSpec")]
-    job_id: Annotated[str | None, Field(alias="currentJobId")]
-    """The job at work now, or the last one."""
     fence: int
     journal_seq: Annotated[int, Field(validation_alias=AliasPath("journal", "seq"))]
     journal_hash: Annotated[str, Field(validation_alias=AliasPath("journal", "hash"))]
     created_at: datetime
     updated_at: datetime
+    phase: str = ""
+    """The graph node that is next; a hint, the checkpoint decides."""
+    spec: Annotated[JobSpec | None, Field(alias="jobSpec")] = None
+    job_id: Annotated[str | None, Field(alias="currentJobId")] = None
+    """The job at work now, or the last one."""
     last_poll: Annotated[LastPoll | None, Field(alias="sighting")] = None
     reason: str = ""
     """Why the run ended, where it did not complete."""

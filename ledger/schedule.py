@@ -17,8 +17,6 @@ from domain.clocks import LONGEST_DUE, LONGEST_LEASE, MOST_OFF, impossible
 from domain.jobs import RunStatus
 from ledger.store import Document, Documents, Store
 
-FETCH: Final = "fetch"
-"""The phase of a run that is one purchase by a person, and is never ticked."""
 FLEET: Final = "fleet"
 TURN: Final = "sweep"
 EARLY_S: Final = 1.0
@@ -53,21 +51,17 @@ class Schedule:
             act()
 
     async def make_due(self, run_id: str, now: datetime) -> bool:
-        """Have a run ticked as soon as can be; False when it has ended, or is no run to tick.
+        """Have a run ticked as soon as can be; False when it has ended, or is no run.
 
         Made so while a tick is at work, the run is ticked once more after it.
         """
         made = await self._documents.change(
             run_id,
-            {"status": RunStatus.RUNNING.value, "phase": {"$ne": FETCH}},
+            {"status": RunStatus.RUNNING.value},
             {"$set": {"dueAt": now, "quietTicks": 0}},
         )
         self.tell()
         return made
-
-    async def take_off(self, run_id: str) -> None:
-        """Have a run never ticked by itself."""
-        await self._documents.change(run_id, {}, {"$set": {"dueAt": None}})
 
     async def due(
         self,
@@ -106,8 +100,7 @@ class Schedule:
         )
         for these in unfinished:
             await self._documents.change_all(
-                {**unscheduled, **these, "phase": {"$ne": FETCH}},
-                {"$set": {"dueAt": now, "quietTicks": 0}},
+                {**unscheduled, **these}, {"$set": {"dueAt": now, "quietTicks": 0}}
             )
         await self._documents.change_all(unscheduled, {"$set": {"quietTicks": 0}})
 

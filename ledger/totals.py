@@ -10,13 +10,13 @@ from pydantic import AliasPath, BeforeValidator, Field
 
 from domain.mapping import Id, Mapped
 from domain.money import Usd
-from ledger import jobs, payments, runs
+from ledger import jobs, payments, purchases, runs
 from ledger.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals(Mapped):
-    """The runs of one status, and what the model has cost them."""
+    """The runs, or purchases, of one status, and what the model has cost them."""
 
     status: Id
     count: int
@@ -78,7 +78,13 @@ class Totals:
         self._store = store
 
     async def runs(self) -> Sequence[RunTotals]:
-        found = await self._store.documents(runs.COLLECTION).aggregate(_RUNS)
+        return await self._spenders(runs.COLLECTION)
+
+    async def purchases(self) -> Sequence[RunTotals]:
+        return await self._spenders(purchases.COLLECTION)
+
+    async def _spenders(self, collection: str) -> Sequence[RunTotals]:
+        found = await self._store.documents(collection).aggregate(_RUNS)
         return [RunTotals.of(document) for document in found]
 
     async def payments(self) -> Sequence[PaymentTotals]:

@@ -1,6 +1,6 @@
 """Buying one thing from a URL, under the same ledger, policy and retry rules as the agent.
 
-An id is one run with one slot and so one nonce: whatever is repeated under it, in any process,
+An id is one purchase with one slot and so one nonce: whatever is repeated under it, in any process,
 the token lets at most one payment of it settle. A purchase that was given up stays given up.
 """
 
@@ -33,17 +33,15 @@ from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Vendor
 from domain.reasons import Reason, ReasonCode
 from ledger.ledger import Ledger
-from ledger.observations import Head
 from ledger.payments import Payment
+from ledger.purchases import PREFIX
 from ledger.run import Lease, Run
-from ledger.runs import FETCH
 from tools.payments.cashier import Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
 from tools.payments.judge import facts
 from tools.payments.purchase import Purchase
 
 SLOT: Final = 0
-USER: Final = "pay"
 POLL_S: Final = 1.0
 
 
@@ -73,8 +71,8 @@ class Bought:
 
 
 def run_id_of(purchase_id: str) -> str:
-    """The ledger's run of a purchase."""
-    return "fetch_" + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
+    """The id of a purchase in the ledger, where it stands for a run's."""
+    return PREFIX + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +86,12 @@ class Wish:
 
 
 class Buyer:
+    """Who buys one wish."""
+
     def __init__(
         self,
+        wish: Wish,
+        take: Callable[[Fetched], None],
         ledger: Ledger,
         cashier: Cashier,
         fetcher: Fetcher,
@@ -100,12 +102,15 @@ class Buyer:
         patience_s: float,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """cashier: one with this very fetcher, which is of the request to be bought.
+        """take: is given the goods the moment they are there, before the chain is asked. fetcher:
+        of the wish's request. cashier: one with this very fetcher.
 
         patience_s: how long to wait for the chain once the goods are there.
         """
         self.sent = False
         """Whether an authorization was sent: any failure from then on leaves it unknown."""
+        self._wish = wish
+        self._take = take
         self._ledger = ledger
         self._cashier = cashier
         self._fetcher = fetcher
@@ -115,46 +120,28 @@ class Buyer:
         self._patience_s = patience_s
         self._pause = pause
 
-    async def buy(self, wish: Wish, take: Callable[[Fetched], None]) -> Bought:
+    async def buy(self) -> Bought:
         """Buy, or go on with what was begun under the same id.
 
-        take: is given the goods the moment they are there, before the chain is asked. Raises
-        PolicyRefused, WalletEmpty, VendorError, SlotClosed and BudgetExceeded with nothing paid;
-        Conflict; and DependencyDown before anything was sent.
+        Raises PolicyRefused, WalletEmpty, VendorError, SlotClosed and BudgetExceeded with nothing
+        paid; Conflict; and DependencyDown before anything was sent.
         """
+        wish = self._wish
         run_id = run_id_of(wish.purchase_id)
         goal = f"{wish.request.method} {wish.request.shown_url}"
-        await self._ledger.runs.create(run_id, USER, goal, wish.most, self._now(), phase=FETCH)
-        run, lease = await self._ledger.runs.acquire(run_id, self._now, self._lease_seconds)
-        notes: list[Note] = []
-        try:
-            return await self._buy(wish, run, lease, notes, take)
-        finally:
-            await asyncio.shield(self._close(run, lease, notes))
+        await self._ledger.purchases.create(run_id, goal, wish.most, self._now())
+        held = self._ledger.at_work(run_id, self._now, self._lease_seconds)
+        async with held as (run, lease, notes):
+            return await self._buy(run, lease, notes)
 
-    async def _close(self, run: Run, lease: Lease, notes: list[Note]) -> None:
-        head = Head(run.journal_seq, run.journal_hash)
-        head = await self._ledger.observations.append(run.id, head, notes, self._now())
-        journal = {"journal": {"seq": head.seq, "hash": head.hash}}
-        await self._ledger.runs.release(lease, self._now(), journal)
-
-    async def _buy(
-        self,
-        wish: Wish,
-        run: Run,
-        lease: Lease,
-        notes: list[Note],
-        take: Callable[[Fetched], None],
-    ) -> Bought:
+    async def _buy(self, run: Run, lease: Lease, notes: list[Note]) -> Bought:
         stored = next(iter(await self._ledger.payments.of_slot(run.id, SLOT)), None)
         if stored is not None:
-            self._check_same(wish, stored)
+            self._check_same(stored)
         if stored is None or stored.state is PaymentState.RESERVED:
-            await self._approve(wish, run)
+            await self._approve(run)
             try:
-                delivery = await self._cashier.authorize(
-                    lease, run, self._purchase(wish), notes.append
-                )
+                delivery = await self._cashier.authorize(lease, run, self._purchase(), notes.append)
             except SlotClosed as error:
                 raise SlotClosed(
                     "This purchase was given up before anything was signed, so nothing was paid",
@@ -164,23 +151,23 @@ class Buyer:
                 await self._end(run, lease, RunStatus.FAILED, str(refusal)[:500])
                 raise
             if isinstance(delivery.goods, Fetched):
-                take(delivery.goods)
+                self._take(delivery.goods)
                 notes.append(_received(delivery.payment, delivery.goods))
                 await self._end(run, lease, RunStatus.COMPLETED, Reason.of(ReasonCode.FREE))
                 return Bought(Outcome.FREE, run.id, None, delivery.goods, "", had_goods=True)
             stored = delivery.payment
         if Reason(stored.reason, stored.reason_data).code is ReasonCode.FREE:
-            return await self._ask_again(run, take)
+            return await self._ask_again(run)
         if stored.state is not PaymentState.AUTHORIZED and not stored.state.paid:
             await self._end(run, lease, RunStatus.FAILED, stored.reason)
             return Bought(Outcome.NOT_PAID, run.id, stored, None, stored.reason, had_goods=False)
-        return await self._deliver(wish, run, lease, stored, notes, take)
+        return await self._deliver(run, lease, stored, notes)
 
-    async def _approve(self, wish: Wish, run: Run) -> None:
+    async def _approve(self, run: Run) -> None:
         """Store that who orders approves: of this purchase, to this payee, up to --max-usd."""
+        wish, now, purchase = self._wish, self._now(), self._purchase()
         if not self._cashier.policy.needs_approval(wish.most):
             return
-        now, purchase = self._now(), self._purchase(wish)
         pay_to = wish.pay_to or ""
         terms = (SLOT, purchase.vendor.vendor_id, pay_to, wish.most, purchase.quote_id)
         approval = Approval(
@@ -194,31 +181,23 @@ class Buyer:
         )
         await self._ledger.approvals.grant(approval)
 
-    async def _ask_again(self, run: Run, take: Callable[[Fetched], None]) -> Bought:
+    async def _ask_again(self, run: Run) -> Bought:
         """What cost nothing once is asked for again; if it costs now, it takes another id."""
         answer = await self._fetcher.request()
         if not isinstance(answer, Fetched):
             problem = "it asked for no payment before, and does now: take another --id"
             return Bought(Outcome.NOT_PAID, run.id, None, None, problem, had_goods=True)
-        take(answer)
+        self._take(answer)
         return Bought(Outcome.FREE, run.id, None, answer, "", had_goods=True)
 
-    async def _deliver(
-        self,
-        wish: Wish,
-        run: Run,
-        lease: Lease,
-        payment: Payment,
-        notes: list[Note],
-        take: Callable[[Fetched], None],
-    ) -> Bought:
+    async def _deliver(self, run: Run, lease: Lease, payment: Payment, notes: list[Note]) -> Bought:
         """Send the stored bytes; hand the goods over; then ask the chain."""
         await self._cashier.arm(lease, payment)
         self.sent = True
-        sent = await self._cashier.send(payment, self._seller(wish))
+        sent = await self._cashier.send(payment, self._seller())
         goods = sent.goods if isinstance(sent.goods, Fetched) else None
         if goods is not None:
-            take(goods)
+            self._take(goods)
             notes.append(_received(payment, goods))
         problem = sent.problem
         try:
@@ -227,7 +206,9 @@ class Buyer:
             problem = f"{problem}; {error}" if problem else str(error)
         before = await self._ledger.observations.of_run(run.id, types=[NoteType.GOODS_RECEIVED])
         had_goods = goods is not None or bool(before)
-        outcome = _OUTCOMES[payment.state]
+        outcome = Outcome.PAID if payment.state.paid else Outcome.NOT_PAID
+        if payment.state.open:
+            outcome = Outcome.UNKNOWN
         if outcome is Outcome.NOT_PAID:
             problem = payment.reason
             await self._end(run, lease, RunStatus.FAILED, problem)
@@ -241,7 +222,7 @@ class Buyer:
         """The payment as the chain leaves it; `wait` gives a settlement time to be confirmed."""
         left = self._patience_s if wait else 0.0
         while True:
-            run = await self._ledger.runs.get(payment.run_id)
+            run = await self._ledger.purchases.get(payment.run_id)
             payment = await self._cashier.judge.judge(run, payment, notes.append, word)
             if payment.state is not PaymentState.AUTHORIZED or left <= 0:
                 return payment
@@ -250,19 +231,14 @@ class Buyer:
 
     async def _end(self, run: Run, lease: Lease, status: RunStatus, reason: str) -> None:
         if not run.status.ended:
-            await self._ledger.runs.end(lease, status, reason, self._now())
+            await self._ledger.purchases.end(lease, status, reason, self._now())
 
-    def _check_same(self, wish: Wish, payment: Payment) -> None:
+    def _check_same(self, payment: Payment) -> None:
         """Raise Conflict unless the id was used for this request, network and payee before, and
         for no more money than may be paid now.
         """
-        order = wish.request.order(self._network)
-        if payment.kind is not PurchaseKind.FETCH or dict(payment.order) != dict(order):
-            raise Conflict(
-                f"This --id was used for another request: {payment.order.get('method')} "
-                f"{payment.order.get('url')} on {payment.order.get('network')}",
-                "Repeat it with the same URL, method, data and network, or take another --id",
-            )
+        wish = self._wish
+        self._fetcher.check(payment.order)
         if wish.pay_to and payment.pay_to and wish.pay_to.lower() != payment.pay_to.lower():
             raise Conflict(
                 f"Under this --id, {payment.pay_to} was authorized already, not {wish.pay_to}",
@@ -277,11 +253,12 @@ class Buyer:
                 "--id",
             )
 
-    def _purchase(self, wish: Wish) -> Purchase:
+    def _purchase(self) -> Purchase:
+        wish = self._wish
         return Purchase(
             slot=SLOT,
             kind=PurchaseKind.FETCH,
-            vendor=self._seller(wish),
+            vendor=self._seller(),
             quoted=wish.most,
             minutes=0,
             gpu_type="",
@@ -290,20 +267,10 @@ class Buyer:
             quote_id=wish.purchase_id,
         )
 
-    def _seller(self, wish: Wish) -> Vendor:
-        seller = wish.request.seller
-        return Vendor(seller, seller, wish.request.shown_url, ZERO, 1.0, (), wish.pay_to)
-
-
-_OUTCOMES: Final = {
-    PaymentState.RESERVED: Outcome.UNKNOWN,
-    PaymentState.AUTHORIZED: Outcome.UNKNOWN,
-    PaymentState.SETTLED: Outcome.PAID,
-    PaymentState.REFUNDED: Outcome.PAID,
-    PaymentState.REFUSED: Outcome.NOT_PAID,
-    PaymentState.EXPIRED: Outcome.NOT_PAID,
-    PaymentState.RELEASED: Outcome.NOT_PAID,
-}
+    def _seller(self) -> Vendor:
+        request = self._wish.request
+        seller, address = request.seller, request.shown_url
+        return Vendor(seller, seller, address, ZERO, 1.0, (), self._wish.pay_to)
 
 
 def _received(payment: Payment, goods: Fetched) -> Note:

@@ -106,7 +106,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 async def _check_times(ledger: Ledger, settings: Settings) -> None:
     """Watch our clock from now on, and let go on what a process of ours left when it was killed."""
     await asyncio.to_thread(Holder.me)  # read once, and kept: not on an event loop
-    ledger.runs.clock = ClockWatch(ledger.store, now, settings.lease_seconds)
+    ledger.watch_clock(ClockWatch(ledger.store, now, settings.lease_seconds))
     with suppress(ClockOff):  # it is in the log, and nothing is ticked until it is mended
         await ledger.runs.check_clock()
         await ledger.runs.free_abandoned(now())

@@ -163,7 +163,7 @@ class JournalStream:
     async def _ended(self) -> str:
         """The status of a run that has ended, and whose last tick is over; else empty."""
         fields = {"status": 1, "lease": 1}
-        found = await self._ledger.runs.documents.find({"_id": self._run_id}, fields=fields)
+        found = await self._ledger.spenders.documents.find({"_id": self._run_id}, fields=fields)
         if not found or not RunStatus(found[0]["status"]).ended:
             return ""
         lease = found[0]["lease"]
@@ -205,7 +205,7 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
     ) -> AsyncGenerator[JournalStream]:
         """What is to be told, which counts as an open stream for as long as its client stays."""
         deps = (await keeper.services()).deps
-        run = who.check_sees(await deps.ledger.runs.get(run_id))
+        run = who.check_sees(await deps.ledger.spenders.get(run_id))
         with counted.one(who):
             yield JournalStream(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
 

@@ -147,7 +147,7 @@ def api_routes(keeper: Keeper) -> APIRouter:
         """A run with its jobs, payments, observations and the offers of its last choice."""
         deps = (await keeper.services()).deps
         ledger = deps.ledger
-        run = await _run_of(who, ledger, run_id)
+        run = who.check_sees(await ledger.spenders.get(run_id))
         jobs, payments, entries, approvals, vendors = await asyncio.gather(
             ledger.jobs.of_run(run),
             ledger.payments.of_run(run_id),
@@ -168,15 +168,15 @@ def api_routes(keeper: Keeper) -> APIRouter:
             Query(alias="idPrefix", description="Only whose _id begins so, in its order"),
         ] = None,
     ) -> RunsAnswer:
-        """Runs, newest first; with a key that speaks for one user, that user's."""
+        """Runs and purchases, newest first; with a key that speaks for one user, that user's."""
         if user_id is not None:
             who.speaks_for(user_id)
         deps = (await keeper.services()).deps
-        runs, whose = deps.ledger.runs, who.owner or user_id
+        spenders, whose = deps.ledger.spenders, who.owner or user_id
         if id_prefix is None:
-            found = await runs.recent(user_id=whose, limit=limit)
+            found = await spenders.recent(user_id=whose, limit=limit)
         else:
-            found = await runs.starting_with(id_prefix, user_id=whose, limit=limit)
+            found = await spenders.starting_with(id_prefix, user_id=whose, limit=limit)
         running = [run.id for run in found if not run.status.ended]
         waiting = await deps.ledger.approvals.pending_of(running, deps.now())
         names = names_of(await deps.ledger.vendors.all()) if waiting else None

@@ -24,7 +24,6 @@ from graph.goals.reader import MOST_SHOWN
 from graph.persistence.transcripts import Transcripts, session_of
 from graph.planner.meter import MeteredReader, TokenMeter
 from ledger.run import Run
-from ledger.runs import FETCH
 from server.chat.answers import ELSEWHERE, HELP, reply
 from server.chat.goals import GoalTalk, is_new_goal, read_words
 from server.chat.market import prices
@@ -93,7 +92,7 @@ class Chat:
     async def _own_run(self, user_id: str, run_id: str) -> Run:
         """The user's run; one of somebody else is unknown to them."""
         run = await self._deps.ledger.runs.find(run_id)
-        if run is None or run.user_id != user_id or run.phase == FETCH:
+        if run is None or run.user_id != user_id:
             raise NotFound(f"There is no run {run_id[:LONGEST_RUN_ID]!r}", "Check the runId")
         return run
 

@@ -29,7 +29,6 @@ from graph.goals.goal_request import (
 from graph.planner.meter import MeteredReader, TokenMeter
 from ledger.drafts import Draft, Drafts
 from ledger.run import Run
-from ledger.runs import FETCH
 from server.chat.answers import HELP, NOT_STARTED, WELCOME
 from server.chat.market import prices
 from server.chat.progress import list_runs
@@ -202,8 +201,7 @@ class GoalTalk:
         """About the newest run, where the message names none. Only questions: a change needs to
         be told which run it is for, unless a single one is running; and a large amount always.
         """
-        recent = await self._deps.ledger.runs.recent(user_id=self._user_id, limit=20)
-        runs = [r for r in recent if r.phase != FETCH]
+        runs = await self._deps.ledger.runs.recent(user_id=self._user_id, limit=20)
         running = [r for r in runs if not r.status.ended]
         asked = intent.wants in QUESTIONS
         if not runs:

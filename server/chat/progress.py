@@ -10,7 +10,6 @@ from domain.names import named
 from graph.deps import Deps
 from ledger.jobs import Job
 from ledger.run import Run
-from ledger.runs import FETCH
 from server.chat.replies import (
     APPROVE_OR_REJECT,
     Reply,
@@ -35,7 +34,6 @@ _NEXT: Final = {
 """A phase → what comes next, in words."""
 LONGEST_GOAL_SHOWN: Final = 80
 MOST_LISTED: Final = 10
-MOST_READ: Final = 50
 """Runs that are looked through for them: purchases of `gpu-renter pay` are among these."""
 
 
@@ -76,8 +74,7 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
 
 async def list_runs(deps: Deps, user_id: str) -> Reply:
     """The user's newest runs, each with its id, its state and its goal."""
-    recent = await deps.ledger.runs.recent(user_id=user_id, limit=MOST_READ)
-    runs = [run for run in recent if run.phase != FETCH][:MOST_LISTED]
+    runs = await deps.ledger.runs.recent(user_id=user_id, limit=MOST_LISTED)
     if not runs:
         return Reply(f"You have no runs yet. {ASK_FOR_JOB}")
     running = [run.id for run in runs if not run.status.ended]

@@ -85,7 +85,7 @@ async def _audit_here(given: str) -> dict[str, Any]:
     async with open_money(money_settings()) as opened:
         run_id = given
         if is_short(given):
-            found = await opened.ledger.runs.starting_with(given, limit=MOST_MATCHES)
+            found = await opened.ledger.spenders.starting_with(given, limit=MOST_MATCHES)
             run_id = the_one(given, [one.id for one in found])
         audited = await audit_of(opened.ledger, await find_run(opened.ledger, run_id))
     return audited.model_dump(mode="json", by_alias=True)

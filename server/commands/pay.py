@@ -6,7 +6,7 @@ import re
 import secrets
 import shlex
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from domain.errors import ChainDown, InvalidInput, RenterError
+from domain.errors import InvalidInput, RenterError
 from domain.money import Usd
 from server.terminal.output import Exit, JsonOption, print_json, print_problem
 from server.terminal.process import run
@@ -114,40 +114,6 @@ def pay(
 
     [dim]$[/] gpu-renter pay https://api.example.com/report --max-usd 0.25 --id report-7
     """
-    order = _order(
-        url,
-        max_usd,
-        purchase_id,
-        pay_to,
-        network,
-        rpc_url,
-        method,
-        data,
-        header or [],
-        timeout,
-        output,
-        as_json,
-    )
-    typer.echo(f"Purchase {order.purchase_id}", err=True)
-    status = run(_pay(order))
-    if status:
-        raise typer.Exit(status)
-
-
-def _order(
-    url: str,
-    max_usd: str,
-    purchase_id: str | None,
-    pay_to: str | None,
-    network: str | None,
-    rpc_url: str | None,
-    method: str | None,
-    data: str | None,
-    headers: list[str],
-    timeout: float,
-    output: Path | None,
-    as_json: bool,
-) -> Order:
     from server.terminal.money import money_settings, payee
     from tools.payments.fetch import fetch_request
 
@@ -162,7 +128,7 @@ def _order(
     request = fetch_request(
         url,
         method=method,
-        headers=headers,
+        headers=header or [],
         data=_data(data),
         plain_http=settings.network.is_local,
     )
@@ -172,14 +138,12 @@ def _order(
         "--max-usd": max_usd,
         "--pay-to": pay_to,
         "--network": network,
-        "--rpc-url": rpc_url and _shown_rpc(rpc_url),
+        "--rpc-url": rpc_url,
         "--method": method,
         "--data": data,
         "--output": output,
     }
-    given = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
-    names = [f"--header {shlex.quote(h.partition(':')[0] + ': …')}" for h in headers]
-    return Order(
+    order = Order(
         purchase_id=chosen,
         request=request,
         most=most,
@@ -187,9 +151,22 @@ def _order(
         timeout_s=timeout,
         output=output,
         as_json=as_json,
-        again=" ".join(["gpu-renter pay", shlex.quote(url), *given, *names]),
+        again=_again(url, header or [], options),
         settings=settings,
     )
+    typer.echo(f"Purchase {order.purchase_id}", err=True)
+    status = run(_pay(order))
+    if status:
+        raise typer.Exit(status)
+
+
+def _again(url: str, headers: Sequence[str], options: Mapping[str, object]) -> str:
+    """The command that goes on with a purchase: with no header's value, and no RPC's key."""
+    if rpc_url := options.get("--rpc-url"):
+        options = {**options, "--rpc-url": _shown_rpc(str(rpc_url))}
+    given = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
+    names = [f"--header {shlex.quote(h.partition(':')[0] + ': …')}" for h in headers]
+    return " ".join(["gpu-renter pay", shlex.quote(url), *given, *names])
 
 
 def _shown_rpc(url: str) -> str:
@@ -235,7 +212,10 @@ async def _pay(order: Order) -> int:
             opened.ledger, deps.vendors, deps.wallet, chain, deps.cashier.policy, now, fetcher
         )
         confirmable = settings.rpc_url is not None
+        wish = Wish(order.purchase_id, order.request, order.most, order.pay_to)
         buyer = Buyer(
+            wish,
+            order.take,
             opened.ledger,
             cashier,
             fetcher,
@@ -244,10 +224,8 @@ async def _pay(order: Order) -> int:
             lease_seconds=settings.lease_seconds,
             patience_s=timeout if confirmable else 0,
         )
-        wish = Wish(order.purchase_id, order.request, order.most, order.pay_to)
         try:
-            bought = await buyer.buy(wish, order.take)
-            block = await _block(chain, bought)
+            bought = await buyer.buy()
         except RenterError as error:
             if not buyer.sent:
                 raise
@@ -258,7 +236,7 @@ async def _pay(order: Order) -> int:
             _go_on(order)
             return UNKNOWN_OUTCOME
     network = order.settings.network
-    receipt = receipt_of(order.purchase_id, bought, order.request, network, block)
+    receipt = receipt_of(order.purchase_id, bought, order.request, network)
     if order.as_json:
         print_json(receipt | goods_json(order.taken, order.output))
     else:
@@ -278,20 +256,6 @@ async def _seller_client(order: Order, opened: Opened) -> AsyncIterator[httpx.As
         return
     async with public_client() as http:
         yield http
-
-
-async def _block(chain: Chain, bought: Bought) -> int | None:
-    """The block that holds the payment, if the chain can be asked."""
-    payment = bought.payment
-    if payment is None or not payment.tx_id:
-        return None
-    try:
-        transfers = await chain.transfers_in(
-            payment.tx_id, sender=payment.payer, recipient=payment.pay_to
-        )
-    except ChainDown:
-        return None
-    return transfers[0].block_number if transfers else None
 
 
 def _conclude(order: Order, bought: Bought, confirmable: bool) -> int:

@@ -22,7 +22,6 @@ from ledger.jobs import Job
 from ledger.observations import Observations
 from ledger.payments import Payment
 from ledger.run import Run
-from ledger.runs import FETCH
 from ledger.store import store_down
 from server.keeper import Keeper
 
@@ -188,7 +187,7 @@ class Watches:
         found = await deps.ledger.runs.recent(user_id=owner, limit=MOST_RUNS)
         running = [run.id for run in found if not run.status.ended]
         waiting = await deps.ledger.approvals.pending_of(running, deps.now())
-        return [Listed(r, tuple(waiting.get(r.id, ()))) for r in found if r.phase != FETCH]
+        return [Listed(r, tuple(waiting.get(r.id, ()))) for r in found]
 
     async def _read_vendors(self) -> list[Vendor]:
         return await (await self._keeper.services()).deps.ledger.vendors.all()
@@ -214,7 +213,7 @@ class _RunReader:
         deps, run_id = (await self._keeper.services()).deps, self._run_id
         ledger = deps.ledger
         run = await ledger.runs.find(run_id)
-        if run is None or run.phase == FETCH:
+        if run is None:
             raise NotFound(f"There is no run {run_id!r}", "Look for it on the first page")
         jobs, payments, approvals, fresh = await asyncio.gather(
             ledger.jobs.of_run(run),

@@ -11,7 +11,7 @@ from domain.money import Usd
 from ledger.ledger import Ledger
 from ledger.pruned import PrunedRun
 from ledger.run import Run
-from ledger.runs import no_run
+from ledger.spenders import no_run
 from server.api.report_schemas import AuditAnswer, AuditEntry, AuditHead
 from tools.payments.judge import facts
 
@@ -32,7 +32,7 @@ class Audit:
 
 async def find_run(ledger: Ledger, run_id: str) -> Run | PrunedRun:
     """Find a run, or what was kept of a removed one. Raises NotFound."""
-    found = await ledger.runs.find(run_id) or await ledger.pruned.find(run_id)
+    found = await ledger.spenders.find(run_id) or await ledger.pruned.find(run_id)
     if found is None:
         raise no_run(run_id)
     return found

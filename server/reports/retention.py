@@ -66,7 +66,7 @@ class Retention:
         if not dry_run:
             await self._go_on()
         after: datetime | None = None
-        while batch := await self._ledger.runs.ended(before, AT_ONCE, after=after):
+        while batch := await self._ledger.spenders.ended(before, AT_ONCE, after=after):
             after = batch[-1].ended_at
             for run in batch:
                 if most is not None and len(outcome.removed) >= most:
@@ -97,29 +97,23 @@ class Retention:
 
     async def _remove(self, seen: Run) -> bool:
         """Remove one, with all that is its own. False when somebody works on it."""
-        try:
-            run, lease = await self._ledger.runs.acquire(seen.id, self._now, LEASE_SECONDS)
-        except (LeaseHeld, LeaseLost, NotFound):
-            return False
-        gone = False
-        try:
-            if not await self._owed(run):
-                payments = await self._ledger.payments.of_run(run.id)
-                last = await self._ledger.observations.newest(run.id, 1)
-                head = Head(last[0].seq, last[0].hash) if last else Head()
-                kept = await self._ledger.pruned.keep(lease, run, payments, head, self._now())
-                gone = kept and await self._ledger.runs.remove(lease)
-        finally:
-            if not gone:
-                await self._ledger.runs.release(lease, self._now())
+        gone, at_work = False, self._ledger.at_work(seen.id, self._now, LEASE_SECONDS)
+        with suppress(LeaseHeld, LeaseLost, NotFound):
+            async with at_work as (run, lease, _):
+                if not await self._owed(run):
+                    payments = await self._ledger.payments.of_run(run.id)
+                    last = await self._ledger.observations.newest(run.id, 1)
+                    head = Head(last[0].seq, last[0].hash) if last else Head()
+                    kept = await self._ledger.pruned.keep(lease, run, payments, head, self._now())
+                    gone = kept and await self._ledger.spenders.remove(lease)
         if gone:
-            await self._clear(run.id)
+            await self._clear(seen.id)
         return gone
 
     async def _go_on(self) -> None:
         """Delete what a crash left of runs that are gone."""
         for run_id in await self._ledger.pruned.unfinished(AT_ONCE):
-            if await self._ledger.runs.find(run_id) is None:
+            if await self._ledger.spenders.find(run_id) is None:
                 await self._clear(run_id)
 
     async def _clear(self, run_id: str) -> None:

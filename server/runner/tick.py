@@ -29,7 +29,7 @@ from pymongo.errors import PyMongoError
 
 from domain.due import Due, TickOutcome
 from domain.due import due as next_due
-from domain.errors import Conflict, LeaseHeld, LeaseLost, RenterError, StateRefused
+from domain.errors import LeaseHeld, LeaseLost, RenterError, StateRefused
 from domain.jobs import RunStatus
 from domain.journal import NoteClass, NoteType, classes_of
 from graph.context import TickContext
@@ -37,7 +37,6 @@ from graph.routing import Phase, expiry, outcome_of
 from graph.steps.settlement import settle_ended
 from ledger.jobs import follow
 from ledger.run import Lease, Run
-from ledger.runs import FETCH
 from ledger.store import store_down
 from server.wiring import Services
 from tools.wire.observer import Step
@@ -123,14 +122,11 @@ class Ticker:
         """Read the run with its job, and take the lease.
 
         Raises NotFound; LeaseHeld where another tick works on the run, or where it is to be due
-        and is not; Conflict for one that is no run to tick.
+        and is not.
         """
         deps = self._services.deps
         runs = deps.ledger.runs
         found = await follow(runs, run_id)
-        if found.run.phase == FETCH:
-            await runs.schedule.take_off(run_id)
-            raise Conflict(f"Run {run_id} is a purchase by `gpu-renter pay`, and has no ticks")
         taking = asyncio.create_task(
             runs.take(found.run, deps.now, deps.limits.lease_seconds, due=due)
         )

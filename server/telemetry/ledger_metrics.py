@@ -1,6 +1,6 @@
 """The ledger's own metrics: the same from every process, for they are read from MongoDB.
 
-Three aggregations a scrape, and none more often than every few seconds; no tick pays for them.
+Four aggregations a scrape, and none more often than every few seconds; no tick pays for them.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class LedgerMetrics(Collector):
 
     ledger: Ledger
     _runs: tuple[RunTotals, ...] = ()
+    _purchases: tuple[RunTotals, ...] = ()
     _payments: tuple[PaymentTotals, ...] = ()
     _jobs: tuple[JobTotals, ...] = ()
     _up: bool = False
@@ -52,6 +53,7 @@ class LedgerMetrics(Collector):
                 totals = Totals(self.ledger.store)
                 async with asyncio.timeout(DEADLINE_S):
                     self._runs = tuple(await totals.runs())
+                    self._purchases = tuple(await totals.purchases())
                     self._payments = tuple(await totals.payments())
                     self._jobs = tuple(await totals.jobs())
                 self._up = True
@@ -78,7 +80,7 @@ class LedgerMetrics(Collector):
             "Dollars in the ledger: reserved (may still settle), settled, refunded.",
             labels=["kind"],
         )
-        reserved = _sum(run.reserved for run in self._runs)
+        reserved = _sum(r.reserved for r in (*self._runs, *self._purchases))
         for kind, amount in (("reserved", reserved), ("settled", settled), ("refunded", refunded)):
             money.add_metric([kind], amount.micros / MICROS_PER_DOLLAR)
         yield money

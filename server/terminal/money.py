@@ -94,6 +94,6 @@ async def open_money(settings: Settings) -> AsyncIterator[Opened]:
 
     async with open_store(settings) as (store, reached), open_client() as http:
         ledger = Ledger.over(store)
-        ledger.runs.clock = ClockWatch(store, now, reached.lease_seconds)
+        ledger.watch_clock(ClockWatch(store, now, reached.lease_seconds))
         await ledger.ensure_indexes()
         yield Opened(reached, ledger, http)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def receipt_of(
-    purchase_id: str, bought: Bought, request: FetchRequest, network: Network, block: int | None
+    purchase_id: str, bought: Bought, request: FetchRequest, network: Network
 ) -> dict[str, Any]:
     """What came of a purchase, as JSON."""
     payment = bought.payment
@@ -44,7 +44,7 @@ def receipt_of(
             "validBefore": payment.valid_before_s,
             "txHash": payment.tx_id,
             "explorer": network.explorer_link(payment.tx_id) if payment.tx_id else None,
-            "block": block,
+            "block": payment.settled_block,
         }
     return receipt
 

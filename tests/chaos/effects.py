@@ -273,7 +273,7 @@ def _change(collection: str, update: Query) -> str:
     set_, added = update.get("$set", {}), update.get("$inc", {})
     if collection == "payments":
         return str(set_.get("state", "change"))
-    if collection != "runs":
+    if collection not in ("runs", "purchases"):
         return "change"
     for name, is_it in (
         ("close", "$unset" in update),

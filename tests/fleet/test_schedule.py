@@ -11,7 +11,6 @@ from domain.due import Due
 from domain.errors import LeaseHeld
 from domain.money import Usd
 from ledger.ledger import Ledger
-from ledger.runs import FETCH
 from ledger.schedule import SweepTurn
 from tests.support.builders import NOON, at, open_ledger
 from tests.support.stack import FreshDatabase
@@ -36,8 +35,8 @@ async def due_ids(ledger: Ledger, limit: int = 10) -> list[str]:
 
 async def test_a_new_run_is_due_and_a_purchase_by_a_person_never(ledger: Ledger) -> None:
     await a_run(ledger)
-    await a_run(ledger, "buy_1", FETCH)
-    assert not await ledger.runs.schedule.make_due("buy_1", NOON)
+    await ledger.purchases.create("fetch_1", "GET", Usd.parse(1), NOON)
+    assert not await ledger.runs.schedule.make_due("fetch_1", NOON)
     assert await due_ids(ledger) == ["run_1"]
 
 
@@ -77,7 +76,7 @@ async def test_a_tick_that_lost_its_lease_moves_nothing(ledger: Ledger) -> None:
 
 
 async def test_runs_of_an_older_version_count_as_due(ledger: Ledger) -> None:
-    for run_id, phase in (("old", "monitor"), ("ended", "ended"), ("bought", FETCH)):
+    for run_id, phase in (("old", "monitor"), ("ended", "ended"), ("fetch_1", "fetch")):
         await a_run(ledger, run_id, phase)
         update = {"$unset": {"dueAt": "", "quietTicks": ""}}
         if run_id == "ended":
@@ -85,6 +84,7 @@ async def test_runs_of_an_older_version_count_as_due(ledger: Ledger) -> None:
         await ledger.runs.documents.change(run_id, {}, update)
     await a_run(ledger, "new")
     assert await due_ids(ledger) == ["new"]
+    await ledger.ensure_indexes()
     await ledger.runs.schedule.adopt_old(NOON - timedelta(seconds=1))
     assert await due_ids(ledger) == ["old", "new"]
 

@@ -10,14 +10,13 @@ import pytest
 from langgraph.runtime import RunControl
 
 from domain.approvals import ApprovalState
-from domain.errors import Conflict, DependencyDown
+from domain.errors import DependencyDown, NotFound
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.slices import SliceRule
 from graph.deps import Limits
 from ledger.run import Run
-from ledger.schedule import FETCH
 from server.runner.tick import INTERRUPTED, Ticker
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps
@@ -237,11 +236,8 @@ async def test_who_hangs_up_on_a_stream_leaves_no_run_locked(database: FreshData
 
 async def test_a_purchase_by_a_person_is_not_ticked(database: FreshDatabase) -> None:
     async with World.open(database) as world:
-        run = await world.ledger.runs.create(
-            "buy_1", "cli", "GET", Usd.parse(1), world.clock.now(), phase=FETCH
-        )
-        await world.ledger.runs.documents.change(run.id, {}, {"$set": {"dueAt": world.clock.now()}})
-        with pytest.raises(Conflict, match="has no ticks"):
-            await world.tick(run)
-        after = await world.run(run)
-        assert (after.due_at, after.leased_until, after.fence) == (None, None, run.fence)
+        purchases, now = world.ledger.purchases, world.clock.now()
+        bought = await purchases.create("fetch_1", "GET", Usd.parse(1), now)
+        with pytest.raises(NotFound):
+            await world.tick(bought)
+        assert await purchases.get(bought.id) == bought

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from domain.money import Usd
 from ledger.holder import Holder
 from server.access import EVERYBODY
 from server.app import create_app
@@ -179,6 +180,28 @@ async def test_runs_are_listed_newest_first_and_by_user(api: Api) -> None:
     assert await listed(limit=1) == [last["_id"]]
     assert len(await listed()) == 3
     assert await listed(userId="nobody") == []
+
+
+async def test_a_purchase_is_listed_and_looked_at_and_no_run_to_work_on(
+    api: Api, services: Services
+) -> None:
+    ledger, now = services.deps.ledger, services.deps.now()
+    first = await api.start()
+    bought = await ledger.purchases.create("fetch_1", "GET https://x.test/", Usd.parse(1), now)
+    last = await api.start()
+
+    async def listed(**query: Any) -> list[str]:
+        answer = await api.http.get("/api/runs", params=query)
+        return [run["_id"] for run in answer.raise_for_status().json()["runs"]]
+
+    assert sorted(await listed()) == sorted([first["_id"], bought.id, last["_id"]])
+    assert await listed(userId="pay") == await listed(idPrefix="fetch") == [bought.id]
+    shown = await api.status(bought.id)
+    assert (shown["run"]["goal"], shown["run"]["status"]) == ("GET https://x.test/", "running")
+    audit = await api.http.get("/api/audit", params={"runId": bought.id})
+    assert audit.json()["whole"]
+    assert (await api.tick(bought.id)).status_code == 404
+    assert await ledger.purchases.get(bought.id) == bought
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "201", "x"])

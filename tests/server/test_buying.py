@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 
 from domain.approvals import ApprovalState
@@ -24,137 +23,26 @@ from domain.errors import (
 )
 from domain.ids import slot_nonce
 from domain.jobs import RunStatus
-from domain.journal import first_broken
 from domain.money import ZERO, Usd
 from domain.networks import BASE, LOCAL
 from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
-from ledger.ledger import Ledger
-from mock_vendor.accounts import dev_address, dev_key
-from server.buying import Bought, Buyer, Outcome, Wish, run_id_of
+from mock_vendor.accounts import dev_address
+from server.buying import Outcome, run_id_of
 from server.reports.audits import unapproved
 from server.terminal.unknown_chain import UnknownChain
-from tests.support.builders import check_books, open_ledger
-from tests.support.paid_shop import GOODS, HEADERS, SHOP, PaidShop
+from tests.chaos.effects import Crash
+from tests.server.till import URL, Till, asked_for, open_till
+from tests.support.paid_shop import GOODS, SHOP
 from tests.support.stack import FreshDatabase
-from tests.support.world import Clock
-from tools.payments.cashier import Cashier
-from tools.payments.chain import Block, Chain, ChainReader
-from tools.payments.fetch import Fetched, Fetcher, FetchRequest, fetch_request
+from tools.payments.chain import Block, ChainReader
 from tools.payments.wallets import LocalWallet
-from tools.vendors.http import HttpVendorClient
-from tools.vendors.secrets import VendorSecrets
-
-URL = "http://127.0.0.1/thing?key=query-secret"
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class Wire(httpx.AsyncBaseTransport):
-    """HTTP to the shop. `crash`: before_send or after_answer of a paid request; `lose` likewise."""
-
-    def __init__(self, shop: PaidShop) -> None:
-        self._app = httpx.ASGITransport(shop.asgi)
-        self.crash = ""
-        self.lose = ""
-        self.dead = ""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        paid = any(name in request.headers for name in HEADERS)
-        if self.dead and request.url.path.startswith(self.dead):
-            raise httpx.ConnectError("dead", request=request)
-        if paid and self.crash == "before_send":
-            raise Crash
-        if paid and self.lose == "request":
-            raise httpx.ReadTimeout("lost", request=request)
-        answer = await self._app.handle_async_request(request)
-        if paid and self.crash == "after_answer":
-            raise Crash
-        if paid and self.lose == "answer":
-            raise httpx.ReadTimeout("lost", request=request)
-        return answer
-
-
-@dataclass
-class Till:
-    """A buyer's whole surroundings, in one process and at one standing clock."""
-
-    ledger: Ledger
-    clock: Clock
-    shop: PaidShop
-    wire: Wire
-    http: httpx.AsyncClient
-    policy: SpendingPolicy = field(default_factory=lambda: SpendingPolicy(LOCAL, Usd.parse(100)))
-    role: str = "agent"
-    taken: list[Fetched] = field(default_factory=list)
-
-    async def pause(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    def chain(self) -> ChainReader:
-        return ChainReader(LOCAL, "http://127.0.0.1/rpc/", self.http, retry_wait_s=0)
-
-    async def buy(
-        self,
-        purchase_id: str = "one",
-        dollars: object = 1,
-        *,
-        request: FetchRequest | None = None,
-        pay_to: str | None = None,
-        chain: Chain | None = None,
-    ) -> Bought:
-        wanted = request or asked_for()
-        reader = chain or self.chain()
-        fetcher = Fetcher(self.http, wanted, LOCAL)
-        cashier = Cashier(
-            self.ledger,
-            HttpVendorClient(self.http, VendorSecrets({})),
-            LocalWallet(dev_key(self.role)),
-            reader,
-            self.policy,
-            self.clock.now,
-            fetcher,
-        )
-        buyer = Buyer(
-            self.ledger,
-            cashier,
-            fetcher,
-            LOCAL,
-            self.clock.now,
-            lease_seconds=60,
-            patience_s=3,
-            pause=self.pause,
-        )
-        wish = Wish(purchase_id, wanted, Usd.parse(dollars), pay_to)
-        return await buyer.buy(wish, self.taken.append)
-
-    async def check(self, spent: int, purchase_id: str = "one") -> None:
-        """The books balance, the journal is whole, and the chain moved `spent` in all."""
-        run = await self.ledger.runs.get(run_id_of(purchase_id))
-        check_books(run)
-        assert run.spent == Usd(spent)
-        entries = await self.ledger.observations.of_run(run.id)
-        assert first_broken(entries) is None
-        assert (run.journal_seq, run.journal_hash) == (
-            (entries[-1].seq, entries[-1].hash) if entries else (0, "")
-        )
-        assert sum(t.value for t in self.shop.transfers()) == spent
-
-
-def asked_for(url: str = URL, **changes: Any) -> FetchRequest:
-    options: dict[str, Any] = {"method": None, "headers": [], "data": None, "plain_http": True}
-    return fetch_request(url, **options | changes)
 
 
 @pytest.fixture
 async def till(database: FreshDatabase) -> AsyncIterator[Till]:
-    clock = Clock()
-    shop = PaidShop(clock.seconds)
-    wire = Wire(shop)
-    async with open_ledger(database) as ledger, httpx.AsyncClient(transport=wire) as http:
-        yield Till(ledger, clock, shop, wire, http)
+    async with open_till(database) as till:
+        yield till
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -170,7 +58,7 @@ async def test_one_id_is_paid_once_however_often_it_is_repeated(till: Till, vers
     assert len(till.shop.payments) == 3
     assert bought.payment is not None
     assert bought.payment.nonce == slot_nonce(run_id_of("one"), 0)
-    assert (await till.ledger.runs.get(bought.run_id)).status is RunStatus.COMPLETED
+    assert (await till.ledger.purchases.get(bought.run_id)).status is RunStatus.COMPLETED
     await till.check(250_000)
 
 
@@ -198,8 +86,8 @@ async def test_a_crash_around_the_send_is_paid_once(till: Till, when: str) -> No
 
 async def test_a_process_that_vanished_is_followed_when_its_lease_ends(till: Till) -> None:
     run_id = run_id_of("one")
-    await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse(1), till.clock.now())
-    await till.ledger.runs.acquire(run_id, till.clock.now, 60)
+    await till.ledger.purchases.create(run_id, "GET", Usd.parse(1), till.clock.now())
+    await till.ledger.purchases.acquire(run_id, till.clock.now, 60)
     with pytest.raises(LeaseHeld):
         await till.buy()
     assert till.shop.asked == []
@@ -241,7 +129,7 @@ async def test_a_payment_that_can_never_settle_is_given_back_and_never_signed_an
     again = await till.buy()
     assert again.outcome is Outcome.NOT_PAID
     assert len(set(till.shop.payments)) == 1
-    run = await till.ledger.runs.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(run_id_of("one"))
     assert (run.status, run.budget_remaining) == (RunStatus.FAILED, run.budget_total)
     await till.check(0)
 
@@ -291,7 +179,7 @@ async def test_terms_that_the_policy_refuses_are_not_signed(
         await till.buy()
     assert refused.value.rule == rule
     assert till.shop.payments == []
-    run = await till.ledger.runs.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(run_id_of("one"))
     assert run.status is RunStatus.FAILED
     await till.check(0)
     till.shop.terms = {}
@@ -345,7 +233,7 @@ async def test_what_is_free_costs_nothing_and_can_be_had_again(till: Till) -> No
         bought = await till.buy(request=free)
         assert (bought.outcome, bought.payment) == (Outcome.FREE, None)
     assert [goods.body for goods in till.taken] == [GOODS, GOODS]
-    run = await till.ledger.runs.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(run_id_of("one"))
     assert (run.status, run.reservations) == (RunStatus.COMPLETED, ())
     await till.check(0)
 
@@ -369,7 +257,7 @@ async def test_a_silent_seller_has_nothing_to_lose_and_the_id_is_used_up(till: T
 
 async def test_a_larger_maximum_later_does_not_stretch_the_first(till: Till) -> None:
     run_id = run_id_of("one")
-    await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse("0.10"), till.clock.now())
+    await till.ledger.purchases.create(run_id, "GET", Usd.parse("0.10"), till.clock.now())
     with pytest.raises(BudgetExceeded):
         await till.buy(dollars=1)
     assert till.shop.asked == []
@@ -409,11 +297,11 @@ async def _away(*_: object) -> None:
 
 async def test_a_slot_closed_by_another_hand_is_never_opened_again(till: Till) -> None:
     run_id = run_id_of("one")
-    await till.ledger.runs.create(run_id, "pay", "GET", Usd.parse(1), till.clock.now())
-    run, lease = await till.ledger.runs.acquire(run_id, till.clock.now, 60)
+    await till.ledger.purchases.create(run_id, "GET", Usd.parse(1), till.clock.now())
+    run, lease = await till.ledger.purchases.acquire(run_id, till.clock.now, 60)
     held = await till.ledger.budget.reserve(lease, run, 0, Usd.parse(1))
     await till.ledger.budget.release(run_id, held)
-    await till.ledger.runs.release(lease, till.clock.now())
+    await till.ledger.purchases.release(lease, till.clock.now())
     with pytest.raises(SlotClosed, match="another --id"):
         await till.buy()
 
@@ -462,7 +350,7 @@ async def test_without_an_rpc_the_outcome_is_unknown_until_there_is_one(till: Ti
     for _ in range(2):
         assert (await till.buy(chain=nobody)).outcome is Outcome.UNKNOWN
         till.clock.advance(400)
-    run = await till.ledger.runs.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(run_id_of("one"))
     assert [held.amount for held in run.reservations] == [Usd.parse(1)]
     assert (await till.buy()).outcome is Outcome.PAID
     await till.check(250_000)
@@ -508,7 +396,7 @@ async def test_ledger_and_chain_agree_after_all_of_it(till: Till) -> None:
     await till.buy("two")
     till.wire.lose = "request"
     await till.buy("three")
-    runs = await till.ledger.runs.recent(limit=0)
+    runs = await till.ledger.purchases.recent(limit=0)
     assert sum((run.spent for run in runs), ZERO) == Usd(500_000)
     assert sum(t.value for t in till.shop.transfers()) == 500_000
 

@@ -17,7 +17,6 @@ from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from domain.tokens import ModelUse
 from graph.goals.reader import Asked, RuleReader
-from ledger.runs import FETCH
 from server.chat.answers import HELP, NOT_STARTED, WELCOME
 from server.chat.replies import LONGEST_WORDS
 from tests.support.builders import check_books
@@ -183,7 +182,8 @@ async def test_a_users_own_runs_are_listed_the_newest_first(database: FreshDatab
         me, now = person(world), world.clock.now()
         assert await me.told("list my runs") == f"You have no runs yet. {ASK_FOR_JOB}"
         runs = world.ledger.runs
-        await runs.create("bought", "user_1", "GET", Usd.parse(1), now, phase=FETCH)
+        bought = await world.ledger.purchases.create("fetch_1", "GET", Usd.parse(1), now)
+        await world.ledger.purchases.documents.change(bought.id, {}, {"$set": {"userId": "user_1"}})
         await runs.create("hers", "user_2", "Render", Usd.parse(1), now)
         first = await world.start("Train on an A100")
         await me.told("stop", first.id)

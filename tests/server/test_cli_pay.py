@@ -14,7 +14,7 @@ from domain.payments import PaymentState
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
 from server.buying import run_id_of
-from server.commands.pay import _order
+from server.commands.pay import _again
 from server.config.settings import LOCAL_VENDOR_SECRET
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.paid_shop import GOODS, SHOP, PaidShop, ServedShop, served
@@ -109,11 +109,9 @@ def test_a_seller_that_is_not_there_is_said_with_what_to_do(cli: MoneyCli) -> No
     ],
 )
 def test_the_command_that_goes_on_names_the_rpc_and_no_key(rpc_url: str, shown: str) -> None:
-    order = _order(
-        "https://shop.test/", "1", "one", None, None, rpc_url, None, None, [], 1, None, False
-    )
-    assert f"--rpc-url {shlex.quote(shown)}" in order.again
-    assert "hunter2" not in order.again
+    again = _again("https://shop.test/", [], {"--rpc-url": rpc_url})
+    assert f"--rpc-url {shlex.quote(shown)}" in again
+    assert "hunter2" not in again
 
 
 @pytest.mark.usefixtures("_with_rpc")

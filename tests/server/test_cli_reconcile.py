@@ -152,7 +152,7 @@ def test_a_payment_that_only_the_ledger_knows_is_a_mismatch(
 @pytest.mark.usefixtures("shop")
 def test_a_budget_that_does_not_add_up_is_a_mismatch(cli: MoneyCli, place: ServedShop) -> None:
     cli("pay", place.thing, "--id", "one")
-    cli.db["runs"].update_one({}, {"$inc": {"budgetRemaining": 1}})
+    cli.db["purchases"].update_one({}, {"$inc": {"budgetRemaining": 1}})
     report = cli("reconcile", "--json")
     assert (report.status, report.json()["unbalanced"]) == (1, [run_id_of("one")])
 

@@ -107,8 +107,12 @@ async def test_a_reservation_that_may_still_settle_is_reserved_money(
     started = await api.start()
     run, lease = await ledger.runs.acquire(started["_id"], services.deps.now, 60)
     await ledger.budget.reserve(lease, run, 0, Usd.parse("1.4"), None)
+    await ledger.purchases.create("fetch_1", "GET", Usd.parse(1), services.deps.now())
+    bought, lease = await ledger.purchases.acquire("fetch_1", services.deps.now, 60)
+    await ledger.budget.reserve(lease, bought, 0, Usd.parse("0.6"), None)
 
-    assert (await scrape(api))["money_dollars", "reserved"] == 1.4
+    found = await scrape(api)
+    assert (found["money_dollars", "reserved"], found["runs", "running"]) == (2.0, 1)
 
 
 @pytest.mark.usefixtures("fresh")

@@ -31,7 +31,7 @@ from domain.payments import PaymentState, PaymentTerms, PurchaseKind
 from domain.policy import SpendingPolicy
 from domain.quotes import Rail, Vendor
 from domain.reasons import Reason, ReasonCode
-from ledger.allowances import Charge, allowance_id
+from ledger.allowances import Charge
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Reservation, Run
@@ -190,7 +190,7 @@ class Cashier:
 
         It comes before the first send. Raises LeaseLost and SlotClosed: then nothing may be sent.
         """
-        run = await self._ledger.runs.get(payment.run_id)
+        run = await self._ledger.spenders.get(payment.run_id)
         if payment.state is not PaymentState.AUTHORIZED:
             return run
         held = run.reservation(payment.slot)

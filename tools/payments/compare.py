@@ -97,7 +97,7 @@ class Comparison:
             signed = await self._ledger.payments.first_block(self._payer, self._network.caip2)
             if signed is not None:
                 start = min(start, signed)
-            if (began := await self._ledger.runs.first_created()) is not None:
+            if (began := await self._ledger.spenders.first_created()) is not None:
                 began_s = int((began - CLOCKS).timestamp())
                 start = min(start, await self._chain.block_at(began_s))
             start = max(0, start, final - LONGEST_WINDOW)
@@ -349,7 +349,7 @@ class Comparison:
                 nonces[stray.id] = nonce
         wanted, slots = set(nonces.values()), dict[str, tuple[str, int]]()
         if wanted:
-            async for page in self._ledger.runs.slots():
+            async for page in self._ledger.spenders.slots():
                 for run_id, next_slot in page:
                     for slot in range(next_slot + SLOTS_TRACED):
                         if (nonce := slot_nonce(run_id, slot)) in wanted:

@@ -70,7 +70,7 @@ class Exposure:
     async def _looked_through(self, tally: Tally) -> Tally:
         """The sum with each slot counted as it stands now."""
         runs = {key.rpartition(":")[0] for key in tally.holds}
-        books = {run.id: run for run in await self._ledger.runs.of_ids(runs)}
+        books = {run.id: run for run in await self._ledger.spenders.of_ids(runs)}
         payments = await self._ledger.payments.of_runs(books)
         jobs = await self._ledger.jobs.of_runs(list(books.values()))
         for key, held in tally.holds.items():

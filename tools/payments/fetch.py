@@ -169,9 +169,9 @@ class Fetcher:
         """Raise Conflict unless `order` is of this very request."""
         if dict(order) != dict(self._order):
             raise Conflict(
-                f"This purchase was begun for another request: {order.get('method')} "
+                f"This --id was used for another request: {order.get('method')} "
                 f"{order.get('url')} on {order.get('network')}",
-                "Repeat it with the same URL, method, data and network, or take a new --id",
+                "Repeat it with the same URL, method, data and network, or take another --id",
             )
 
     async def request(

@@ -76,7 +76,7 @@ class Funds:
         those that only a person can close (PaymentUnclear).
         """
         runs = {key.rpartition(":")[0] for key in tally.holds}
-        books = {run.id: run for run in await self._ledger.runs.of_ids(runs)}
+        books = {run.id: run for run in await self._ledger.spenders.of_ids(runs)}
         for key in tally.holds:
             run_id, _, slot = key.rpartition(":")
             run = books.get(run_id)

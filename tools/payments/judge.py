@@ -25,7 +25,6 @@ from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
 from domain.reasons import Reason
-from ledger.allowances import allowance_id
 from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Reservation, Run
@@ -106,7 +105,8 @@ class Judge:
         """
         now = self._now()
         slots = [key.rpartition(":") for key in await self._ledger.allowances.unsettled(now)]
-        runs = {run.id: run for run in await self._ledger.runs.of_ids({run for run, *_ in slots})}
+        found = await self._ledger.spenders.of_ids({run_id for run_id, *_ in slots})
+        runs = {run.id: run for run in found}
         closed = [
             (runs[run_id], int(slot))
             for run_id, _, slot in slots
@@ -205,7 +205,7 @@ class Judge:
         payments first. So one that is open after its slot was seen closed was never sent, and
         nobody holds it who could settle it. The order of the two reads is the proof.
         """
-        run = await self._ledger.runs.get(payment.run_id)
+        run = await self._ledger.spenders.get(payment.run_id)
         current = await self._ledger.payments.get(payment.id)
         if run.reservation(payment.slot) is not None or payment.slot >= run.next_slot:
             return current

@@ -14,14 +14,12 @@ from typing import Final
 
 from domain.errors import DependencyDown, LeaseHeld, LeaseLost, PaymentUnclear, RenterError
 from domain.jobs import JobStatus
-from domain.journal import Note
 from domain.money import ZERO, Usd
 from domain.networks import Network
 from domain.payments import PaymentState
 from ledger.compared import Compared, Stray
 from ledger.jobs import Job
 from ledger.ledger import Ledger
-from ledger.observations import Head
 from ledger.run import Run
 from tools.payments.cashier import unclear_note
 from tools.payments.chain import Chain
@@ -129,7 +127,7 @@ class Reconciler:
         ChainDown when nobody can be asked.
         """
         state = await self._comparison.state()
-        wanted = set(await self._ledger.runs.with_open_money(state.since))
+        wanted = set(await self._ledger.spenders.with_open_money(state.since))
         wanted |= {p.run_id for p in await self._ledger.payments.awaiting_refund()}
         wanted |= {p.run_id for p in await self._ledger.payments.open_ones()}
         busy: list[str] = []
@@ -143,11 +141,11 @@ class Reconciler:
         await self._close_each(returned, busy, problems, unclear)
         wanted |= set(returned)
         await self._judge.settle_allowances()
-        still = [run.id for run in await self._ledger.runs.of_ids(sorted(wanted)) if run.reserved]
+        looked_at = await self._ledger.spenders.of_ids(sorted(wanted))
         return Closed(
             len(wanted),
             tuple(dict.fromkeys(busy)),
-            tuple(sorted(still)),
+            tuple(sorted(run.id for run in looked_at if run.reserved)),
             tuple(problems),
             tuple(unclear),
             complete=not busy,
@@ -203,7 +201,7 @@ class Reconciler:
         }
         lost = []
         for run_id in set(paid.values()):
-            run = await self._ledger.runs.find(run_id)
+            run = await self._ledger.spenders.find(run_id)
             if run is None:
                 continue
             jobs = [
@@ -221,36 +219,30 @@ class Reconciler:
 
         Raises PaymentUnclear, once all else of the run is done.
         """
+        unclear = None
+        at_work = self._ledger.at_work(run_id, self._now, LEASE_SECONDS)
         try:
-            run, lease = await self._ledger.runs.acquire(run_id, self._now, LEASE_SECONDS)
+            async with at_work as (run, lease, notes):
+                try:
+                    await self._judge.judge_open(run, notes.append)
+                except PaymentUnclear as error:
+                    unclear = error
+                    notes.append(unclear_note(error))
+                run = await self._ledger.spenders.get(run_id)
+                if run.fence != lease.fence:
+                    return False
+                for reservation in run.reservations:
+                    await self._judge.abandon(run, reservation.slot, notes.append)
+                for payment in await self._ledger.payments.of_run(run_id):
+                    if payment.state.open and run.reservation(payment.slot) is None:
+                        await self._judge.close_unsent(payment, notes.append)
+                await self._refunds.confirm(run_id, notes.append)
+                for job, transfer in returned:
+                    found = ClaimedRefund(transfer.amount, transfer.tx_hash)
+                    await self._refunds.claim(job, found, notes.append, said=False)
+                    await self._refunds.confirm(run_id, notes.append)
         except (LeaseHeld, LeaseLost):
             return False
-        notes: list[Note] = []
-        head = Head(run.journal_seq, run.journal_hash)
-        unclear = None
-        try:
-            try:
-                await self._judge.judge_open(run, notes.append)
-            except PaymentUnclear as error:
-                unclear = error
-                notes.append(unclear_note(error))
-            run = await self._ledger.runs.get(run_id)
-            if run.fence != lease.fence:
-                return False
-            for reservation in run.reservations:
-                await self._judge.abandon(run, reservation.slot, notes.append)
-            for payment in await self._ledger.payments.of_run(run_id):
-                if payment.state.open and run.reservation(payment.slot) is None:
-                    await self._judge.close_unsent(payment, notes.append)
-            await self._refunds.confirm(run_id, notes.append)
-            for job, transfer in returned:
-                found = ClaimedRefund(transfer.amount, transfer.tx_hash)
-                await self._refunds.claim(job, found, notes.append, said=False)
-                await self._refunds.confirm(run_id, notes.append)
-        finally:
-            head = await self._ledger.observations.append(run_id, head, notes, self._now())
-            journal = {"journal": {"seq": head.seq, "hash": head.hash}}
-            await self._ledger.runs.release(lease, self._now(), journal)
         if unclear:
             raise unclear
         return True
@@ -307,9 +299,9 @@ class Reconciler:
     async def _unbalanced(self, state: Compared) -> tuple[str, ...]:
         """Runs whose books are wrong, looked at twice: a tick may be in the middle of one."""
         suspects = set(state.unbalanced)
-        async for page in self._ledger.runs.pages(state.since):
+        async for page in self._ledger.spenders.pages(state.since):
             suspects |= set(await self._suspects(page))
-        again = await self._ledger.runs.of_ids(sorted(suspects))
+        again = await self._ledger.spenders.of_ids(sorted(suspects))
         return tuple(await self._suspects(again))
 
     async def _suspects(self, runs: Sequence[Run]) -> list[str]:

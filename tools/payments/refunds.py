@@ -41,7 +41,7 @@ class Refunds:
         A later claim takes the place of an earlier one that the chain has not confirmed.
         """
         tx_hash = claim.tx_hash.lower()  # in one spelling
-        run = await self._ledger.runs.get(job.run_id)
+        run = await self._ledger.spenders.get(job.run_id)
         payments = await self._payments(job)
         if said and any(p.refund_tx == tx_hash for p in payments):
             return
@@ -84,7 +84,7 @@ class Refunds:
             for payment in claimed:
                 await self._confirm(payment, observe)
             payments = await self._ledger.payments.of_run(run_id)
-        run = await self._ledger.runs.get(run_id)
+        run = await self._ledger.spenders.get(run_id)
         for payment in payments:
             if payment.state is PaymentState.REFUNDED and not _booked(payment, run):
                 await self._ledger.budget.refund(run_id, payment.refund, payment.refunded)
@@ -123,7 +123,7 @@ class Refunds:
         to_vendor = await self._of_vendor(payment)
         if any(p.state is PaymentState.AUTHORIZED for p in to_vendor):
             return  # it may be for what is not seen to be paid yet, and is booked once
-        run = await self._ledger.runs.get(payment.run_id)
+        run = await self._ledger.spenders.get(payment.run_id)
         if _booked_before(payment, run, to_vendor):
             transfer: Transfer | None = transfers[0]
         else:
@@ -136,7 +136,7 @@ class Refunds:
         if not _booked(payment, run) and (
             not await self._ledger.budget.refund(payment.run_id, payment.refund, amount)
         ):
-            run = await self._ledger.runs.get(payment.run_id)
+            run = await self._ledger.spenders.get(payment.run_id)
             if not _booked(payment, run):
                 return  # the payment's slot is not closed yet
         refunded = await self._ledger.payments.close(

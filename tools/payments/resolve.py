@@ -21,10 +21,9 @@ from domain.payments import PaymentState, PurchaseKind
 from domain.quotes import Rail
 from ledger.compared import Stray
 from ledger.ledger import Ledger
-from ledger.observations import Head
 from ledger.payments import Payment
+from ledger.purchases import is_purchase
 from ledger.run import Run
-from ledger.runs import FETCH
 from tools.payments.cashier import CLOCKS
 from tools.payments.chain import Chain, Settled, Unused
 from tools.payments.compare import Comparison
@@ -133,17 +132,10 @@ class Resolver:
     @asynccontextmanager
     async def _held(self, run_id: str) -> AsyncIterator[tuple[Run, Observe]]:
         """The run under its lease, with all closed that the chain decides; notes are written."""
-        run, lease = await self._ledger.runs.acquire(run_id, self._now, LEASE_SECONDS)
-        notes: list[Note] = []
-        head = Head(run.journal_seq, run.journal_hash)
-        try:
+        async with self._ledger.at_work(run_id, self._now, LEASE_SECONDS) as (run, _, notes):
             with suppress(PaymentUnclear):
                 await self._judge.judge_open(run, notes.append)
-            yield await self._ledger.runs.get(run_id), notes.append
-        finally:
-            head = await self._ledger.observations.append(run_id, head, notes, self._now())
-            journal = {"journal": {"seq": head.seq, "hash": head.hash}}
-            await self._ledger.runs.release(lease, self._now(), journal)
+            yield await self._ledger.spenders.get(run_id), notes.append
         await self._ledger.runs.schedule.make_due(run_id, self._now())
 
     async def _strays(self, option: str, tx_hash: str) -> list[Stray]:
@@ -183,7 +175,7 @@ class Resolver:
                     id=payment_id(run.id, stray.slot, f"{vendor_id}|{stray.id}"),
                     run_id=run.id,
                     slot=stray.slot,
-                    kind=PurchaseKind.FETCH if run.phase == FETCH else PurchaseKind.LAUNCH,
+                    kind=PurchaseKind.FETCH if is_purchase(run.id) else PurchaseKind.LAUNCH,
                     vendor_id=vendor_id,
                     state=PaymentState.SETTLED,
                     created_at=self._now(),
@@ -209,7 +201,7 @@ class Resolver:
     async def _book(self, payment: Payment, observe: Observe) -> None:
         """Put a payment that was settled by hand into its run's budget, once."""
         for _ in range(LONGEST_RACE):
-            run = await self._ledger.runs.get(payment.run_id)
+            run = await self._ledger.spenders.get(payment.run_id)
             held = run.reservation(payment.slot)
             if held is None and await self._spent(run) == run.spent:
                 break

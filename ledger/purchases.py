@@ -1,0 +1,98 @@
+"""Purchases: what a person buys with `gpu-renter pay`, each with a budget and one slot.
+
+A purchase spends as a run does and is none: nothing is rented for it, and it is never ticked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from operator import itemgetter
+from typing import Final
+
+from domain.money import Usd
+from ledger import runs
+from ledger.run import Run
+from ledger.spenders import Spenders, opening
+from ledger.store import Document, Documents, Query, Store
+
+COLLECTION: Final = "purchases"
+PREFIX: Final = "fetch_"
+"""What the id of each purchase begins with, and of no run. Nonces are derived from it: it stays."""
+USER: Final = "pay"
+"""Whose purchases are."""
+
+
+def is_purchase(id_: str) -> bool:
+    return id_.startswith(PREFIX)
+
+
+class Purchases(Spenders):
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, store.documents(COLLECTION))
+        self._runs = store.documents(runs.COLLECTION)
+
+    async def create(self, id_: str, what: str, most: Usd, now: datetime) -> Run:
+        """A new purchase of at most that much. Creating the same id again changes nothing and gives
+        the first. Raises Conflict for one that was removed.
+        """
+        new = await self.documents.insert(opening(id_, USER, what, most, now))
+        return await self._opened(id_, new=new)
+
+    async def take_in(self) -> None:
+        """Move here what an older version kept among the runs, at every start.
+
+        Each is copied, then deleted: a crash in between leaves both, and the next start deletes the
+        old one. A slot that is closed meanwhile, which takes no lease, is open in the copy and is
+        closed again by whoever judges it; its payment is one document, and its nonce the same.
+        """
+        old = {"_id": {"$gte": PREFIX, "$lt": PREFIX + "{"}, "phase": "fetch"}
+        for found in await self._runs.find(old, fields={"_id": 1}):
+            # Who works on it there writes nothing more by its lease: it is copied as it stays.
+            await self._runs.change(found["_id"], {}, {"$inc": {"fence": 1}})
+            if document := await self._runs.get(found["_id"]):
+                for of_runs in ("phase", "dueAt"):
+                    document.pop(of_runs, None)
+                await self.documents.insert(document)  # or it was before a crash: that one counts
+                await self._runs.delete(found["_id"])
+
+
+class RunsAndPurchases(Documents):
+    """Both collections as one, as far as money asks: a document is in the one that its id tells."""
+
+    def __init__(self, runs: Documents, purchases: Documents) -> None:
+        self._runs, self._purchases = runs, purchases
+
+    def _of(self, id_: str) -> Documents:
+        return self._purchases if is_purchase(id_) else self._runs
+
+    def _in(self, query: Query) -> Sequence[Documents]:
+        id_ = query.get("_id")
+        return [self._of(id_)] if isinstance(id_, str) else [self._runs, self._purchases]
+
+    async def get(self, id_: str) -> Document | None:
+        return await self._of(id_).get(id_)
+
+    async def change(self, id_: str, guard: Query, update: Query) -> bool:
+        return await self._of(id_).change(id_, guard, update)
+
+    async def delete_all(self, query: Query) -> None:
+        for documents in self._in(query):
+            await documents.delete_all(query)
+
+    async def find(
+        self,
+        query: Query,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        fields: Query | None = None,
+    ) -> list[Document]:
+        found = [
+            document
+            for documents in self._in(query)
+            for document in await documents.find(query, sort=sort, limit=limit, fields=fields)
+        ]
+        for field, direction in reversed(sort):
+            found.sort(key=itemgetter(field), reverse=direction < 0)
+        return found[:limit] if limit else found
