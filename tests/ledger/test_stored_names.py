@@ -28,13 +28,13 @@ from ledger.run import HeldLease, LastPoll, Reservation, Run, Silence
 STORED: Final[dict[type[Mapped], str]] = {
     Run: "_id userId goal status phase budgetTotal budgetRemaining spent nextSlot reservations "
     "jobSpec currentJobId fence journal.seq journal.hash createdAt updatedAt sighting reason "
-    "offers noQuotes model cancelRequested refunds lease endedAt dueAt quietTicks notUsed "
+    "reasonData offers noQuotes model cancelRequested refunds lease endedAt dueAt quietTicks notUsed "
     "acceptedNotUsed",
     Reservation: "slot amount shared allowance armed version",
     HeldLease: "expiresAt seconds holder",
     Holder: "host pid born",
     LastPoll: "jobId at progress progressAt logLines pollFailures failingSince seenIn usedMinutes",
-    Silence: "vendorId why",
+    Silence: "vendorId why reasonData",
     JobSpec: "jobType gpuType minutes gpuCount preference excludedVendors guessed deadline "
     "onlyVendors gpuTypes maxHourly",
     Quote: "vendorId vendorJobTemplateId gpuType minutes price etaMinutes expiresAt",
@@ -45,7 +45,8 @@ STORED: Final[dict[type[Mapped], str]] = {
     "artifactPath errorMessage unstopped vendorSecretEnv leftOver",
     Payment: "_id runId slot kind vendorId amount state rail createdAt order minutes gpuType "
     "network asset payTo payer nonce validBefore fromBlock headerName header headerSha256 "
-    "x402TxId reason settledBlock refundTx refundClaim refundLog refunded unfunded resolved",
+    "x402TxId reason reasonData settledBlock refundTx refundClaim refundLog refunded unfunded "
+    "resolved",
     Approval: "_id runId slot vendorId payTo amount quoteId state createdAt expiresAt price "
     "minutes gpuType paid covered version",
     Vendor: "vendorId name endpoint basePricePerHour reliabilityScore supportedGpuTypes payTo "
