@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports lock audit chaos bench clean venv
+.PHONY: help demo test check lint types imports lock audit chaos mutants bench clean venv
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,13 @@ chaos: $(STAMP)  ## the long runs: crashes and faults, the fleet under fire, att
 	REDTEAM=all LONG=1 $(BIN)/python -m pytest tests/redteam tests/graph/test_bounded_state.py tests/fleet \
 		-n $(PYTEST_WORKERS) -q
 	$(BIN)/python -m bench.fuzz
+
+# mutmut is in no lock: it is installed when it is first asked for.
+MUTANTS ?= 200
+mutants: $(STAMP)  ## the money code, changed a little: do the tests notice? (MUTANTS=all SEED= MINUTES=)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutants]'
+	$(BIN)/python -m bench.mutants --samples $(MUTANTS) $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(STAMP)  ## the measurements
 	$(BIN)/python -m bench
@@ -78,6 +85,6 @@ audit: $(STAMP)  ## a bill of materials into build/, and what is known against w
 		"see above. The bill of materials is in build/sbom.cdx.json" >&2; exit 1; }
 
 clean:  ## remove what was built, and the local services' data
-	rm -rf $(VENV) .gpu-renter .langgraph_api build dist *.egg-info \
+	rm -rf $(VENV) .gpu-renter .langgraph_api build dist mutants *.egg-info \
 		.pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

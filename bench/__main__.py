@@ -2,7 +2,8 @@
 
     python -m bench [name …]
 
-`make chaos` is apart (bench/chaos.py): it proves, and takes an hour.
+`make chaos` (bench/chaos.py) and `make mutants` (bench/mutants.py) are apart: they prove, and take
+an hour.
 """
 
 from __future__ import annotations

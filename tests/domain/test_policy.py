@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from domain.errors import PolicyRefused
 from domain.money import Usd
 from domain.networks import BASE, BASE_SEPOLIA, LOCAL
-from domain.policy import LONGEST_VALIDITY_S, SpendingPolicy
+from domain.policy import LONGEST_VALIDITY_S, SHORTEST_VALIDITY_S, SpendingPolicy
 from tests.support.builders import PAYEE, terms
 
 POLICY = SpendingPolicy(LOCAL, Usd.parse(2))
@@ -75,6 +76,32 @@ def test_a_micro_dollar_above_the_cap_is_refused_though_it_was_quoted() -> None:
 @pytest.mark.parametrize("seconds", [29, 0, -5])
 def test_a_window_too_short_to_settle_in_is_refused(seconds: int) -> None:
     assert refusal(max_timeout_s=seconds) == "validity"
+
+
+def test_the_shortest_window_is_long_enough_and_the_owner_may_choose_another() -> None:
+    for policy, shortest in (
+        (POLICY, SHORTEST_VALIDITY_S),
+        (replace(POLICY, shortest_validity_s=60), 60),
+    ):
+        policy.check_terms(terms(max_timeout_s=shortest), quoted=QUOTED, pay_to=PAYEE)
+        with pytest.raises(PolicyRefused):
+            policy.check_terms(terms(max_timeout_s=shortest - 1), quoted=QUOTED, pay_to=PAYEE)
+
+
+def test_what_costs_as_much_as_the_threshold_needs_no_approval() -> None:
+    policy = replace(POLICY, approval_threshold=Usd.parse(1))
+    assert not policy.needs_approval(Usd.parse(1))
+    assert policy.needs_approval(Usd(Usd.parse(1).micros + 1))
+    assert not POLICY.needs_approval(Usd.parse(1_000)), "no threshold, no approval"
+
+
+def test_a_run_may_commit_its_cap_and_not_a_micro_dollar_more() -> None:
+    policy = replace(POLICY, max_per_run=Usd.parse(3))
+    policy.check_run(Usd.parse(2), Usd.parse(1))
+    with pytest.raises(PolicyRefused) as refused:
+        policy.check_run(Usd.parse(2), Usd(Usd.parse(1).micros + 1))
+    assert refused.value.rule == "max_per_run"
+    POLICY.check_run(Usd.parse(1_000), Usd.parse(1_000))
 
 
 @pytest.mark.parametrize(("wish", "given"), [(300, 300), (10**9, LONGEST_VALIDITY_S)])

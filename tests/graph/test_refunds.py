@@ -107,6 +107,42 @@ async def test_a_refund_is_not_lost_with_the_payment_that_never_settled(
         await books_agree(world, run)
 
 
+async def test_a_claim_to_pay_back_what_never_settled_goes_to_what_the_same_payee_was_paid(
+    database: FreshDatabase,
+) -> None:
+    """Neither to another payee's payment, nor to one that another refund pays back already, nor to
+    one off the chain; and to one alone.
+    """
+    async with World.open(database, failing=FAST) as world:
+        run = await world.start()
+        await world.ticks(run)
+        heir, other = await world.payments(run)
+        payments = world.ledger.payments
+        paid_back = world.chain.transfer(heir.pay_to, AGENT, 300_000)
+        claimed = world.chain.transfer(heir.pay_to, AGENT, 100_000)
+        stored = await payments.documents.get(heir.id)
+        assert stored
+
+        async def also(name: str, slot: int, **changes: Any) -> None:
+            await payments.documents.insert({**stored, "_id": name, "slot": slot, **changes})
+
+        await payments.documents.change(heir.id, {}, {"$set": {"slot": 8}})
+        lost = {"state": "expired", "settledBlock": None, "x402TxId": None}
+        await also("pay_lost", 2, **lost, refundTx=paid_back, refundClaim=300_000)
+        await also("pay_refunded", 3, refundTx=claimed, refundClaim=100_000)
+        await also("pay_off_chain", 4, rail="none", x402TxId="local")
+        await also("pay_open", 5, **lost | {"state": "authorized"}, vendorId="gpu_vendor_9")
+        await also("pay_later", 9)
+
+        for _ in range(2):
+            assert await world.process.deps.refunds.confirm(run.id, note)
+            after = {p.id: p for p in await world.payments(run)}
+            assert (after[heir.id].refund_tx, after[heir.id].refunded) == (paid_back, Usd(300_000))
+            assert after["pay_refunded"].refund_tx == claimed
+            for untouched in ("pay_lost", "pay_off_chain", "pay_open", "pay_later", other.id):
+                assert after[untouched].refund_tx is None
+
+
 async def test_one_refund_for_all_is_booked_when_all_that_it_is_for_is_known_to_be_paid(
     database: FreshDatabase,
 ) -> None:

@@ -1,14 +1,15 @@
 import base64
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from x402.schemas.payments import PaymentRequired
 
-from domain.errors import PolicyRefused, VendorGarbage
+from domain.errors import ChainDown, PolicyRefused, VendorGarbage
 from domain.money import Usd
-from domain.networks import BASE
+from domain.networks import BASE, LOCAL
 from domain.payments import PaymentTerms, PurchaseKind
 from domain.policy import SpendingPolicy
 from server.config.settings import Settings
@@ -22,7 +23,8 @@ from tests.tools.builders import (
     encoded,
     requirement,
 )
-from tools.payments.admission import admit
+from tools.payments.admission import MOST_APART_S, admit, check_clock
+from tools.payments.chain import Block
 from tools.payments.challenge import Challenge, read_challenge
 from tools.payments.purchase import Purchase
 
@@ -255,6 +257,18 @@ def test_how_short_a_time_to_pay_may_be_is_the_owners_choice() -> None:
     with pytest.raises(PolicyRefused, match="MIN_VALIDITY_S"):
         admitted(hurried, shortest_s=60)
     assert Settings.load({"MIN_VALIDITY_S": "45"}).min_validity_s == 45
+
+
+def test_nothing_is_signed_while_our_clock_and_a_public_chains_are_far_apart() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    newest = int(now.timestamp())
+    for apart in (-MOST_APART_S, 0, MOST_APART_S):
+        check_clock(now, Block(1, newest + apart), BASE)
+    for apart in (-MOST_APART_S - 1, MOST_APART_S + 1):
+        check_clock(now, Block(1, newest + apart), LOCAL)
+        with pytest.raises(ChainDown, match="301 s apart"):
+            check_clock(now, Block(1, newest + apart), BASE)
+    check_clock(now, Block(1, 0), BASE)  # a block whose time nobody knows
 
 
 def test_terms_that_the_challenge_does_not_offer_have_no_entry() -> None:

@@ -45,6 +45,26 @@ async def test_after_a_run_the_ledger_is_the_chain_to_the_micro_dollar(
         )
 
 
+async def test_a_budget_that_is_spent_to_the_last_micro_dollar_is_sound(
+    database: FreshDatabase,
+) -> None:
+    """And one that is overdrawn, or does not add up, is not."""
+    async with World.open(database) as world:
+        run = await world.start("Fine-tune a 7B model on an A100", 1.4)
+        await world.ticks(run)
+        after = await world.run(run)
+        assert (after.spent, after.budget_remaining) == (Usd.parse(1.4), ZERO)
+        assert (await reconcile(world)).unbalanced == ()
+        for wrong in (
+            {"budgetRemaining": -1, "budgetTotal": 1_399_999},
+            {"budgetRemaining": 1, "budgetTotal": 1_400_000},
+            {"budgetRemaining": 1, "spent": 1_399_999, "budgetTotal": 1_400_000},
+        ):
+            await world.ledger.runs.documents.change(run.id, {}, {"$set": wrong})
+            report = await reconcile(world)
+            assert (report.unbalanced, report.mismatches, report.ok) == ((run.id,), 1, False)
+
+
 async def test_a_transfer_that_no_payment_explains_is_reported(database: FreshDatabase) -> None:
     async with World.open(database) as world:
         await world.ticks(await world.start())

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from domain.errors import ConfigError, PolicyRefused, WalletDown
 from tests.tools.builders import AGENT, AGENT_KEY, NETWORK, NONCE, PAYEE, STRANGER
 from tests.tools.cdp_stand_in import CdpStandIn, send
-from tools.payments.cdp_api import CDP_LIMITS
+from tools.payments.cdp_api import CDP_LIMITS, open_cdp_api
 from tools.payments.wallets import (
     TRANSFER_WITH_AUTHORIZATION,
     CdpWallet,
@@ -290,6 +290,71 @@ async def test_a_call_that_failed_is_not_repeated_nor_told_to_anybody(
         await open_cdp_wallet(http, service.credentials, base_path=base_path)
     assert asked == ["GET"]
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        (httpx.Response(403, json={"errorType": "forbidden"}), PolicyRefused, "forbidden"),
+        (httpx.Response(400, json={"errorType": "policy_violation"}), PolicyRefused, "policy_viol"),
+        (httpx.Response(400, json={"errorType": "invalid_request"}), WalletDown, "400 (invalid_r"),
+        (httpx.Response(401, json={"errorMessage": "who?"}), ConfigError, "who?"),
+        (httpx.Response(401, content=b"<html>"), ConfigError, "CDP_WALLET_SECRET"),
+        (httpx.Response(403, content=b"<html>"), PolicyRefused, "refuses to sign"),
+        (httpx.Response(299, content=b"<html>"), WalletDown, ""),
+        (httpx.Response(300, json={"signature": "0x12"}), WalletDown, "it answered 300"),
+    ],
+)
+async def test_what_the_service_refuses_is_told_apart_by_its_error(
+    answer: httpx.Response, error: type[Exception], says: str
+) -> None:
+    service = CdpStandIn()
+    http = faulty(service, "typed-data", lambda _: answer)
+    wallet = await open_cdp_wallet(http, service.credentials, base_path="http://localhost/platform")
+    with pytest.raises(error) as raised:
+        await wallet.sign_typed_data(typed_data(wallet.address))
+    assert says in str(raised.value)
+
+
+async def test_a_secret_that_the_service_repeats_is_not_repeated() -> None:
+    service = CdpStandIn()
+    credentials = service.credentials
+    secrets = [
+        s.get_secret_value() for s in (credentials.api_key_secret, credentials.wallet_secret)
+    ]
+    for secret in secrets:
+        answer = httpx.Response(403, json={"errorType": "x", "errorMessage": f"not {secret}"})
+        http = faulty(service, "typed-data", lambda _, answer=answer: answer)  # type: ignore[misc]
+        wallet = await open_cdp_wallet(http, credentials, base_path="http://localhost/platform")
+        with pytest.raises(PolicyRefused) as raised:
+            await wallet.sign_typed_data(typed_data(wallet.address))
+        assert secret[:30] not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "transaction"),
+    [({"transactionHash": "0xab"}, "0xab"), ({"transactionHash": 5}, None), ({}, None)],
+)
+async def test_the_faucet_is_asked_for_test_usdc(
+    answer: dict[str, Any], transaction: str | None
+) -> None:
+    asked: list[httpx.Request] = []
+
+    def faucet(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json=answer)
+
+    service = CdpStandIn()
+    http = faulty(service, "/faucet", faucet)
+    api = await open_cdp_api(http, service.credentials, "http://localhost/platform")
+    if transaction:
+        assert await api.faucet(AGENT) == transaction
+    else:
+        with pytest.raises(WalletDown, match="no transaction"):
+            await api.faucet(AGENT)
+    assert [(r.method, r.url.path) for r in asked] == [("POST", "/platform/v2/evm/faucet")]
+    wish = {"address": AGENT, "network": "base-sepolia", "token": "usdc"}
+    assert json.loads(asked[0].content) == wish
 
 
 async def test_an_account_made_meanwhile_is_found() -> None:
