@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.errors import PolicyRefused
-from domain.ids import allowance_id
+from domain.ids import allowance_id, wallet_day
 from domain.money import ZERO, Usd
 from domain.policy import Caps
 from ledger.allowances import Allowances, Charge
@@ -111,3 +111,50 @@ async def test_a_shared_slot_counts_once_and_only_its_winner_keeps_the_charge(
     document = await book.documents.get(day)
     assert document is not None
     assert document["vendors"] == {"a": 1_000_000, "b": 2_000_000}
+
+
+async def test_a_settled_slot_counts_with_what_it_spent_in_its_hour_and_on_its_day(
+    database: FreshDatabase,
+) -> None:
+    book, two, half = allowances(database), Usd.parse(2), Usd.parse("0.5")
+    caps = Caps(user_day=two, user_hour=two, vendor_day=two, wallet_day=two)
+    day = await hold(book, caps, "u", "v", "run:0", two, NOON)
+    assert await book.unsettled(NOON) == {"run:0"}
+    for _ in range(2):
+        await book.settle(day, "run:0", half, "v")
+    assert await book.unsettled(NOON) == set()
+    with pytest.raises(PolicyRefused):
+        await hold(book, caps, "u", "v", "run:1", Usd(1_500_001), NOON)
+    await hold(book, caps, "u", "v", "run:1", Usd(1_500_000), NOON)
+    assert await book.unsettled(NOON) == {"run:1"}
+    assert await book.unsettled(NOON + timedelta(days=1)) == set()
+    for id_, counted in (
+        (day, {"hours": {"12": 2_000_000}, "vendors": {"v": 2_000_000}}),
+        (wallet_day(day), {}),
+    ):
+        document = await book.documents.get(id_)
+        assert document is not None
+        assert document | counted | {"day": 2_000_000} == document
+
+
+async def test_what_everyone_holds_is_unsettled_whoever_has_caps(database: FreshDatabase) -> None:
+    book = allowances(database)
+    await hold(book, Caps(wallet_day=ONE), "u", "v", "run.1:0", ONE, NOON)
+    await hold(book, Caps(user_day=ONE), "another", "v", "run:7", ONE, NOON)
+    assert await book.unsettled(NOON) == {"run.1:0", "run:7"}
+
+
+async def test_a_check_counts_nothing_and_refuses_what_would_not_be_held(
+    database: FreshDatabase,
+) -> None:
+    book, caps = allowances(database), Caps(user_day=ONE, wallet_day=Usd.parse(3))
+    day = allowance_id("u", NOON)
+    for _ in range(3):
+        await book.check(caps, day, Charge("run:0", "v", ONE), NOON)
+    with pytest.raises(PolicyRefused, match="max_user_day"):
+        await book.check(caps, day, Charge("run:0", "v", Usd(ONE.micros + 1)), NOON)
+    for user in ("a", "b", "c"):
+        await hold(book, caps, user, "v", f"{user}:0", ONE, NOON)
+    with pytest.raises(PolicyRefused, match="max_wallet_day"):
+        await book.check(caps, day, Charge("run:0", "v", Usd(1)), NOON)
+    await book.check(Caps(user_day=ONE), day, Charge("run:0", "v", ONE), NOON)

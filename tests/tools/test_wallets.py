@@ -293,21 +293,18 @@ async def test_a_call_that_failed_is_not_repeated_nor_told_to_anybody(
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "says"),
+    ("status", "kind", "error", "says"),
     [
-        (httpx.Response(403, json={"errorType": "forbidden"}), PolicyRefused, "forbidden"),
-        (httpx.Response(400, json={"errorType": "policy_violation"}), PolicyRefused, "policy_viol"),
-        (httpx.Response(400, json={"errorType": "invalid_request"}), WalletDown, "400 (invalid_r"),
-        (httpx.Response(401, json={"errorMessage": "who?"}), ConfigError, "who?"),
-        (httpx.Response(401, content=b"<html>"), ConfigError, "CDP_WALLET_SECRET"),
-        (httpx.Response(403, content=b"<html>"), PolicyRefused, "refuses to sign"),
-        (httpx.Response(299, content=b"<html>"), WalletDown, ""),
-        (httpx.Response(300, json={"signature": "0x12"}), WalletDown, "it answered 300"),
+        (403, "forbidden", PolicyRefused, "forbidden"),
+        (400, "policy_violation", PolicyRefused, "policy_violation"),
+        (400, "invalid_request", WalletDown, "answered 400"),
+        (401, "unauthorized", ConfigError, "CDP_WALLET_SECRET"),
     ],
 )
 async def test_what_the_service_refuses_is_told_apart_by_its_error(
-    answer: httpx.Response, error: type[Exception], says: str
+    status: int, kind: str, error: type[Exception], says: str
 ) -> None:
+    answer = httpx.Response(status, json={"errorType": kind, "errorMessage": "so it is"})
     service = CdpStandIn()
     http = faulty(service, "typed-data", lambda _: answer)
     wallet = await open_cdp_wallet(http, service.credentials, base_path="http://localhost/platform")
@@ -350,7 +347,7 @@ async def test_the_faucet_is_asked_for_test_usdc(
     if transaction:
         assert await api.faucet(AGENT) == transaction
     else:
-        with pytest.raises(WalletDown, match="no transaction"):
+        with pytest.raises(WalletDown):
             await api.faucet(AGENT)
     assert [(r.method, r.url.path) for r in asked] == [("POST", "/platform/v2/evm/faucet")]
     wish = {"address": AGENT, "network": "base-sepolia", "token": "usdc"}
