@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 import pytest
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 
 from domain.ids import new_run_id
@@ -14,7 +14,11 @@ from domain.jobs import JobStatus
 from domain.money import Usd
 from domain.ranking import Rent
 from domain.tokens import ModelUse, TokenPrices
+from graph.context import TickContext
+from graph.nodes.tools import MOST_TOLD
+from graph.nodes.tools import tools as tools_node
 from graph.planner.planners import MOST_MODEL_CALLS, Consult, Decided
+from graph.state import AgentState
 from ledger.jobs import Job
 from ledger.run import Run
 from mock_vendor.vendor.settings import vendor_profile
@@ -218,6 +222,26 @@ async def test_the_best_offers_are_shown_and_each_of_the_others_may_still_be_ran
     assert '"vendor_49"' in prompt
     assert '"vendor_0"' not in prompt
     assert "42 more offers" in prompt
+
+
+@pytest.mark.parametrize(("room", "told"), [(0, "no room"), (27, "no room"), (28, "no such tool")])
+async def test_a_decision_is_told_so_much_of_look_ups_and_no_more(
+    database: FreshDatabase, room: int, told: str
+) -> None:
+    """`error: there is no such tool` has 28 characters."""
+    async with World.open(database) as world:
+        run = await world.start()
+        leased, lease = await world.ledger.runs.acquire(run.id, world.clock.now, 60)
+        first, second = (
+            AIMessage("", tool_calls=[{"name": "unheard_of", "args": {}, "id": id_}])
+            for id_ in ("1", "2")
+        )
+        before = ToolMessage("x" * (MOST_TOLD - room), tool_call_id="1")
+        state: AgentState = {"messages": [], "planning": [first, before, second]}
+        gone = await tools_node(state, TickContext(world.process.deps, leased, lease))
+        assert isinstance(gone.update, dict)
+        [answer] = gone.update["planning"]
+        assert (told in answer.text, answer.tool_call_id) == (True, "2")
 
 
 async def test_every_look_up_reads_and_none_is_longer_than_it_may_be(

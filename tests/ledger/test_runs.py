@@ -13,6 +13,7 @@ from domain.due import Due
 from domain.errors import LeaseHeld, LeaseLost, NotFound
 from domain.jobs import JobSpec, Preference, RunStatus
 from domain.money import Usd
+from domain.tokens import UNUSED, ModelUse
 from ledger.ledger import Ledger
 from ledger.run import Lease, RecordedOffer, Run
 from tests.support.builders import NOON, a_quote, at, leased, open_ledger
@@ -166,12 +167,36 @@ async def test_an_ended_run_says_why(ledger: Ledger) -> None:
     assert (after.status, after.reason) == (RunStatus.FAILED, "no vendor")
 
 
+async def test_what_a_models_calls_used_adds_up_whoever_holds_the_lease(ledger: Ledger) -> None:
+    run, _ = await leased(ledger)
+    await leased(ledger, run_id="run_2")
+    used = ModelUse(1, 900, 100, Usd(5))
+    for _ in range(2):
+        await ledger.runs.count_model(run.id, used)
+    assert (await ledger.runs.get(run.id)).model == used + used
+    assert (await ledger.runs.get("run_2")).model == UNUSED
+
+
 async def test_runs_are_listed_newest_first_and_by_user(ledger: Ledger) -> None:
     for number in range(4):
         moment = NOON + timedelta(seconds=number)
         await ledger.runs.create(f"r{number}", f"u{number % 2}", "Train", Usd.parse(1), moment)
     assert [run.id for run in await ledger.runs.recent(limit=3)] == ["r3", "r2", "r1"]
     assert [run.id for run in await ledger.runs.recent(user_id="u0")] == ["r2", "r0"]
+
+
+async def test_runs_are_found_by_the_beginning_of_their_ids_in_the_order_of_these(
+    ledger: Ledger,
+) -> None:
+    for user, run_id in enumerate(("run_b2", "run_b", "run_a", "run_b1", "run_c", "run_bz")):
+        await ledger.runs.create(run_id, f"u{user % 2}", "Train", Usd.parse(1), NOON)
+    found = await ledger.runs.starting_with("run_b")
+    assert [run.id for run in found] == ["run_b", "run_b1", "run_b2", "run_bz"]
+    assert [run.id for run in await ledger.runs.starting_with("run_b", limit=2)] == [
+        *("run_b", "run_b1")
+    ]
+    found = await ledger.runs.starting_with("run_b", user_id="u0")
+    assert [run.id for run in found] == ["run_b2"]
 
 
 async def test_runs_with_money_in_the_air_are_found(ledger: Ledger) -> None:

@@ -19,6 +19,7 @@ from tests.tools.test_challenge import JSON
 from tools.payments.chain import (
     AUTHORIZATION_USED,
     BLOCKS_PER_QUERY,
+    MOST_QUERIES,
     TRANSFER,
     Block,
     Cancelled,
@@ -355,8 +356,13 @@ async def test_a_range_beyond_reason_is_not_searched() -> None:
         result = head if method == "eth_getBlockByNumber" else hex(10**9)
         return httpx.Response(200, json={"id": 1, "result": result})
 
-    with pytest.raises(ChainDown, match="too many"):
-        await reader_of(node).transfers(sender=AGENT, recipient=None, from_block=0)
+    reader, most = reader_of(node), BLOCKS_PER_QUERY * MOST_QUERIES
+    for first in (0, 10**9 - most):
+        with pytest.raises(ChainDown, match="too many"):
+            await reader.transfers(sender=AGENT, recipient=None, from_block=first)
+    with pytest.raises(ChainDown) as asked:
+        await reader.transfers(sender=AGENT, recipient=None, from_block=10**9 - most + 1)
+    assert "too many" not in str(asked.value), "the node was asked, and answered nonsense"
 
 
 @settings(max_examples=40)
