@@ -40,15 +40,17 @@ from mutmut.workers.isolation import ForkServerRunner
 
 FOLDER: Final = Path("mutants")
 KILLERS: Final = (FOLDER / "killers").absolute()
-CHILDREN: Final = int(os.environ.get("CHILDREN", "2"))
-LONGEST_S: Final = 1_800
-"""For all tests of a mutant. One test that hangs is pytest-timeout's, and counts as a failure."""
+CHILDREN: Final = os.cpu_count() or 2
+LONGEST_S: Final = 7_200
+"""For all tests of a mutant, on a busy machine too. One test that hangs is stopped by pytest-timeout,
+and has noticed the mutant.
+"""
 NONE: Final = "no.mutant"
 """The code as it is: all tests must pass."""
 
 KILLED: Final = (1, 2, 3)
 """pytest's exit status: a test failed, a file could not be read, something broke within pytest."""
-TIMED_OUT: Final = (-24, 24, 152, -9)
+OUT_OF_TIME: Final = (-24, 24, 152, -9)
 
 
 class NamingRunner(PytestRunner):  # type: ignore[misc]
@@ -128,7 +130,9 @@ def outcome(status: int) -> str:
         return "survived"
     if status in KILLED:
         return "killed"
-    return "timeout" if status in TIMED_OUT else {33: "no tests"}.get(status, f"status {status}")
+    return (
+        "out of time" if status in OUT_OF_TIME else {33: "no tests"}.get(status, f"status {status}")
+    )
 
 
 def play(
@@ -194,7 +198,7 @@ def main() -> None:
         print(json.dumps(Counter(files.values())), file=out, flush=True)
         for played in play(files, chosen, around, asked.minutes):
             print(json.dumps(played, ensure_ascii=False), file=out, flush=True)
-            print(f"{played['outcome']:>9}  {played['mutant']}", file=sys.stderr, flush=True)
+            print(f"{played['outcome']:>11}  {played['mutant']}", file=sys.stderr, flush=True)
             if played["mutant"] == NONE and played["outcome"] != "survived":
                 sys.exit(f"without any mutant a test fails: {played['killer']}")
 

@@ -54,13 +54,13 @@ class Played:
     name: str
     change: Change
     outcome: str
-    """killed, timeout, survived, or no tests (around its module)."""
+    """killed, survived, no tests (around its module); or out of time, which decides nothing."""
     killer: str | None = None
     """The first test that failed."""
 
     @property
     def noticed(self) -> bool:
-        return self.outcome in ("killed", "timeout")
+        return self.outcome == "killed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +165,11 @@ def main() -> int:
         if "TEST_MONGODB_URI" not in os.environ:  # one for all, not one for each process
             folder = stack.enter_context(quick_folder("mutants"))
             os.environ["TEST_MONGODB_URI"] = stack.enter_context(embedded_mongo(folder))
-        made, played = read(play(ROOT, TABLE, options))
+        made, results = read(play(ROOT, TABLE, options))
     known = known_survivors()
+    played = [one for one in results if one.outcome != "out of time"]
     sums = summed(played, known)
-    outcomes = Counter(p.outcome for p in played)
+    outcomes = Counter(p.outcome for p in results)
     measured: dict[str, Any] = {"seed": seed, "made": sum(made.values()), **outcomes}
     write("mutants", measured | {"explained": sums.explained}, tables(made, played, known))
     print(

@@ -238,6 +238,17 @@ async def test_a_start_frees_what_the_dead_held_and_leaves_the_living_theirs(
     assert (run.held is None, run.fence - fence) == (bool(freed), freed)
 
 
+async def test_the_living_keep_nobody_from_freeing_what_the_dead_held(ledger: Ledger) -> None:
+    living, dead = Holder.me(), replace(Holder.me(), born="earlier")
+    for number, holder in enumerate((living, dead, living, dead)):
+        run, _ = await leased(ledger, run_id=f"run_{number}")
+        held = {"lease.holder": holder.document()}
+        await ledger.runs.documents.change(run.id, {}, {"$set": held})
+    assert await ledger.runs.free_abandoned(NOON) == 2
+    free = [run.id for run in await ledger.runs.recent() if run.held is None]
+    assert sorted(free) == ["run_1", "run_3"]
+
+
 def _said(moment: datetime):  # type: ignore[no-untyped-def]
     async def time(_: object) -> datetime:
         return moment
