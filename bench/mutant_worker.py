@@ -42,8 +42,8 @@ FOLDER: Final = Path("mutants")
 KILLERS: Final = (FOLDER / "killers").absolute()
 CHILDREN: Final = os.cpu_count() or 2
 LONGEST_S: Final = 7_200
-"""For all tests of a mutant, on a busy machine too. One test that hangs is stopped by pytest-timeout,
-and has noticed the mutant.
+"""For all tests of a mutant, on a busy machine too. A single test that hangs is pytest-timeout's to
+stop, and has noticed the mutant.
 """
 NONE: Final = "no.mutant"
 """The code as it is: all tests must pass."""
@@ -130,9 +130,9 @@ def outcome(status: int) -> str:
         return "survived"
     if status in KILLED:
         return "killed"
-    return (
-        "out of time" if status in OUT_OF_TIME else {33: "no tests"}.get(status, f"status {status}")
-    )
+    if status in OUT_OF_TIME:
+        return "out of time"
+    return "no tests" if status == 33 else f"status {status}"
 
 
 def play(
