@@ -125,11 +125,12 @@ def change(mutant: str, path: str) -> tuple[str, str]:
     return was, now
 
 
-def outcome(status: int) -> str:
+def outcome(status: int, *, noticed: bool) -> str:
+    """noticed: whether a test has failed, whatever broke in pytest when that was to be told."""
+    if status in KILLED or noticed:
+        return "killed"
     if status == 0:
         return "survived"
-    if status in KILLED:
-        return "killed"
     if status in OUT_OF_TIME:
         return "out of time"
     return "no tests" if status == 33 else f"status {status}"
@@ -151,7 +152,7 @@ def play(
         return {
             "mutant": name,
             "module": files.get(name, ""),
-            "outcome": outcome(played.exit_code),
+            "outcome": outcome(played.exit_code, noticed=killer.exists()),
             "was": was,
             "now": now,
             "killer": killer.read_text() if killer.exists() else None,
