@@ -26,6 +26,8 @@ from ledger.store import Document, DuplicateKey, Store
 LOG: Final = logging.getLogger(__name__)
 COLLECTION: Final = "observations"
 LONGEST_RACE: Final = 32
+UNREADABLE: Final = (KeyError, TypeError, ValueError)
+"""What reading a journal raises that somebody has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ A purchase spends as a run does and is none: nothing is rented for it, and it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Final
 
@@ -19,6 +19,8 @@ from ledger.store import Document, Documents, Query, Store
 COLLECTION: Final = "purchases"
 PREFIX: Final = "fetch_"
 """What the id of each purchase begins with, and of no run. Nonces are derived from it: it stays."""
+MOVING: Final = timedelta(minutes=1)
+"""For this long nobody else works on a purchase that is being moved."""
 USER: Final = "pay"
 """Whose purchases are."""
 
@@ -30,7 +32,7 @@ def is_purchase(id_: str) -> bool:
 class Purchases(Spenders):
     def __init__(self, store: Store) -> None:
         super().__init__(store, store.documents(COLLECTION))
-        self._runs = store.documents(runs.COLLECTION)
+        self._store, self._runs = store, store.documents(runs.COLLECTION)
 
     async def create(self, id_: str, what: str, most: Usd, now: datetime) -> Run:
         """A new purchase of at most that much. Creating the same id again changes nothing and gives
@@ -48,13 +50,20 @@ class Purchases(Spenders):
         """
         old = {"_id": {"$gte": PREFIX, "$lt": PREFIX + "{"}, "phase": "fetch"}
         for found in await self._runs.find(old, fields={"_id": 1}):
-            # Who works on it there writes nothing more by its lease: it is copied as it stays.
-            await self._runs.change(found["_id"], {}, {"$inc": {"fence": 1}})
-            if document := await self._runs.get(found["_id"]):
-                for of_runs in ("phase", "dueAt"):
-                    document.pop(of_runs, None)
-                await self.documents.insert(document)  # or it was before a crash: that one counts
-                await self._runs.delete(found["_id"])
+            await self._take_in(found["_id"], await self._store.time())
+
+    async def _take_in(self, id_: str, now: datetime) -> None:
+        lease = {"expiresAt": now + MOVING, "seconds": MOVING.total_seconds()}
+        while document := await self._runs.get(id_):
+            fence = {"fence": document["fence"]}
+            # Whoever works on it there writes nothing more by their lease, and nobody takes one.
+            taken = {"$set": {"lease": lease}, "$inc": {"fence": 1}}
+            if await self._runs.change(id_, fence, taken):
+                copy = {name: document[name] for name in document if name not in ("phase", "dueAt")}
+                copy |= {"fence": document["fence"] + 1, "updatedAt": now}  # reconcile looks at it
+                await self.documents.insert(copy)  # or it was before a crash: that one counts
+                await self._runs.delete(id_)
+                return
 
 
 class RunsAndPurchases(Documents):

@@ -156,7 +156,9 @@ class Buyer:
                 await self._end(run, lease, RunStatus.COMPLETED, Reason.of(ReasonCode.FREE))
                 return Bought(Outcome.FREE, run.id, None, delivery.goods, "", had_goods=True)
             stored = delivery.payment
-        if Reason(stored.reason, stored.reason_data).code is ReasonCode.FREE:
+        free = Reason(stored.reason, stored.reason_data).code is ReasonCode.FREE
+        # An older version stored the sentence alone.
+        if free or (not stored.reason_data and stored.reason == ReasonCode.FREE.sentence):
             return await self._ask_again(run)
         if stored.state is not PaymentState.AUTHORIZED and not stored.state.paid:
             await self._end(run, lease, RunStatus.FAILED, stored.reason)

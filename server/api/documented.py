@@ -46,8 +46,9 @@ def of_get(*more: int) -> Responses:
 
 
 def of_stream(*more: int) -> Responses:
-    """The errors of a GET under /api/ that answers no JSON but for them, and `more`."""
-    return {status: _problem(status) for status in sorted((*_ANY, *more))}
+    """Events, the errors of a GET under /api/, and `more`."""
+    events: Responses = {200: {"content": {"text/event-stream": {"schema": EVENT}}}}
+    return events | {status: _problem(status) for status in sorted((*_ANY, *more))}
 
 
 def of_post(*more: int) -> Responses:

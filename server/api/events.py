@@ -21,6 +21,7 @@ from contextlib import aclosing, contextmanager
 from datetime import datetime
 from typing import Annotated, Final
 
+from anyio import BrokenResourceError
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -202,12 +203,17 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
                 description="Go on after this observation: the last one that was read.",
             ),
         ] = 0,
-    ) -> AsyncGenerator[JournalStream]:
+    ) -> AsyncGenerator[AsyncGenerator[ServerSentEvent]]:
         """What is to be told, which counts as an open stream for as long as its client stays."""
         deps = (await keeper.services()).deps
         run = who.check_sees(await deps.ledger.spenders.get(run_id))
+        journal = JournalStream(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
         with counted.one(who):
-            yield JournalStream(deps.ledger, wakeups(deps.ledger), run.id, last_event_id, deps.now)
+            async with aclosing(journal.events()) as events:
+                try:
+                    yield events
+                except* BrokenResourceError:  # the client left while FastAPI had something to send
+                    pass
 
     @router.get(
         "/agent-events",
@@ -216,7 +222,8 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
         responses=of_stream(404),
     )
     async def agent_events(
-        journal: JournalStream = Depends(journal_of),  # noqa: B008 -- Annotated is read outside of here
+        # A default, for Annotated is read outside of here.
+        events: AsyncGenerator[ServerSentEvent] = Depends(journal_of),  # noqa: B008
     ) -> AsyncGenerator[ServerSentEvent]:
         """Follow a run: its observations as server-sent events, each with its seq as its id.
 
@@ -224,9 +231,8 @@ def event_routes(keeper: Keeper, streams: Streams | None = None) -> APIRouter:
         cut off by itself.
         """
         try:
-            async with aclosing(journal.events()) as events:
-                async for event in events:
-                    yield event
+            async for event in events:
+                yield event
         except RenterError as error:
             LOG.warning("An event stream is cut off; its client may come back: %s", error)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from domain.journal import Entry, NoteType, first_broken
 from domain.money import Usd
 from ledger.ledger import Ledger
+from ledger.observations import UNREADABLE
 from ledger.pruned import PrunedRun
 from ledger.run import Run
 from ledger.spenders import no_run
@@ -49,7 +50,7 @@ async def audit_run(ledger: Ledger, run_: Run) -> Audit:
     """Read a run's journal and examine it."""
     try:
         entries = await ledger.observations.of_run(run_.id)
-    except (KeyError, TypeError):
+    except UNREADABLE:
         return await _unreadable(run_, ledger.observations.documents)
     broken, problem = examine(run_, entries)
     return Audit(run_, entries, broken, problem)

@@ -24,7 +24,7 @@ from graph.persistence.transcripts import COLLECTION as TRANSCRIPTS
 from graph.persistence.transcripts import SESSION, session_of
 from ledger.deliveries import COLLECTION as DELIVERIES
 from ledger.ledger import Ledger
-from ledger.observations import Head
+from ledger.observations import UNREADABLE, Head
 from ledger.run import Run
 from server.wiring import Services
 
@@ -90,7 +90,10 @@ class Retention:
         for job in await self._ledger.jobs.of_run(run):
             if job.unstopped or not job.status.ended:
                 return f"job {job.id} may still run"
-        entries = await self._ledger.observations.of_run(run.id)
+        try:
+            entries = await self._ledger.observations.of_run(run.id)
+        except UNREADABLE:
+            entries = []
         if first_broken(entries) is not None or len(entries) < run.journal_seq:
             return "its journal is not whole: see gpu-renter audit"
         return ""

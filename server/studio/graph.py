@@ -218,11 +218,10 @@ async def _request(
     if state.get("budget"):
         texts.append(_dollars(str(state["budget"])))
     said = [Utterance(text, at) for text in texts if text.strip()]
+    said = [u for u in said if not says_start_anyway(u.text)]
     if not said:
         return ASK_FOR_JOB
     sure, accepted = bool(state.get("budget")), _asked_before_yes(state)
-    if accepted:
-        said = [u for u in said if not says_start_anyway(u.text)]
     return await understand(reader, said, vendors, sure=sure, accepted=accepted)
 
 
@@ -232,7 +231,8 @@ def _asked_before_yes(state: AgentState) -> tuple[str, ...]:
     if len(messages) < 2 or not isinstance(messages[-2], AIMessage):
         return ()
     said_yes = isinstance(messages[-1], HumanMessage) and says_start_anyway(str(messages[-1].text))
-    return tuple(messages[-2].additional_kwargs.get(ASKS_ABOUT, ())) if said_yes else ()
+    asked = messages[-2].additional_kwargs.get(ASKS_ABOUT) if said_yes else None
+    return tuple(map(str, asked)) if isinstance(asked, list) else ()
 
 
 def _dollars(written: str) -> str:

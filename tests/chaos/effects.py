@@ -18,6 +18,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -140,6 +141,9 @@ class WatchedStore(Store):
 
     async def ping(self) -> None:
         await self._store.ping()
+
+    async def time(self) -> datetime:
+        return await self._store.time()
 
     async def close(self) -> None:
         await self._store.close()

@@ -28,8 +28,8 @@ from ledger.run import HeldLease, LastPoll, Reservation, Run, Silence
 STORED: Final[dict[type[Mapped], str]] = {
     Run: "_id userId goal status phase budgetTotal budgetRemaining spent nextSlot reservations "
     "jobSpec currentJobId fence journal.seq journal.hash createdAt updatedAt sighting reason "
-    "reasonData offers noQuotes model cancelRequested refunds lease endedAt dueAt quietTicks notUsed "
-    "acceptedNotUsed",
+    "reasonData offers noQuotes model cancelRequested refunds lease endedAt dueAt quietTicks "
+    "notUsed acceptedNotUsed",
     Reservation: "slot amount shared allowance armed version",
     HeldLease: "expiresAt seconds holder",
     Holder: "host pid born",

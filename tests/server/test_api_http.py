@@ -21,6 +21,7 @@ from domain import errors
 from domain.errors import RenterError
 from ledger.ledger import Ledger
 from ledger.runs import Runs
+from ledger.spenders import Spenders
 from server.app import create_app
 from server.middleware.http_errors import UNEXPECTED, problem_of
 from server.terminal.client import ServerClient
@@ -212,6 +213,10 @@ class BrokenLedger:
 
     @property
     def runs(self) -> Runs:
+        raise self._error
+
+    @property
+    def spenders(self) -> Spenders:
         raise self._error
 
 

@@ -182,6 +182,11 @@ def test_an_entry_without_its_fields_is_named(cli: MoneyCli) -> None:
     assert "broken at entry 3: it lacks prevHash" in ran.err
 
 
+def test_an_entry_whose_type_is_none_is_named(cli: MoneyCli) -> None:
+    cli.db["observations"].update_one(seq(3), {"$set": {"type": None}})
+    assert "broken at entry 3: it lacks type" in cli("audit", RUN).err
+
+
 def test_entries_after_the_heads_last_note_are_no_break(cli: MoneyCli) -> None:
     """A crash between writing entries and noting the head leaves the note behind."""
     first = cli.db["observations"].find_one(seq(2))

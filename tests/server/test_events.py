@@ -145,6 +145,25 @@ async def test_a_client_that_hangs_up_frees_its_stream(services: Services) -> No
     assert streams.open == 0
 
 
+async def test_a_client_that_leaves_in_the_middle_of_a_long_journal_is_no_error(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams = CountedStreams()
+    app = create_app(opening(services), services.settings, streams=streams)
+    async with listening(app) as http:
+        run_id = str((await Api(http).start())["_id"])
+        ledger, now = services.deps.ledger, services.deps.now
+        async with ledger.at_work(run_id, now, 60) as (_, _, notes):
+            notes += [Note(NoteType.JOB_LOG, "x" * 2_000) for _ in range(2_000)]
+        for _ in range(3):
+            async with http.stream("GET", f"/api/agent-events?runId={run_id}") as answer:
+                await anext(aiter(answer.aiter_lines()))
+            async with asyncio.timeout(20):
+                await streams.none_open()
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_one_key_has_only_so_many_streams() -> None:
     streams = Streams(most=3, most_each=2)
     one, two = (Principal("u", frozenset(Scope), key_id) for key_id in ("k1", "k2"))

@@ -152,8 +152,8 @@ async def test_an_old_purchase_is_moved_whatever_crashes_and_paid_once(
         moments = await moved(till)
         assert [m.name for m in moments if m.when is When.BEFORE] == [
             "runs.find",
-            "runs.acquire",
             "runs.get",
+            "runs.acquire",
             "purchases.insert",
             "runs.delete",
         ]
@@ -241,7 +241,7 @@ async def test_a_slot_that_is_closed_beside_the_move_is_closed_again(till: Till)
 
     async def beside(moment: Moment) -> None:
         if moment == Moment("purchases.insert", 1, When.BEFORE):
-            await reconciler(till, old).close_open()
+            assert (await reconciler(till, old).reconcile()).ok
             assert (await runs.get(run_id_of("one"))).spent == Usd(PRICE)
 
     process, _ = till.life(beside)

@@ -112,6 +112,7 @@ OWED = [
     ("jobs", {"status": "running"}, "may still run"),
     ("jobs", {"unstopped": datetime(2026, 1, 2)}, "may still run"),
     ("observations", {"content": "forged"}, "its journal is not whole"),
+    ("observations", {"type": None}, "its journal is not whole"),
 ]
 """What is changed in an old run that is over, and why it stays then."""
 

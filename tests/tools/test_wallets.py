@@ -304,13 +304,16 @@ async def test_a_call_that_failed_is_not_repeated_nor_told_to_anybody(
 async def test_what_the_service_refuses_is_told_apart_by_its_error(
     status: int, kind: str, error: type[Exception], says: str
 ) -> None:
-    answer = httpx.Response(status, json={"errorType": kind, "errorMessage": "so it is"})
-    service = CdpStandIn()
-    http = faulty(service, "typed-data", lambda _: answer)
-    wallet = await open_cdp_wallet(http, service.credentials, base_path="http://localhost/platform")
-    with pytest.raises(error) as raised:
-        await wallet.sign_typed_data(typed_data(wallet.address))
-    assert says in str(raised.value)
+    for message in ({"errorMessage": "so it is"}, {"errorMessage": None}, {}):
+        answer = httpx.Response(status, json={"errorType": kind, **message})
+        service = CdpStandIn()
+        http = faulty(service, "typed-data", lambda _, answer=answer: answer)  # type: ignore[misc]
+        wallet = await open_cdp_wallet(
+            http, service.credentials, base_path="http://localhost/platform"
+        )
+        with pytest.raises(error) as raised:
+            await wallet.sign_typed_data(typed_data(wallet.address))
+        assert says in str(raised.value)
 
 
 async def test_a_secret_that_the_service_repeats_is_not_repeated() -> None:

@@ -189,7 +189,10 @@ class _BoundedHttp:
                 raise
             fields = {}
         if not succeeded:
-            said = canonical_json(fields).decode() if "errorType" in fields else None
+            said = None
+            if "errorType" in fields:  # the SDK drops the type where there is no message
+                message = str(fields.get("errorMessage") or "")
+                said = canonical_json({**fields, "errorMessage": message}).decode()
             raise ApiException(status=answer.status_code, body=said)
         return _Response(answer.status_code, answer.body, fields)
 
