@@ -161,9 +161,9 @@ class Gpus:
     count: int | None
     by_memory: int | None = None
     refused: frozenset[str] = frozenset()
-    """Named only to be left out, where no other is named."""
+    """Types that the text only excludes."""
     types: tuple[str, ...] = ()
-    """Where more than one will do: all of them, the first named first."""
+    """All types, in the order named, where the text accepts more than one."""
     spans: tuple[tuple[int, int], ...] = ()
     """Where it is said."""
 

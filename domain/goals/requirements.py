@@ -150,10 +150,10 @@ def read_excluded(text: str) -> NamedVendors:
 
 
 def read_only(text: str) -> NamedVendors:
-    """Vendors that alone are to be rented from.
+    """The vendors that the goal restricts the rental to.
 
-    What is only said "on" or "with" something else, like data or a library, is none: there a
-    vendor shows by its id, or by a name that ends in GPU.
+    A name after "on" or "with" may be data or a library. There it counts as a vendor only if it is
+    an id, or ends in GPU.
     """
     for wish in _ONLY.finditer(text):
         if _UNLESS.search(text[max(0, wish.start() - _FAR) : wish.start()]):

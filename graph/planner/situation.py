@@ -20,7 +20,7 @@ from tools.wire.untrusted import clean_text
 MOST_LOOK_UPS: Final = 6
 """For one decision."""
 MOST_WAITS: Final = 3
-"""Decisions to wait, in a row, that a model is followed in while the ranking would rent."""
+"""How many decisions to wait, in a row, a model is granted while the ranking would rent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Situation:
 
 
 def by_ranking(situation: Situation) -> Decision:
-    """The ranking's decision: among what may be paid, if there is anything."""
+    """The ranking's decision among the offers that may be paid; among all, where none may."""
     offers = [o for o in situation.offers if o.quote.vendor_id not in situation.refused]
     return choose(
         offers or situation.offers,

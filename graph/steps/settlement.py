@@ -23,19 +23,19 @@ from tools.payments.cashier import unclear_note
 from tools.vendors.base import Accepted
 
 PATIENCE: Final = timedelta(days=1)
-"""For how long a vendor is asked to stop a job of an ended run, and its word that it paid back is
+"""How long after a run's end a vendor is asked to stop its job, and the refund that it claims is
 looked for on the chain.
 """
 GONE: Final = (404, 410)
-"""A vendor's answers about a job that it does not have. They may come from in front of one that
-starts anew, so they have to last.
+"""A vendor's answers for "no such job". A proxy before a restarting vendor may give them too, so
+they have to last.
 """
 
 
 async def settle_ended(context: TickContext) -> bool:
-    """What an ended run still holds, waits for or has running; True when nothing is left open.
+    """Close what an ended run holds, waits for or has running; True when all is closed.
 
-    Raises ChainDown, once all is done that needs no chain.
+    Raises ChainDown, after everything that needs no chain.
     """
     if context.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
         await _tell_the_end(context)
@@ -83,8 +83,8 @@ async def _tell_the_end(context: TickContext) -> None:
 
 
 async def stop_left_over(context: TickContext, job: Job) -> None:
-    """Try once more to stop what had been given up before `job` was launched: what it does not use
-    of its paid time may come back while the run can still spend it.
+    """Try once more to stop the jobs that were given up before `job` was launched: the run can
+    still spend what is refunded for their unused time.
     """
     lost = [await context.ledger.jobs.find(job_id) for job_id in job.left_over]
     left = [j.id for j in lost if j and j.unstopped and not await _stopped(context, j)]
