@@ -36,13 +36,13 @@ class Given(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class Marker(Mapped):
-    """The right to answer one request, until `locked_until`."""
+    """The right, until `locked_until`, to answer one request."""
 
     id: Annotated[str, Field(alias="_id", exclude=True)]
     fingerprint: str
-    """Of the request's body."""
+    """A hash of the request's body."""
     token: str
-    """Of this holder; who took over has another."""
+    """Names this holder; whoever takes over has another."""
     born_at: datetime
     locked_until: datetime
 
@@ -104,7 +104,7 @@ class Idempotency:
         )
 
     async def give_up(self, marker: Marker, now: datetime) -> None:
-        """No answer worth keeping: the next request with the key tries anew, at once."""
+        """Keep no answer: the next request with the key is handled anew, at once."""
         await self.documents.change(
             marker.id, {"token": marker.token, "answer": None}, {"$set": {"lockedUntil": now}}
         )

@@ -30,7 +30,7 @@ LONGEST_RACE: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last entry of a journal as far as its writer knows; a stale one is found out."""
+    """A journal's last entry as its writer knows it; `append` notices one that is out of date."""
 
     seq: int = 0
     hash: str = ""

@@ -104,7 +104,7 @@ async def _secret_of(services: Services, vendor_id: str, vendor_job_id: str) -> 
 def verified(
     headers: Mapping[str, str], body: bytes, secret: SecretStr, now: datetime
 ) -> datetime | None:
-    """When the callback was signed; None where it was not signed with `secret`, lately."""
+    """When the callback was signed; None if not with `secret`, or not lately."""
     id_, stamp, signatures = (headers.get(name, "") for name in HEADERS)
     if not id_ or len(id_) > LONGEST_ID or not (stamp.isascii() and stamp.isdecimal()):
         return None

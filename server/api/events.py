@@ -62,7 +62,7 @@ class Streams:
 
     @contextmanager
     def one(self, who: Principal) -> Iterator[None]:
-        """Count a stream as open. Raises TooMany. Where no key is asked for, only all count."""
+        """Count a stream as open in the block. Raises TooMany. Without keys, only all count."""
         name = who.key_id or ""
         if self.open >= self._most or (name and self._open[name] >= self._most_each):
             raise TooMany("Too many event streams are open", retry_after_s=5)
@@ -75,7 +75,7 @@ class Streams:
 
 
 class Wakeups:
-    """Says when a run's journal has grown, while anybody listens; over one change stream."""
+    """Tells listeners when a run's journal has grown; all share one change stream."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -85,7 +85,7 @@ class Wakeups:
 
     @contextmanager
     def of(self, run_id: str) -> Iterator[asyncio.Event]:
-        """Set whenever the run's journal has grown, where the server can say so."""
+        """An event, set whenever the run's journal grows, where the server can tell."""
         grown = asyncio.Event()
         self._waiting[run_id].add(grown)
         if self._task is None:
@@ -102,7 +102,7 @@ class Wakeups:
 
     @property
     def poll_s(self) -> float:
-        """How long to wait at most before looking all the same."""
+        """The longest wait before the journal is read without such an event."""
         return WATCHED_POLL_S if self._live else POLL_S
 
     async def _watch(self) -> None:

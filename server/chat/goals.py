@@ -45,7 +45,7 @@ _ASKS_ABOUT: Final = re.compile(
     re.I,
 )
 About = Callable[[Run, Intent, str], AsyncIterator[Said]]
-"""What is said and done about a run."""
+"""Answers a message about a run, and does what it asks."""
 
 
 class GoalTalk:

@@ -22,7 +22,7 @@ MOST_SESSIONS: Final = 10_000
 OPEN_USER: Final = "dashboard"
 """Whose the runs are that are started on a page of a server that asks for no key."""
 TALK: Final = (Scope.START, Scope.TICK, Scope.READ, Scope.APPROVE)
-"""What the chat can do, so what talking takes."""
+"""The scopes that talking in the chat takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,9 @@ from server.middleware.rate_limits import TooMany
 
 LOG: Final = logging.getLogger(__name__)
 BUSY_S: Final = 1
-"""After which what is busy with the same may be asked again."""
+"""Seconds after which something busy may be tried again."""
 AWAY_S: Final = 5
-"""After which what is away may be back."""
+"""Seconds after which something unavailable may be back."""
 UNEXPECTED: Final = "The server failed to handle this. Try again; its log says what went wrong"
 LONGEST_NAME: Final = 64
 """Characters of a client's own field name that an answer repeats."""

@@ -140,7 +140,7 @@ class Ticker:
         return TickContext(deps, run, lease, found.job if polls else None)
 
     async def _hand_back(self, taking: asyncio.Task[tuple[Run, Lease]]) -> None:
-        """Give back the lease that who hung up meanwhile may have got. The run is due at once."""
+        """Give back a lease that a cancelled caller may still have got. The run is due at once."""
         deps = self._services.deps
         with suppress(RenterError):
             run, lease = await taking
@@ -174,7 +174,7 @@ class Ticker:
         return {"phase": phase} | context.last_fields(), due
 
     async def _keep(self, context: TickContext, done: asyncio.Event) -> None:
-        """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
+        """Renew a long tick's lease, until the lease is lost or we are cancelled."""
         seconds, runs = context.deps.limits.lease_seconds, context.ledger.runs
         while not done.is_set():
             await asyncio.sleep(seconds / 3)

@@ -67,14 +67,14 @@ FIRST_STEP: Final[dict[str, Any]] = {
     "stops": 0,
     "waits": 0,
 }
-"""Where a new run begins, whatever its thread's state holds."""
+"""The position at which a new run begins, whatever its thread's state holds."""
 ASKS_ABOUT: Final = "asksAbout"
 """The mark of a question whether to start all the same: what a yes to it is to."""
 OVER: Final = "Run already {}. Open a new thread for another run."
 TICKS: Final = (Wants.GO_ON, Wants.OTHER)
-"""What is no question about the run: it is taken one step further."""
+"""Messages that are no question about the run: each takes it one step further."""
 MOVES: Final = (Wants.APPROVE, Wants.REJECT)
-"""What is answered, and after which the run can go on: it is taken one step further too."""
+"""Messages that are answered and may let the run go on: each takes it one step further, too."""
 
 
 class StudioInput(MessagesState, total=False):

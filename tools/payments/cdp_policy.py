@@ -119,7 +119,7 @@ async def policies_of(api: CdpApi, account: CdpAccount) -> list[CdpPolicy]:
 
 
 def overriding(policies: Sequence[CdpPolicy]) -> list[str]:
-    """What a project policy accepts: it goes before the account's, so our lock cannot stop it."""
+    """What project policies accept: they go before the account's, so our lock cannot stop it."""
     return [
         f"{clean_text(str(rule.get('operation')), 40)} (project policy {policy.id})"
         for policy in policies

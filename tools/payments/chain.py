@@ -36,9 +36,9 @@ from tools.payments.json_rpc import (
 
 BLOCKS_PER_QUERY: Final = 2_000
 MOST_QUERIES: Final = 1_000
-"""Of one range: two million blocks, 46 days of Base."""
+"""The most queries for one range: two million blocks, 46 days of Base."""
 GROWS_AFTER: Final = 8
-"""Ranges in a row that a node answered, before one of twice the length is asked for again."""
+"""After so many answered ranges in a row, one of twice the length is tried."""
 
 AUTHORIZATION_USED: Final = topic("AuthorizationUsed(address,bytes32)")
 AUTHORIZATION_CANCELED: Final = topic("AuthorizationCanceled(address,bytes32)")
@@ -388,7 +388,7 @@ class ChainReader:
 
 
 def moves_money(transfer: Transfer) -> bool:
-    """Whether it is a transfer: anybody may call `transferFrom` for nothing, and have its event."""
+    """Whether a transfer moves more than nothing: anybody can call `transferFrom` for nothing."""
     return transfer.amount.micros > 0
 
 

@@ -25,7 +25,7 @@ from tools.payments.funds import LONG_OVER_S, last_second
 
 RULE: Final = "max_exposure"
 MOST_UNCHECKED: Final = 200
-"""Slots that one sum is made of before it is looked through, full or not."""
+"""Sums of more slots than this are checked slot by slot, even if not full."""
 
 
 class Exposure:
@@ -38,14 +38,14 @@ class Exposure:
         self._vendors_clock = vendors_clock
 
     async def room(self, vendor_id: str, bound: Usd, wanted: Usd) -> Usd:
-        """What the vendor may be paid ahead now, at most `wanted`."""
+        """The most, up to `wanted`, that the vendor may be prepaid now."""
         tally = await self._ledger.tallies.read(_id(vendor_id))
         if tally.total + wanted > bound:
             tally = await self._looked_through(tally)
         return max(ZERO, min(wanted, bound - tally.total))
 
     async def check(self, vendor_id: str, key: str, amount: Usd, bound: Usd) -> None:
-        """Raise PolicyRefused when `amount` would not be held now."""
+        """Raise PolicyRefused when `amount` could not be held now. Holds nothing."""
         tally = await self._ledger.tallies.read(_id(vendor_id))
         more = max(ZERO, amount - tally.holds.get(key, ZERO))
         if more and tally.total + more > bound:

@@ -24,7 +24,7 @@ MOST_UNCHECKED: Final = 200
 """Slots that the sum is made of before it is looked through, short or not."""
 LONGEST_RACE: Final = 8
 LONG_OVER_S: Final = 3600
-"""After the last second of what was signed for a slot: by then it is closed, if it can be."""
+"""Seconds after a slot's last signature expired, when it is closed if it can be."""
 
 
 class Funds:

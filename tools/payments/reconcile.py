@@ -35,12 +35,12 @@ last reconciliation are looked at again.
 """
 
 Returned = list[tuple[Job, Stray]]
-"""Jobs that came to nothing, each with a transfer that pays back for it."""
+"""Jobs that came to nothing, each with the transfer that refunds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What closing left: as in Report."""
+    """What closing left; the fields are as in Report."""
 
     runs: int
     busy: tuple[str, ...]
@@ -48,7 +48,7 @@ class Closed:
     problems: tuple[str, ...] = ()
     unclear: tuple[PaymentUnclear, ...] = ()
     complete: bool = False
-    """Whether it came to its end, and every run had its turn."""
+    """Whether every run had its turn."""
 
 
 @dataclass(frozen=True, slots=True)
