@@ -108,7 +108,7 @@ def build_graph(
         )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
     if chat:
-        hear: Any = chat.hear  # which LangGraph's types know as one of many
+        hear: Any = chat.hear  # a union in LangGraph's types
         answer: Any = chat.answer
         builder.add_node(HEAR, hear, destinations=(*entries, END))
         builder.add_node(ANSWER, answer)

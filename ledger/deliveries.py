@@ -58,7 +58,7 @@ class Deliveries:
         await self.documents.insert(self._head(now))
         head = await self.documents.get(self._receiver)
         at: datetime = head["at"] if head else now
-        if impossible(at, now, timedelta(0)):  # what came since was overlooked: it is looked for
+        if impossible(at, now, timedelta(0)):  # look for what came since
             at = now - LOOK_BACK
             await self.documents.change(self._receiver, {"at": {"$gt": now}}, {"$set": {"at": at}})
         return at

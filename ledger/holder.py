@@ -77,5 +77,5 @@ def _host() -> str:
             known.append(_PROC.joinpath("sys/kernel/random/boot_id").read_text().strip())
             known.append(os.readlink(_PROC / "self/ns/pid"))
         except OSError:
-            known.append(uuid.uuid4().hex)  # whose numbers these are is not known: nobody else's
+            known.append(uuid.uuid4().hex)  # unknown: match no other
     return "|".join(known)

@@ -49,12 +49,12 @@ class Purchases(Spenders):
         """
         old = {"_id": {"$gte": PREFIX, "$lt": PREFIX + "{"}, "phase": "fetch"}
         for found in await self._runs.find(old, fields={"_id": 1}):
-            # Who works on it there writes nothing more by its lease: it is copied as it stays.
+            # The new fence stops the old lease's writes, so the copy stays true.
             await self._runs.change(found["_id"], {}, {"$inc": {"fence": 1}})
             if document := await self._runs.get(found["_id"]):
                 for of_runs in ("phase", "dueAt"):
                     document.pop(of_runs, None)
-                await self.documents.insert(document)  # or it was before a crash: that one counts
+                await self.documents.insert(document)  # False: copied before a crash, and valid
                 await self._runs.delete(found["_id"])
 
 

@@ -201,7 +201,7 @@ class Run(Mapped):
 
 
 def _by_slot(stored: Document) -> list[Document]:
-    """A reservation without what says whether it may be released is not taken for one."""
+    """Reservations as a list. One that lacks `armed` or `version` cannot be read, and so not used."""
     slots = sorted(stored, key=int)
     return [{"slot": n, "armed": None, "version": None, **stored[n]} for n in slots]
 

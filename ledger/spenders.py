@@ -204,12 +204,12 @@ class Spenders:
                         "seconds": seconds,
                         "holder": Holder.me().document(),
                     },
-                    "updatedAt": began,  # who looks for what a crash left looks at what changed
+                    "updatedAt": began,  # by which recovery finds it
                 },
                 "$inc": {"fence": 1},
             },
         )
-        if taken and not given_back:  # its holder may have written until now
+        if taken and not given_back:  # its holder may have written meanwhile
             run = await self.get(run.id)
             taken = run.fence == lease.fence
         if not taken:

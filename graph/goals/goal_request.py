@@ -269,7 +269,7 @@ def resolved(spec: JobSpec, vendors: Sequence[Vendor]) -> JobSpec:
         for names in (spec.excluded_vendors, spec.only_vendors)
     )
     allowed = tuple(v for v in only if v not in out)
-    # Where nobody is left, it is nobody, and not anybody.
+    # If exclusions leave no vendor, keep the list: an empty one would allow any.
     return replace(spec, excluded_vendors=out, only_vendors=allowed or only)
 
 

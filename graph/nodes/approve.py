@@ -63,7 +63,7 @@ async def approve(state: AgentState, context: TickContext) -> Command[str]:
 
 
 async def _ask(context: TickContext, purchase: Purchase, standing: Standing) -> Approval:
-    """The stored question for these very terms, as it stands now; any other waits no more."""
+    """The stored question for these very terms; all others are withdrawn."""
     ledger, now = context.ledger, context.deps.now()
     until = now + timedelta(minutes=context.deps.limits.approval_minutes)
     if purchase.expires_at is not None:

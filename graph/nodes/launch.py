@@ -28,7 +28,7 @@ GIVE_UP_AFTER = 3
 async def launch(state: AgentState, context: TickContext) -> Command[str]:
     payment = await context.ledger.payments.find(state.get("payment_id") or "")
     if payment is None or payment.run_id != context.run.id:
-        # Whoever put the state where it is: no other run's payment is sent from here.
+        # A state may be forged: no other run's payment is sent from here.
         return go(
             Phase.ASSESS_BUDGET,
             payment_id=None,

@@ -33,7 +33,7 @@ async def monitor(state: AgentState, context: TickContext) -> Command[str]:
         return await _complete(context, job)
     if job.status.ended:
         return _failed(context, job, job.error_message or f"its job is {job.status}")
-    # What is said now may be heard late: it is judged by when it was asked for.
+    # An answer may arrive late, so it is judged by the time of the question.
     at = context.deps.now()
     try:
         report = await context.deps.vendors.job_status(job, job.vendor_job_id)
@@ -113,7 +113,7 @@ async def _lost(context: TickContext, job: Job, why: str) -> Command[str]:
     If it completed unseen, it counts as completed. If its vendor does not stop it now, it is
     stopped after the run's end.
     """
-    context.check_lease()  # who stood still would stop a job that another tick finds in good health
+    context.check_lease()  # a suspended tick must not stop a healthy job
     now, unstopped = context.deps.now(), None
     try:
         report = await stop_job(context, job)

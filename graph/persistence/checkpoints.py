@@ -51,14 +51,14 @@ _FORKS: Final = ("update", "fork")
 _AT_HAND: Final = 2_048
 """Positions of invocations under way that are remembered."""
 _ONE_PARENT_ONE_CHILD: Final = "thread_id_1_checkpoint_ns_1_parent_checkpoint_id_1"
-"""A unique index of an older version. It forbids forks."""
+"""A unique index that an older version made. It forbids forks."""
 _INDEX_NOT_FOUND: Final = 27
 """MongoDB's code for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Where an invocation stands: the newest of its states that is stored."""
+    """The position of an invocation: the newest of its states that is stored."""
 
     stored: str
     """Its checkpoint's id."""
@@ -163,7 +163,7 @@ class RunSaver(MongoDBSaver):
         return put
 
     def _nth_newest(self, thread: Document, n: int) -> str:
-        """The id of a thread's newest state but `n`; empty where it has no more than `n`."""
+        """The id of a thread's state after its `n` newest; empty where there is none."""
         states = self.checkpoint_collection.find(
             thread, {"checkpoint_id": 1}, sort=[("checkpoint_id", DESCENDING)], skip=n, limit=1
         )
@@ -233,7 +233,7 @@ def _version(number: int, tail: float) -> str:
 
 
 def _counted_in_text(checkpoint: Checkpoint) -> Checkpoint:
-    """A checkpoint of an older version counts in numbers, which texts cannot be compared with."""
+    """The checkpoint, with an older version's numbers as text, so that they compare."""
 
     def text(version: Any) -> Any:
         return _version(version, 0.0) if isinstance(version, int) else version
@@ -248,7 +248,7 @@ def _counted_in_text(checkpoint: Checkpoint) -> Checkpoint:
 
 @contextmanager
 def _refusing(config: RunnableConfig | None) -> Iterator[None]:
-    """Say whose state it is that cannot be taken."""
+    """Turn a ForeignType in the block into a StateRefused that names the run."""
     try:
         yield
     except ForeignType as foreign:

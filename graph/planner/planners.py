@@ -44,7 +44,7 @@ class Decided:
     facts: Mapping[str, Any] | None = None
     """Model calls, tools called and tokens, where a model was asked."""
     used: ModelUse = UNUSED
-    """By the last model call alone; those before it came with their Consult."""
+    """The last model call's use alone; each Consult carries that of the calls before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class ModelPlanner:
         return Decided(by_ranking(situation), "ranking", fallback=why, facts=facts, used=use)
 
     def _facts(self, answers: Sequence[AIMessage], last: ModelUse) -> dict[str, Any]:
-        """For the record. last: a call that is not among the answers, for it gave none."""
+        """Calls and tokens for the journal. last: a call that gave no answer, if any."""
         calls = [call for answer in answers for call in answer.tool_calls]
         return {
             "model": self._name,

@@ -41,7 +41,7 @@ async def deliver_extension(context: TickContext, payment: Payment) -> Command[s
         return go(Phase.ASSESS_BUDGET, payment_id=None)
     look_before_it_lapses(context, job)
     if not payment.on_chain and payment.state is PaymentState.SETTLED:
-        # It was booked because the vendor gave the time: asked again, it would give it again.
+        # Booked when the vendor gave the time; asked again, it would give it twice.
         return await _extended(context, job, payment)
     try:
         delivery = await deliver(context, payment)

@@ -65,13 +65,13 @@ async def settle_ended(context: TickContext) -> bool:
 
 
 def _long_over(context: TickContext) -> bool:
-    """Whether a refund that was claimed is waited for no more; reconcile books one that comes."""
+    """Whether a claimed refund is awaited no longer; reconcile books one that comes later."""
     ended_at = context.run.ended_at
     return ended_at is not None and context.deps.now() - ended_at >= PATIENCE
 
 
 async def _tell_the_end(context: TickContext) -> None:
-    """The journal's last note, which is there once however often it is told."""
+    """Write the journal's last note, which is there once however often this is repeated."""
     run = context.run
     what: str = run.reason
     if run.status is RunStatus.COMPLETED:
@@ -79,7 +79,7 @@ async def _tell_the_end(context: TickContext) -> None:
         what = job.vendor_id if job else ""
     context.observe(last_note(run.status, what))
     await context.flush()
-    context.noted.clear()  # no news, after which it would be looked at soon again
+    context.noted.clear()  # as news it would bring the next tick soon
 
 
 async def stop_left_over(context: TickContext, job: Job) -> None:
@@ -95,7 +95,7 @@ async def stop_left_over(context: TickContext, job: Job) -> None:
 
 
 async def _unseen(context: TickContext, jobs: Sequence[Job]) -> list[Job]:
-    """Jobs that were paid for and that nobody has seen: a payment may settle late."""
+    """Jobs that were paid for and never reported: a payment may settle late."""
     payments = without_job(await context.ledger.payments.of_run(context.run.id), jobs)
     paid = [p for p in payments if p.state is PaymentState.SETTLED]
     return [await open_job(context, payment, "", current=False) for payment in paid]
@@ -147,8 +147,8 @@ async def _stopped(context: TickContext, job: Job) -> bool:
 
 
 async def _stop_at_vendor(context: TickContext, job: Job) -> JobStatus:
-    """How the job ended there. One that its vendor does not have may have another name: that of
-    its payment goes before what somebody once answered. Raises VendorError.
+    """How the job ended there. Where the vendor does not know the job's id, the id that its payment
+    gives now is tried instead. Raises VendorError.
     """
     try:
         report = await stop_job(context, job)

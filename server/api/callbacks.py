@@ -89,8 +89,8 @@ def callback_routes(keeper: Keeper) -> APIRouter:
 
 
 async def _secret_of(services: Services, vendor_id: str, vendor_job_id: str) -> SecretStr | None:
-    """What the vendor signs with: by the registry, or as its job was launched, where it was taken
-    out of the registry since. None for one that has no secret.
+    """The secret that the vendor signs with, as registered, or as at launch for a vendor removed
+    since. None for one that has no secret.
     """
     ledger = services.deps.ledger
     try:

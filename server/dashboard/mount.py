@@ -102,13 +102,13 @@ class Dashboard(BaseRoute):
 
 
 def _astray(scope: Scope) -> bool:
-    """Whether a browser looks for a page, and not a program for an address of the API."""
+    """Whether a browser asks for a page, rather than a program for the API."""
     asks = scope["type"] == "http" and scope["method"] == "GET" and not is_guarded(scope["path"])
     return asks and "text/html" in Headers(scope=scope).get("accept", "").lower()
 
 
 def add_dashboard(app: FastAPI, keeper: Keeper, limits: SharedLimits) -> None:
-    """Hang the dashboard into the API, beside its routes; it ends before the services do."""
+    """Add the dashboard to the API's routes; it stops before the services do."""
     dashboard = Dashboard(keeper, limits)
     app.include_router(sign_in_routes(dashboard.visitors))
     app.include_router(download_routes(keeper, dashboard.visitors))

@@ -234,7 +234,7 @@ class RunPage:
             self._mover = background_tasks.create(self._move(), name=f"move run {self._id}")
 
     def _stop_moving(self) -> None:
-        self._moving = False  # a step that is under way is taken to its end
+        self._moving = False  # a step under way is finished
 
     async def _move(self) -> None:
         """Step the run while this page is open. A payment that waits for a person waits."""

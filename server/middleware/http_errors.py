@@ -100,7 +100,7 @@ def problem(
 
 
 def problem_of(error: RenterError) -> JSONResponse:
-    """The answer for an error, without its inside where it is a fault of ours."""
+    """The answer for an error. It shows nothing of a fault of ours."""
     status = status_of(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem(status, UNEXPECTED)
@@ -144,7 +144,7 @@ async def _renter_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
-    """From LangGraph's checkpointer, which raises the driver's errors as they are."""
+    """The driver's errors, which LangGraph's checkpointer raises as they are."""
     assert isinstance(error, PyMongoError)
     return await _renter_error(request, store_down(error))
 

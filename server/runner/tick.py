@@ -114,7 +114,7 @@ class Ticker:
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
             last = self._last(context, run, phase, outcome, until)
-            # A task of its own: who hangs up on a stream is cancelled anew at every await.
+            # A task of its own: a closed stream cancels its reader at every await.
             leaving = asyncio.create_task(self._leave(heartbeat, context, run, last))
             await asyncio.shield(leaving)
 
@@ -156,9 +156,8 @@ class Ticker:
         outcome: TickOutcome,
         until: datetime | None,
     ) -> tuple[dict[str, Any], Due]:
-        """What the tick leaves in the run's document, and when the next one is due.
-
-        seen: the run as the tick found it.
+        """The last write of the run's document, and the next due time. seen: the run as the tick
+        found it.
         """
         classes = classes_of(context.noted)
         due = next_due(

@@ -39,7 +39,7 @@ READ_AHEAD: Final = 8
 
 
 class Tick(Protocol):
-    """`Ticker.tick`, or what stands for it."""
+    """The signature of `Ticker.tick`."""
 
     def __call__(
         self, run_id: str, *, due: bool, control: RunControl | None
@@ -76,7 +76,7 @@ class Pool:
         return task
 
     async def take(self, run_id: str) -> None:
-        """Tick the run, when there is room; return when that is done. While draining: at once."""
+        """Tick the run when there is room; return when it has ended, or at once while draining."""
         while not self.free and not self.draining:
             self._room.clear()
             await self._room.wait()

@@ -55,21 +55,21 @@ OTHER_ORIGIN: Final = (
     "takes them of"
 )
 SHOWN: Final = ("x-pagination-total", "x-pagination-next", "content-location")
-"""What a page may read besides the body."""
+"""Headers that a page may read besides the body."""
 OWNER: Final = "owner"
-"""In a thread's metadata, and in the user that LangGraph hands to the graph: whose it is."""
+"""The owner's key in a thread's metadata, and in the user that LangGraph hands to the graph."""
 STUDIO_USER: Final = "studio"
-"""Whose runs they are where no key says it."""
+"""The owner of runs where no key names one."""
 INPUTS: Final = frozenset({"messages", "goal", "budget"})
 STRICT_RESUME: Final = "__pregel_strict_resume"
-"""Asks that an answer counts for the question that it names alone: no harm in that."""
+"""A harmless input field: the answer counts only for the question that it names."""
 EVERY: Final = tuple(Scope)
 TALKING: Final = NEEDS["/api/chat"]
-"""Words may start, move, tell and approve."""
+"""The scopes that a message needs, for it may start, move, explain or approve."""
 
 
 class DoorLedger:
-    """The ledger, opened when the door first needs it: for keys, and whose a run is."""
+    """The ledger, opened when the door first needs it to look up a key or a run's owner."""
 
     def __init__(self) -> None:
         self._opening = asyncio.Lock()

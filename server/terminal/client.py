@@ -113,7 +113,7 @@ class ServerClient:
         except InvalidInput as unusable:
             if unusable.field == KEY_VARIABLE:
                 raise
-            return given  # what begins no id is none: the server says so
+            return given  # no match: the server says so
         return the_one(given, [str(run["_id"]) for run in found])
 
     async def tick(self, run_id: str) -> dict[str, Any]:

@@ -425,7 +425,7 @@ def _authorized(payment: Payment, purchase: Purchase, permit: Permit) -> Note:
 
 
 def _of_another_history(fate: AuthorizationFate) -> tuple[str, str | None]:
-    """What a nonce was used for that this ledger did not use, and in which transaction."""
+    """What used a nonce that this ledger knows no use of, and in which transaction."""
     match fate:
         case Cancelled():
             return f"its nonce was cancelled in {fate.tx_hash}", fate.tx_hash

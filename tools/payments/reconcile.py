@@ -135,7 +135,7 @@ class Reconciler:
         unclear: list[PaymentUnclear] = []
         tried = {run_id: Returned() for run_id in sorted(wanted)}
         await self._close_each(tried, busy, problems, unclear)
-        await self._comparison.explain()  # whom the owner paid is no vendor, and owes nothing
+        await self._comparison.explain()  # the owner's own payees owe nothing
         await self._comparison.catch_up()
         returned = await self._returned(await self._comparison.explain())
         await self._close_each(returned, busy, problems, unclear)
