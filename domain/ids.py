@@ -42,7 +42,7 @@ _KEY_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_run_id() -> str:
-    """As long as MongoDB's own ids, but not to be guessed."""
+    """A new run's id: as long as MongoDB's own, but impossible to guess."""
     return new_token(RUN_ID_DIGITS)
 
 

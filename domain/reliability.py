@@ -121,7 +121,7 @@ class Record(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class Block(Mapped):
-    """Until when a vendor comes last in the order."""
+    """A time until which a vendor comes last in the order."""
 
     trouble: Trouble
     until: datetime

@@ -77,7 +77,7 @@ class Deps:
     artifacts: Path
     """The folder for downloaded artifacts, one subfolder a run."""
     callback_url: str | None = None
-    """Where a vendor may say that a job has moved."""
+    """The address at which vendors may report that a job has moved."""
     tokens: TokenLimits = field(default_factory=TokenLimits)
     """The token limits of a run and of a user."""
     reader: GoalReader = field(default_factory=RuleReader)
@@ -87,5 +87,5 @@ class Deps:
 
 
 def callback_url(public_url: str | None) -> str | None:
-    """Where vendors call back, under the address at which they reach the API."""
+    """The address for vendors' callbacks, below the one at which they reach the API."""
     return f"{public_url.rstrip('/')}{CALLBACK_PATH}" if public_url else None

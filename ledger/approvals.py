@@ -58,11 +58,11 @@ class Approvals:
             )
 
     async def cover(self, approval: Approval, covered: Mapping[int, Usd]) -> bool:
-        """Count a job's slots against the approval, which is used from then on.
+        """Count a job's slots against the approval, which is in use from then on.
 
-        approval: as it was read. covered: what each of the slots costs now; those left out cost
-        nothing any more. The same again writes nothing. False when the approval has changed since
-        it was read: then nothing was counted.
+        approval: as last read. covered: slot → what it costs now; slots left out cost nothing any
+        more. Repeating it writes nothing. False, with nothing counted, when the approval has
+        changed since it was read.
         """
         if approval.state is ApprovalState.USED and approval.covered == covered:
             return True

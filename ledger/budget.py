@@ -31,7 +31,7 @@ from ledger.spenders import Spenders
 LONGEST_RACE: Final = 8
 """Rounds of re-reading before giving up; each lost round means that another writer moved on."""
 MOST_RAISES: Final = 1_000
-"""Of one run's budget: a bound on its document."""
+"""The most raises of one run's budget: a bound on its document."""
 
 
 class Budget:

@@ -14,7 +14,7 @@ from ledger.store import Store
 
 LOG: Final = logging.getLogger(__name__)
 CHECK_EVERY_S: Final = 30.0
-"""For how long one measurement is believed."""
+"""Seconds for which one measurement is believed."""
 
 
 class ClockWatch:
@@ -27,7 +27,7 @@ class ClockWatch:
     def __init__(
         self, store: Store, now: Callable[[], datetime], lease_seconds: float = 60.0
     ) -> None:
-        """lease_seconds: how long a lease lasts; clocks may differ by a quarter of it."""
+        """lease_seconds: how long a lease lasts; clocks may differ by a quarter of it at most."""
         self._store = store
         self._now = now
         self._most = min(MOST_OFF_STORE, timedelta(seconds=lease_seconds / 4))

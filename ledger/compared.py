@@ -66,7 +66,7 @@ class Sums(Mapped):
     ledger: int = 0
     """Payments less refunds, as the ledger has them."""
     chain: int = 0
-    """Transfers out less those that came back from whom the wallet paid, as the chain has them."""
+    """Transfers out less those back from addresses that the wallet had paid, by the chain."""
     acknowledged: int = 0
     """What a person took out and acknowledged."""
     unlisted: int = 0
@@ -84,7 +84,7 @@ class Compared(Mapped):
     """The last block that was compared; one before `start` when none was."""
     version: int = 0
     sums: Sums = Sums()
-    """Up to `block`."""
+    """The totals up to `block`."""
     payees: Annotated[frozenset[str], PlainSerializer(sorted)] = frozenset()
     """Lower-case addresses that the wallet has paid."""
     strays: Strays = field(default_factory=dict)

@@ -39,7 +39,7 @@ class Cursor(Mapped):
 
 class Deliveries:
     def __init__(self, store: Store, receiver: str) -> None:
-        """receiver: names who is told; each has cursors of its own."""
+        """receiver: the name of the one who is told; each has cursors of its own."""
         self._receiver = receiver
         self.documents = store.documents(COLLECTION)
         self._observations = store.documents(OBSERVATIONS)
@@ -71,7 +71,7 @@ class Deliveries:
         await self.documents.change(self._receiver, {}, {"$set": {"disabled": why}})
 
     async def disabled(self) -> str:
-        """Why nothing is told any more; empty when it is."""
+        """Why the receiver is told nothing any more; empty while it is told."""
         head = await self.documents.get(self._receiver)
         return str(head["disabled"]) if head else ""
 
@@ -111,7 +111,7 @@ class Deliveries:
         return await self.documents.change_all(query, {"$set": {"dueAt": now}})
 
     async def claim(self, cursor: Cursor, until: datetime) -> Cursor | None:
-        """Take a due cursor until then. None when another process was faster."""
+        """Take a due cursor until `until`. None when another process was faster."""
         taken = await self._move(cursor, {"dueAt": until})
         return replace(cursor, due_at=until) if taken else None
 

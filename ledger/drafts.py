@@ -35,7 +35,7 @@ class Draft(Mapped):
     asked_about: tuple[str, ...] = ()
     """What the person was last asked whether it may be left out."""
     used: Annotated[StoredUse, Field(alias="model")] = UNUSED
-    """By the model that read it: what its run begins with."""
+    """The model's use in reading it, with which its run begins."""
 
     def too_old(self, now: datetime) -> bool:
         return now - self.said[-1].at > KEPT_FOR
@@ -104,7 +104,7 @@ class Drafts:
         await self.documents.delete_all({"_id": draft_id(draft.session), **_as_read(draft)})
 
     async def forget(self, session: str) -> bool:
-        """False when there is none."""
+        """Delete the draft. False when there is none."""
         return await self.documents.delete(draft_id(session))
 
 

@@ -1,9 +1,8 @@
-"""Answers that were given under an `Idempotency-Key`, and who is at work on one now.
+"""Answers that were given under an `Idempotency-Key`, and who works on one now.
 
-A marker is pending while its request is handled, and done once it was answered. Who dies in
-between leaves a pending one, which the next request with the key takes over when its time is up:
-with the `born_at` of the first, from which ids are derived, so that what the first one made is
-found and not made again.
+A marker is pending while its request is handled, and done once it is answered. After a crash a
+pending one is left, which the next request with the key takes over when its time is up. It keeps
+the first `born_at`, from which ids are derived, so that it finds what the first one made.
 """
 
 from __future__ import annotations

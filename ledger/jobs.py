@@ -105,7 +105,7 @@ class Jobs:
         return [job_of(document, run) for document in found]
 
     async def of_runs(self, runs: Sequence[Run]) -> list[Job]:
-        """Of all these runs, those at work as their runs as read have them."""
+        """The jobs of these runs; current ones as the given runs saw them last."""
         read = {run.id: run for run in runs}
         found = await self.documents.find({"runId": {"$in": list(read)}}) if read else []
         return [job_of(document, read[document["runId"]]) for document in found]

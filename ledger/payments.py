@@ -143,7 +143,7 @@ class Payments:
         return [Payment.of(document) for document in found]
 
     async def of_runs(self, run_ids: Iterable[str]) -> list[Payment]:
-        """Of all these runs, each run's in the order of their slots."""
+        """The payments of these runs, each run's in the order of their slots."""
         ids = list(run_ids)
         query, order = {"runId": {"$in": ids}}, [("runId", 1), ("slot", 1)]
         return [Payment.of(d) for d in await self.documents.find(query, sort=order)] if ids else []

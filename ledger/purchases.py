@@ -1,6 +1,6 @@
 """Purchases: what a person buys with `gpu-renter pay`, each with a budget and one slot.
 
-A purchase spends as a run does and is none: nothing is rented for it, and it is never ticked.
+A purchase spends money like a run, but rents nothing and is never ticked.
 """
 
 from __future__ import annotations

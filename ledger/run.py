@@ -85,7 +85,7 @@ class HeldLease(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class RecordedOffer:
-    """A quote, and what became of it: taken, or why not."""
+    """A quote, and whether it was taken, or why not."""
 
     quote: Quote
     verdict: str
@@ -176,7 +176,7 @@ class Run(Mapped):
     due_at: datetime | None = None
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
     quiet_ticks: int = 0
-    """Ticks in a row that told no news."""
+    """Ticks in a row without news."""
     not_used: tuple[str, ...] = ()
     """What the goal says and the run leaves out."""
     accepted: Annotated[tuple[str, ...], Field(alias="acceptedNotUsed")] = ()
@@ -201,7 +201,7 @@ class Run(Mapped):
 
 
 def _by_slot(stored: Document) -> list[Document]:
-    """Reservations as a list. One that lacks `armed` or `version` cannot be read, and so not used."""
+    """Reservations as a list; one without `armed` or `version` fails to be read."""
     slots = sorted(stored, key=int)
     return [{"slot": n, "armed": None, "version": None, **stored[n]} for n in slots]
 

@@ -106,9 +106,8 @@ class Schedule:
 
 
 def free(now: datetime, longest: timedelta = LONGEST_LEASE) -> Document:
-    """The condition that nobody holds a run's lease, in a form that keeps indexes in use.
-
-    A lease that ends later than the longest can is none.
+    """The condition that nobody holds a run's lease, in a form that can use indexes. It ignores a
+    lease that ends impossibly late.
     """
     return {"lease.expiresAt": {"$not": {"$gt": now, "$lte": now + longest + MOST_OFF}}}
 

@@ -122,7 +122,7 @@ class Spenders:
         return await self.find(lease.run_id) is None
 
     async def first_created(self) -> datetime | None:
-        """When the oldest run was made; None if there is none."""
+        """The time at which the oldest run was made; None if there is none."""
         found = await self.documents.find(
             {}, sort=[("createdAt", 1)], limit=1, fields={"createdAt": 1}
         )
@@ -178,8 +178,7 @@ class Spenders:
         *,
         due: bool = False,
     ) -> tuple[Run, Lease]:
-        """Take the lease of a run as it was read. Returns the run as its holder finds it, and the
-        lease.
+        """Take the lease of a run as it was read; returns the run as now found, and the lease.
 
         Raises LeaseHeld while another's lease lasts, or when the run was leased, or its end asked
         for, since it was read; LeaseLost when ours ran out while it was taken (in a suspended

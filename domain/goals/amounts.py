@@ -50,7 +50,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class SaidBudget:
-    """amount is None when none is said, or when `doubts` names amounts that leave it open."""
+    """The budget in a text; amount is None where it has none, or `doubts` leave it open."""
 
     amount: Usd | None
     doubts: tuple[str, ...] = ()

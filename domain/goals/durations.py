@@ -56,7 +56,7 @@ class Durations:
     gpu_hours: bool = False
     """True when the length was given in GPU-hours, of all GPUs together."""
     spans: tuple[tuple[int, int], ...] = ()
-    """Where what counts is said."""
+    """Where the text says the durations that count."""
 
 
 def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durations:

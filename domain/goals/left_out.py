@@ -38,7 +38,7 @@ class LeftOut:
 
     @property
     def line(self) -> str:
-        """For people; empty where all is used."""
+        """What is not used, as a line for people; empty where all is used."""
         return f"Not used: {', '.join(self.words)}." if self.words else ""
 
 
@@ -132,9 +132,8 @@ def left_out(found: Findings) -> LeftOut:
 
 
 def _own_spans(found: Findings) -> Iterator[Span]:
-    """Where programs, images, repositories, datasets and start times are named.
-
-    What looks like one and is a vendor to rent from, or a list of GPUs, is none: "vast.ai".
+    """Where the text names programs, images, repositories, datasets and start times. A vendor to
+    rent from or a list of GPUs may look like one, and is none: "vast.ai".
     """
     rented = [*found.only.spans, *found.excluded.spans, *found.gpus.spans]
     others = _masked(found.text, rented)
@@ -227,7 +226,7 @@ def _masked(text: str, spans: Iterable[Span]) -> str:
 
 
 def _phrases(text: str, free: str) -> Iterator[Span]:
-    """Where words with content stand that nothing accounts for; neighbours are one phrase."""
+    """Where meaningful words stand that no reader accounts for; neighbours form one phrase."""
     begun: Span | None = None
     for found in _TOKEN.finditer(text):
         left = free[found.start() : found.end()]

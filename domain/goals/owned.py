@@ -145,7 +145,7 @@ RECURS: Final = re.compile(
     ),
     _I,
 )
-"""Again and again, or later than now."""
+"""Words for "again and again", or "later than now"."""
 AT_ONCE: Final = re.compile(
     r"\b(?:start|begin|launch|run|go)\w*(?:\s+(?:it|this|off))?\s+(?:right\s+)?"
     r"(?:now|today|immediately|at once|asap|straight away|right away)\b|\bright now\b|"

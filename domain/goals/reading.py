@@ -44,12 +44,12 @@ class Reading:
     by_memory: int | None = None
     """Gigabytes, when the GPU type was taken for its memory."""
     gpu_types: tuple[str, ...] = ()
-    """Where more than one will do: all of them, `gpu_type` first."""
+    """All types, `gpu_type` first, where more than one will do."""
     max_hourly: Usd | None = None
     """The most that an hour may cost, of all GPUs together or of each."""
     hourly_per_gpu: bool = False
     doubts: dict[str, str] = field(default_factory=dict)
-    """For a field that was said unclearly: the question that settles it."""
+    """For each field that was said unclearly: the question that settles it."""
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -220,7 +220,7 @@ def _vendor(
 
 
 def _end_of_name(text: str, end: int) -> int:
-    """Where a name of several words ends, of which one ends at `end`."""
+    """The end of a name of several words, one of which ends at `end`."""
     while further := _MORE_OF_A_NAME.match(text, end):
         word = further[0].strip()
         if canonical(word) in GPU_TYPES or _BEGINS_MORE.fullmatch(word):
@@ -232,7 +232,7 @@ def _end_of_name(text: str, end: int) -> int:
 def requirement_spans(
     text: str, kind: JobType | None, wish: Preference | None
 ) -> Iterator[tuple[int, int]]:
-    """Where the kind of job and what matters most are said, as they were read."""
+    """Where the text says the kind of job and what matters most, as they were read."""
     for name, words in _JOBS:
         if name == kind:
             yield from (match.span() for match in re.finditer(rf"(?:{words})\w*", text, _I))

@@ -85,7 +85,7 @@ class Reads(Protocol):
     """Whoever reads a goal."""
 
     async def read(self, said: Sequence[Utterance]) -> Heard:
-        """As GoalReader's."""
+        """As `GoalReader.read`."""
 
 
 class GoalReader(Protocol):
@@ -104,9 +104,8 @@ class GoalReader(Protocol):
 
 
 def read_said(said: Sequence[Utterance]) -> Reading:
-    """By rules: each utterance in turn, a later one counting where it says something.
-
-    Where the budget is what was asked for, a bare number is the answer.
+    """What the rules read: each utterance in turn, where a later one replaces what it mentions. In
+    an answer to the question about the budget, a bare number is the amount.
     """
     known = Reading()
     for number, utterance in enumerate(said):

@@ -25,7 +25,7 @@ MOST_CALLS: Final = 4
 MOST_COUNTED: Final = 10_000_000
 """The most tokens that one call is believed to have used, whatever the server says."""
 BYTES_PER_TOKEN: Final = 2
-"""Where tokens have to be estimated. Plain text and JSON have three to four."""
+"""For estimates of tokens; plain text and JSON have three to four."""
 
 
 class rent(BaseModel):

@@ -18,7 +18,7 @@ from graph.planner.prompts import handle
 from tools.wire.untrusted import clean_text
 
 MOST_LOOK_UPS: Final = 6
-"""For one decision."""
+"""The most look-ups for one decision."""
 MOST_WAITS: Final = 3
 """How many decisions to wait, in a row, a model is granted while the ranking would rent."""
 
@@ -33,7 +33,7 @@ class Situation:
     patience: bool
     """Whether waiting for better offers is still allowed."""
     minutes_left: float | None = None
-    """Until the deadline, where there is one."""
+    """Minutes until the deadline, where there is one."""
     preference: Preference | None = None
     waits: int = 0
     """How often in a row it was decided to wait."""

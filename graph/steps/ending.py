@@ -61,7 +61,7 @@ async def give_up(context: TickContext, reason: str, total: Usd | None = None) -
 async def _end(
     context: TickContext, status: RunStatus, reason: str, total: Usd | None = None
 ) -> bool:
-    """What led to the end is told before it: the graph is not stepped again after it."""
+    """End the run, after the notes about what led to it: no further node runs in it."""
     await context.flush()
     return await context.ledger.runs.end(
         context.lease, status, reason, context.deps.now(), total=total

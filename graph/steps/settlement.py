@@ -1,4 +1,4 @@
-"""After a run's end: its books are closed as the chain decides, and nothing is left running."""
+"""After a run's end: close its books as the chain decides, and leave nothing running."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from server.middleware.rate_limits import TooMany
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.5
 WATCHED_POLL_S: Final = 5.0
-"""Where a change stream says when to look: for what it may have missed."""
+"""Seconds between reads besides a change stream's signals, for what it may have missed."""
 LIVELY_S: Final = 3.0
 LONGEST_STREAM_S: Final = 900.0
 MOST_AT_ONCE: Final = 200

@@ -28,7 +28,7 @@ NO_RUN: Final = "readyz"
 def health_routes(
     keeper: Keeper, telemetry: Telemetry, settings: Settings | None = None
 ) -> APIRouter:
-    """For who watches over this process. settings: where they are known before the services."""
+    """The routes for whatever watches this process. settings: if known before the services."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")

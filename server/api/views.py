@@ -59,7 +59,7 @@ def status_answer(
     names: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> StatusAnswer:
-    """agent-status's answer. names: vendors' names by id. now: by it, questions expire."""
+    """agent-status's answer. names: vendors' names by id. now: closes expired questions."""
     approvals, called = list(approvals), Names(names or {})
     waiting = waiting_of(run, approvals, now)
     payments = list(payments)

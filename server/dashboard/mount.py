@@ -1,4 +1,4 @@
-"""Where the dashboard hangs in the API: its addresses, its start at the first visit, its stop."""
+"""How the API serves the dashboard: its addresses, its start at the first visit, its stop."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from server.middleware.authenticate import is_guarded
 from server.middleware.rate_limits import SharedLimits, TooMany
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
-"""Under it each request carries the Dashboard that serves it."""
+"""The key in a request's scope of the Dashboard that serves it."""
 VISITOR_KEY: Final = "gpu_renter.visitor"
-"""Under it each request for a page carries who asks."""
+"""The key in a page request's scope of the visitor who asks."""
 PAGE: Final = re.compile(r"/|/runs/[A-Za-z0-9_-]{1,64}|/vendors", re.ASCII)
 ASSET: Final = re.compile(r"/_nicegui(?:_ws)?/.*|/favicon\.ico")
 

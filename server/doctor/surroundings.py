@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENOUGH_DISK_BYTES: Final = 1024**3
 MOST_SKEW_S: Final = 60
-"""Between our clock and a block's time, either way."""
+"""The most seconds between our clock and a block's time, either way."""
 CONNECT_S: Final = 3.0
 ENV_FILES: Final = (".env", ".env.local", "*.env", "*.key")
 KEY_FILES: Final = tuple(

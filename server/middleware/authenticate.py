@@ -155,7 +155,7 @@ def _least(path: str) -> str:
 
 
 def asks_for_keys(settings: Settings, scope: AsgiScope) -> bool:
-    """Whether who asks has to show a key: by the settings, or because others reach this socket."""
+    """Whether a request needs a key: by the settings, or because others reach this socket."""
     return keys_required(settings) or came_over_the_network(scope)
 
 

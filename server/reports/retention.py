@@ -33,7 +33,7 @@ LEASE_SECONDS: Final = 60.0
 AT_ONCE: Final = 100
 """Runs that are read together."""
 PAUSE_S: Final = 3600.0
-"""Between two rounds of a server."""
+"""Seconds between two rounds of a server."""
 A_ROUND: Final = 1_000
 """Runs that a server removes in one, and headers of older versions that it drops."""
 

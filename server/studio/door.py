@@ -259,7 +259,7 @@ def _need(ctx: Auth.types.AuthContext, *scopes: Scope) -> None:
 
 
 def _own(metadata: dict[str, Any], owner: str) -> None:
-    """Say in a thread's metadata whose it is; with a key that speaks for one, nobody else's."""
+    """Note the owner in a thread's metadata; a key that speaks for one user can name no other."""
     if owner and metadata.get(OWNER, owner) != owner:
         _refuse(f"metadata.{OWNER}: it says whose the thread is, and is not to be set")
     metadata.setdefault(OWNER, owner or STUDIO_USER)
@@ -294,7 +294,7 @@ auth: Final = Auth()
 
 @auth.authenticate
 async def authenticate(scope: dict[str, Any]) -> Auth.types.MinimalUserDict:
-    """Who asks, as the door found out."""
+    """The identity of the caller, as the door found it."""
     principal = scope.get(PRINCIPAL)
     if not isinstance(principal, Principal):
         raise Auth.exceptions.HTTPException(status_code=401, detail="An API key is needed")

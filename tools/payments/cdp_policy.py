@@ -47,7 +47,7 @@ class CdpAccount:
     name: str
     address: str
     policy_ids: tuple[str, ...]
-    """Of every policy that applies to it: the project's and its own."""
+    """The ids of all policies that apply to it: the project's and its own."""
 
 
 @dataclass(frozen=True, slots=True)

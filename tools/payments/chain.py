@@ -125,8 +125,8 @@ class Chain(Protocol):
     async def authorization(
         self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
     ) -> AuthorizationFate:
-        """What became of the payer's nonce, by `final()`, looking for events from `from_block` on
-        and, since it can settle only then, before `valid_before_s`.
+        """The fate of the payer's nonce as of `final()`. Events are searched from `from_block` on
+        and, because it can only settle then, before `valid_before_s`.
         """
 
     async def transfers(

@@ -103,7 +103,7 @@ class Funds:
 
 
 def last_second(slot: Sequence[Payment]) -> int | None:
-    """Up to when something of a slot's payments may settle, in Unix seconds; None where more may be
+    """The last second (Unix time) in which a slot's payments may settle; None where more may be
     signed, or nothing was.
     """
     if any(p.state is PaymentState.RESERVED for p in slot):

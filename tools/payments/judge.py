@@ -100,8 +100,8 @@ class Judge:
             await self._ledger.allowances.settle(held.allowance, slot, spent, vendor_id)
 
     async def settle_allowances(self) -> None:
-        """Count what slots really spent that a crash closed without counting: until then they stand
-        against today's caps with all that they might have cost.
+        """Count the real spending of slots that were closed just before a crash: until then they
+        stand against today's caps with all that they might have cost.
         """
         now = self._now()
         slots = [key.rpartition(":") for key in await self._ledger.allowances.unsettled(now)]

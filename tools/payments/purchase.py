@@ -60,7 +60,7 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What came of sending a payment. `payment` is as the chain left it."""
+    """The result of sending a payment. `payment` is as the chain left it."""
 
     payment: Payment
     goods: Goods | None

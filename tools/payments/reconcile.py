@@ -64,7 +64,7 @@ class Report:
     ledger_total: Usd
     """Settled payments, less refunds, by the ledger."""
     chain_total: Usd
-    """Transfers out of the wallet, less those from whom it had paid, by the chain alone."""
+    """Transfers out of the wallet less those back from addresses it had paid, by the chain."""
     unknown_transfers: tuple[Stray, ...]
     """Transfers out of the wallet that no payment in the ledger explains."""
     missing: tuple[str, ...]
@@ -187,9 +187,9 @@ class Reconciler:
         return returned
 
     async def _lost_job(self, transfer: Stray) -> Job | None:
-        """The newest job of the sender's that came to nothing, or is still being stopped after its
-        run's end, and is not paid back yet; None where there is none, or where more than one run
-        has one: nobody's money is given to another.
+        """The sender's newest job that came to nothing, or is still being stopped after its run's
+        end, and is not paid back yet. None where there is none, or where several runs have one:
+        then nobody can tell whose money it is.
         """
         mine = await self._ledger.payments.paid_to(transfer.other, self._payer, self._network.caip2)
         if any(p.refund_tx == transfer.tx_hash and p.refund_log is None for p in mine):
