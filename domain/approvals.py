@@ -25,7 +25,7 @@ class ApprovalState(StrEnum):
     REJECTED = "rejected"
     EXPIRED = "expired"
     USED = "used"
-    """Approved, and a payment was made or tried on it: the rest of the job is paid on it, too."""
+    """Approved, and a payment was made or tried: the rest of the job is paid under it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Approval(Mapped):
     state: ApprovalState
     created_at: datetime
     expires_at: datetime
-    """Until when it may be answered, and a yes be used first."""
+    """A person can answer until then, and a yes can first be used until then."""
     price: Usd = ZERO
     """What is to be paid now."""
     minutes: int = 0
@@ -51,25 +51,25 @@ class Approval(Mapped):
     paid: Usd = ZERO
     """What the job had cost at the vendor when it was asked."""
     covered: Mapping[int, Usd] = field(default_factory=dict, hash=False)
-    """Slot → what was counted against the amount for it."""
+    """Slot → the part of `amount` that its payments use up."""
     version: Annotated[int, Field(exclude=True)] = 0
     """Grows with each count, so that two counts at once are not made from the same reading."""
 
     def counts(self, now: datetime) -> bool:
-        """Whether payments may be made on it at `now`."""
+        """Whether payments may be made under this approval at `now`."""
         if self.state is ApprovalState.APPROVED:
             return now < self.expires_at
         return self.state is ApprovalState.USED
 
     @property
     def answer(self) -> str:
-        """What was decided, in words."""
+        """The decision, as a phrase for a person."""
         said = f"Payment of {self.price} {self.state}"
         whole = self.state is not ApprovalState.APPROVED or self.price == self.amount
         return said if whole else f"{said}, and up to {self.amount} for the whole job"
 
     def asks_for(self, vendor: str) -> str:
-        """What a yes allows, in words. vendor: its name."""
+        """What a yes allows, as a phrase for a person. vendor: its name."""
         if not self.minutes:
             return f"{self.amount} to {vendor}"
         more = "more " if self.paid else ""

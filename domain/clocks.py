@@ -1,8 +1,7 @@
-"""What a clock may say: times that other processes wrote are claims, bounded here.
+"""Bounds for times that other processes wrote: such a time is only as good as its writer's clock.
 
-A lease, a due time or a turn lies ahead by what its writer added to its own clock. One that lies
-further ahead than the longest that can be added was written by a clock that was off, and would keep
-a run from everybody until then: it counts as past.
+A lease, a due time or a turn is its writer's time plus a bounded span. One that lies further ahead
+was written by a wrong clock, and would block its run until then: it counts as past.
 """
 
 from __future__ import annotations
@@ -11,16 +10,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 MOST_OFF_STORE: Final = timedelta(seconds=5)
-"""By how much a process's clock may be off MongoDB's. One that is off by more does not tick."""
+"""The most that a process's clock may differ from MongoDB's; beyond it, it ticks nothing."""
 MOST_OFF: Final = 3 * MOST_OFF_STORE
-"""By how much the clocks of two processes may differ: one is ahead of MongoDB's and one behind, and
-a slow answer of MongoDB's, or the time since it was asked, hides some of it.
+"""The most that the clocks of two processes may differ: one is ahead of MongoDB's, one behind, and
+a slow answer or an old measurement hides some of the difference.
 """
 LONGEST_LEASE: Final = timedelta(hours=1)
 """The most that LEASE_SECONDS can be set to."""
 LONGEST_DUE: Final = timedelta(days=8)
-"""A run's next tick is due within it: a question to a person lasts for seven days at most
-(APPROVAL_MINUTES), a pause for an hour."""
+"""A run's next tick is due within this: a question to a person lasts seven days at most, a pause an
+hour.
+"""
 
 
 def impossible(at: datetime, now: datetime, longest: timedelta) -> bool:

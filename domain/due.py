@@ -15,7 +15,7 @@ MOST_DOUBLINGS: Final = 12
 
 
 class TickOutcome(StrEnum):
-    """What a tick came to, as far as the next one is concerned."""
+    """How a tick ended, as far as the time of the next one depends on it."""
 
     ACTED = "acted"
     """The next step is the agent's own."""
@@ -40,17 +40,17 @@ class Pace:
     first_s: float = 2.0
     most_s: float = 60.0
     lively_s: float = 15.0
-    """At most, while a job that runs has something to tell each time."""
+    """The longest wait while a running job reports something at each tick."""
     patience_s: float = 5.0
-    """At first, where only time helps: a vendor in trouble is not asked at once again."""
+    """The first wait where only time helps: a vendor in trouble is not asked again at once."""
     closing_most_s: float = 3600.0
     at_once: int = 3
-    """Steps in a row without news that are taken without a pause: a bound on busy loops."""
+    """How many steps without news may follow each other at once: a bound on busy loops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The next tick: its moment, or None for never; and how many ticks in a row told no news."""
+    """The next tick: its time (None: never), and the number of ticks in a row without news."""
 
     at: datetime | None
     quiet: int
@@ -69,9 +69,9 @@ def due(
 ) -> Due:
     """When the next tick is due.
 
-    quiet: ticks in a row without news, before this one. lively: the job wrote something since it
-    was last looked at, which is no news: it just runs. within_s: to be looked at by then in any
-    case, though not sooner than `pace.first_s` (a paid slice ends). until: when the question to
+    quiet: ticks in a row without news before this one. lively: the job reported something since the
+    last tick, which shortens the wait but is no news. within_s: the next tick comes within so many
+    seconds (a paid slice ends), though not sooner than `pace.first_s`. until: when the question to
     a person expires.
     """
     if outcome is TickOutcome.OVER:
@@ -106,9 +106,9 @@ def _grown(first_s: float, doublings: int, most_s: float) -> float:
 
 
 def until_renewal_s(paid_minutes: float, used_minutes: float, last_slice_minutes: float) -> float:
-    """Seconds until a job's next slice is to be bought: a quarter of the last one is left then.
+    """Seconds until a job's next slice should be bought: when a quarter of its last slice is left.
 
-    Past that moment, half of what is left, so that there is time for a second try.
+    Past that moment, half of the time that is left, so that there is time for a second try.
     """
     left = paid_minutes - used_minutes
     renewal = left - last_slice_minutes / 4

@@ -39,24 +39,24 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 RUN_BUSY: Final = "run_busy"
-"""The code of what goes away by itself in a moment: another tick works on the run."""
+"""Error code: another tick works on the run; trying again in a moment helps."""
 GOAL_NOT_ALL_USED: Final = "goal_not_all_used"
-"""The code of a goal that names what a run leaves out, and that nobody has said yes to."""
+"""Error code: the goal names what a run leaves out, and nobody has accepted that."""
 LEAVES_OUT: Final = (
     "A run starts at once, and does the vendor's own job of that kind on the rented GPU"
 )
 
 TOO_MANY_RUNS: Final = "too_many_runs"
-"""The code of a start that is refused until another run has ended."""
+"""Error code: no run can be started until another one has ended."""
 
 
 class RenterError(Exception):
     """The root. `str(error)` is one sentence for a person; `remedy` the next step, or empty."""
 
     code: ClassVar[str] = ""
-    """For programs, where they may do something about it; part of the API's answer."""
+    """A code for programs that can react to this error; the API's answer has it. Empty for most."""
     outcome: ClassVar[str] = "failed"
-    """What metrics call a step that it ended."""
+    """The outcome that metrics record for a step which this error ended."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -96,8 +96,8 @@ class NotAllUsed(Conflict):
 
 
 class LeaseHeld(Conflict):
-    """`goes_on_in_s`: after so many seconds the run can be ticked again, where whoever works on it
-    is gone; None where it is at work.
+    """`goes_on_in_s`: the holder of the lease is gone, and the run can be ticked again after so
+    many seconds; None while the holder works.
     """
 
     code = RUN_BUSY

@@ -35,14 +35,14 @@ LONGEST_RUN_ID: Final = 64
 PLAIN_ID: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_RUN_ID}}}", re.ASCII)
 """What an id of a run or an approval may look like where somebody names one."""
 SHORTEST: Final = 4
-"""Characters of a beginning that is looked up."""
+"""The fewest characters of an id's beginning that are looked up."""
 MOST_MATCHES: Final = 6
-"""Ids to look up for a beginning: one more than are listed where it is not clear."""
+"""The most ids read for one beginning: one more than an error message lists."""
 _KEY_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_run_id() -> str:
-    """As long as MongoDB's own ids, but not to be guessed."""
+    """A new run's id: as long as MongoDB's own, but impossible to guess."""
     return new_token(RUN_ID_DIGITS)
 
 
@@ -84,12 +84,12 @@ def approval_id(
 
 
 def allowance_id(user_id: str, now: datetime) -> str:
-    """The document of a user's day."""
+    """The id of the document that counts what a user spends in a day."""
     return f"{now:%Y-%m-%d}|{user_id}"
 
 
 def wallet_day(allowance: str) -> str:
-    """The document of what everyone spends on the day of a user's `allowance`."""
+    """The id of the document that counts what all spend on the day of `allowance`."""
     return f"everyone|{allowance.partition('|')[0]}"
 
 
@@ -103,15 +103,15 @@ def draft_id(session: str) -> str:
 
 
 def is_short(given: str) -> bool:
-    """Whether it may be the beginning of a run's id only, and is to be looked up."""
+    """Whether `given` may be the beginning of a run's id, and must be looked up."""
     return SHORTEST <= len(given) < RUN_ID_DIGITS
 
 
 def the_one(given: str, found: Sequence[str]) -> str:
-    """The run's id that `given` stands for. found: those that begin with it, MOST_MATCHES at most.
+    """The id of the run that `given` names. found: ids that begin with it, at most MOST_MATCHES.
 
-    What is whole, or begins none, is given back as it is. Raises InvalidInput where it begins
-    several.
+    A whole id, or one without any match, is returned as it is. Raises InvalidInput for several
+    matches.
     """
     if given in found or not found:
         return given

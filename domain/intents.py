@@ -38,7 +38,7 @@ class Wants(StrEnum):
     NO = "no"
     STOP = "stop"
     STOP_PERHAPS = "stop_perhaps"
-    """Close to "stop", and too close to something else to be done unasked."""
+    """Close to "stop", but also to something else: it is not done without asking."""
     RAISE = "raise"
     """You may spend 2 more."""
     RAISE_UNCLEAR = "raise_unclear"
@@ -71,10 +71,10 @@ QUESTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """amount: of RAISE, None where it is not clear. total: the amount is the new budget itself.
-    sure: it was said in the words that confirm a large amount, those of `in_all`.
-    written: of RAISE_UNCLEAR, what stands for the amount.
-    approval_id: of APPROVE and REJECT, where one was named.
+    """amount: for RAISE; None where it is not clear. total: `amount` is the new budget itself.
+    sure: the message has the words that confirm a large amount, those of `in_all`. written: for
+    RAISE_UNCLEAR, the words in the amount's place. approval_id: for APPROVE and REJECT, if one is
+    named.
     """
 
     wants: Wants
@@ -289,5 +289,5 @@ def _odd_amount(words: str) -> str:
 
 
 def in_all(total: Usd) -> str:
-    """The words that confirm a large amount: `read_intent` is sure of them."""
+    """The words that confirm a budget of `total`: `read_intent` is sure of them."""
     return f"you may spend {total.exact()} in all"

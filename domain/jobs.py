@@ -67,7 +67,7 @@ class JobSpec(Mapped):
     only_vendors: tuple[str, ...] = ()
     """The vendors that the goal names to rent from; empty where any will do."""
     gpu_types: tuple[str, ...] = ()
-    """Where more types than `gpu_type` will do: all of them, in the order of preference."""
+    """All types that will do, in the order of preference, where there are more than `gpu_type`."""
     max_hourly: Usd | None = None
     """The most that an hour of the whole job may cost, if the goal says so."""
 

@@ -32,22 +32,22 @@ _FACTS: Final = {
     "refundedMicros": "refundedMicros",
     "x402TxId": "tx",
 }
-"""What a log tells of a note's data, and under which names: ids and amounts, nothing else."""
+"""Fields of a note's data that go into a log, with their names there: only ids and amounts."""
 
 
 class NoteClass(Flag):
     """What a note means for its run, and who is told of it."""
 
     PROGRESS = auto()
-    """The job just runs, and has something to tell: it is looked at again before long."""
+    """The job just runs, and reported something: the next tick comes before long."""
     NEWS = auto()
-    """The run has moved: it is looked at soon again."""
+    """The run has moved on: the next tick comes soon."""
     MONEY = auto()
-    """Money moved or was refused, or what it buys changed (a job, a run): operators are told."""
+    """Money moved or was refused, or a job or run that it buys changed: operators are told."""
     TROUBLE = auto()
-    """Only time, or a person, mends it."""
+    """Only time, or a person, can help."""
     ANEW = auto()
-    """The agent chooses again at once, instead of waiting for other offers."""
+    """The agent chooses again at once, without waiting for other offers."""
     SENT = auto()
     """WEBHOOK_URL is told."""
 
@@ -153,14 +153,14 @@ class Note:
 
 
 def event_line(note: Note) -> str:
-    """The note in one line of a log: no line end of a vendor's words begins another."""
+    """The note as one log line; line breaks in a vendor's words cannot begin another line."""
     words = "; ".join(" ".join(line.split()) for line in note.content.splitlines())
     shown = "".join(c if c.isprintable() else "?" for c in words)[:LONGEST_LINE]
     return f"{note.type}: {shown}"
 
 
 def event_facts(run_id: str, note: Note) -> dict[str, str | int]:
-    """The same as fields: the event's type, the run, and the ids and amounts that it is about."""
+    """The note as log fields: its type, the run, and the ids and amounts in its data."""
     data = {
         name: value
         for kept, name in _FACTS.items()

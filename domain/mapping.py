@@ -50,9 +50,9 @@ class Mapped:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], context: object = None) -> Self:
-        """The value that was stored, or sent, so. Raises Unfit for what cannot have been.
+        """The value that a document or an answer holds. Raises Unfit where a field does not fit.
 
-        context: what the fields' validators go by, if anything.
+        context: passed to the fields' validators.
         """
         try:
             value: Self = _adapter(cls).validate_python(document, context=context)
@@ -64,7 +64,7 @@ class Mapped:
         return value
 
     def document(self, *fields: str) -> dict[str, Any]:
-        """As it is stored; of the fields with these names alone, where any are given."""
+        """The document to store; only the named `fields` of it, if any are named."""
         document: dict[str, Any] = _adapter(type(self)).dump_python(
             self, by_alias=True, include=set(fields) or None, warnings=False
         )

@@ -20,7 +20,7 @@ LARGEST: Final = 1_000_000_000 * MICROS_PER_DOLLAR
 LONGEST_TEXT: Final = 64
 _MICROS_PER_CENT: Final = 10_000
 _FEW_CENTS: Final = 10 * _MICROS_PER_CENT
-"""Below it, people are shown parts of a cent."""
+"""Below this, people are shown parts of a cent."""
 _SMALLEST_SHOWN: Final = 100
 """Micro-dollars: people are shown four decimals at most."""
 _LARGEST_DIGITS: Final = 12

@@ -10,7 +10,7 @@ from typing import Final
 from domain.quotes import Vendor
 
 _TELLING: Final = re.compile(r"[0-9._-]")
-"""What no plain word has."""
+"""Characters that tell an id from a plain word."""
 
 
 class Names(dict[str, str]):
@@ -21,7 +21,7 @@ class Names(dict[str, str]):
 
 
 def names_of(vendors: Iterable[Vendor]) -> Names:
-    """The names of these vendors. Of those that share one, the id says which is meant."""
+    """The vendors' names by their ids; a name that several share is followed by the id."""
     known = list(vendors)
     shared = Counter(vendor.name for vendor in known)
     return Names(
@@ -30,8 +30,8 @@ def names_of(vendors: Iterable[Vendor]) -> Names:
 
 
 def named(sentence: str, names: Names) -> str:
-    """The sentence with names for the ids in it. A part of a path or an address is none, nor is an
-    id that could be a word.
+    """The sentence with vendors' names in place of their ids. Parts of paths and addresses stay,
+    and so do ids that could be plain words.
     """
     ids = sorted(filter(_TELLING.search, names), key=len, reverse=True)
     if not ids:

@@ -31,11 +31,11 @@ class Network:
     """Prefix of a transaction's page, or empty."""
     is_local: bool = False
     is_test: bool = False
-    """Whether its dollars are worth nothing, though others are on it."""
+    """Whether it is a public test network, whose dollars are worth nothing."""
 
     @property
     def stakes(self) -> str:
-        """What is at stake on it, in a word that nobody overlooks."""
+        """What a payment here puts at stake, as a label: SIMULATION, TEST NETWORK or LIVE."""
         if self.is_local:
             return "SIMULATION"
         return "TEST NETWORK" if self.is_test else "LIVE"

@@ -1,6 +1,6 @@
-"""What it is expected to come to when a job starts at one vendor and goes on at the others.
+"""The expected cost and success of starting a job at one vendor and going on at the others.
 
-The arithmetic of domain/ranking.py, whose docstring says what it computes and why.
+domain/ranking.py explains the formulas, and why these.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 from domain.quotes import Offer
 
 LOOK_AHEAD: Final = 5
-"""Attempts that are thought through; what is not finished by then counts as not finished."""
+"""How many attempts are computed ahead; a job that needs more counts as not finished."""
 STALL_MINUTES: Final = 30.0
 """What passes before a job that does not boot, or hangs, is given up."""
 TIME_SPREAD: Final = 0.15
-"""How far a job's time strays from what is expected, as the deviation of its logarithm."""
+"""How much a job's time varies: the standard deviation of its logarithm."""
 LEAST_CHANCE: Final = 1e-9
-"""So that a vendor which never finishes has a place in the order, the last."""
+"""The least chance to finish that is reckoned with, so that even a hopeless vendor has a place."""
 LEAST_HOPE: Final = 0.05
-"""An attempt that is in time with less than this chance is not made."""
+"""An attempt whose chance to be in time is smaller is not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Attempt:
     delay: float
     run: float
     last: int
-    """Blocked: only after all that are not, and among them by how often it failed in this run."""
+    """Blocked vendors come last, ordered by how often they failed in this run."""
 
     @classmethod
     def at(cls, offer: Offer) -> Attempt:
@@ -64,7 +64,7 @@ class Attempt:
 
     @property
     def index(self) -> float:
-        """The expected cost of an attempt for each chance to finish: what the order goes by."""
+        """What attempts are ordered by: price plus expected loss per chance to finish."""
         lost = (1.0 - self.boots) * self.first + self.boots * (1.0 - self.finishes) * self.half
         return self.whole + lost / max(self.completes, LEAST_CHANCE)
 

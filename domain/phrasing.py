@@ -48,19 +48,19 @@ def asks_price(message: str) -> bool:
 
 
 def asks(message: str) -> bool:
-    """Whether a message is put as a question: "how much is an A100?" is no wish to rent one."""
+    """Whether a message is a question: "how much is an A100?" asks for no rental."""
     return bool(_ASKS.fullmatch(plain(message)))
 
 
 def only_asks(message: str) -> bool:
-    """Whether every sentence of it is a question, whatever else it names: "how much does training
-    on an A100 cost?"
+    """Whether every sentence is a question, whatever else it names: "how much does training on an
+    A100 cost?"
     """
     return all(_ASKS.fullmatch(part) for part in re.split(r"(?<=[.!?]) ", plain(message)))
 
 
 def asks_of_a_run(message: str) -> bool:
-    """Whether a question is about a run that there was: "how much did my A100 run cost?"."""
+    """Whether a question is about an earlier run: "how much did my A100 run cost?"."""
     return bool(_OF_A_RUN.search(plain(message)))
 
 
@@ -75,7 +75,7 @@ def greets(message: str) -> bool:
 
 
 def without_greeting(message: str) -> str:
-    """A message less the greeting that it begins with: "Hi there! Train a model" is a goal."""
+    """The message without the greeting that it begins with: "Hi there! Train a model" is a goal."""
     rest = message.strip()
     while found := _GREETING_FIRST.match(rest):
         rest = rest[found.end() :].lstrip()

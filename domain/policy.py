@@ -15,7 +15,7 @@ from domain.networks import Network
 from domain.payments import PaymentTerms
 
 SHORTEST_VALIDITY_S: Final = 30
-"""Where the owner has not chosen another. Less may be over before a payment has settled."""
+"""The default of `shortest_validity_s`: with less, a payment may expire before it settles."""
 LONGEST_VALIDITY_S: Final = 600
 
 

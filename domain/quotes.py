@@ -28,7 +28,7 @@ class Rail(StrEnum):
 
 
 class VendorAddress(Protocol):
-    """Where a vendor is reached: by the registry, or where its job was launched."""
+    """Where to reach a vendor, and with which secret: as registered, or as at launch."""
 
     @property
     def vendor_id(self) -> str: ...
@@ -48,11 +48,11 @@ ListPrice = Annotated[
     BeforeValidator(_list_price),
     PlainSerializer(Usd.dollars),
 ]
-"""Dollars in the document: to compare by, never an amount to pay."""
+"""Stored as dollars: a price to compare vendors by, never an amount to pay."""
 
 
 NotRegistered: Final = Field(exclude=True)
-"""What the ledger keeps count of beside a vendor's entry."""
+"""Marks fields that the ledger counts, and that a vendor's registry entry does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,14 @@ class Vendor(Mapped):
     pay_to: str | None = None
     """The only address that may be paid; None for a vendor that is not paid over x402."""
     secret_env: str | None = None
-    """The environment variable with the secret that it is shown; None: it is shown none."""
+    """The environment variable with the secret to show this vendor; None: it is shown none."""
 
     completed: Annotated[int, NotRegistered] = 0
     """Jobs that it has completed for us."""
     failed: Annotated[int, NotRegistered] = 0
     """Jobs that it has failed."""
     records: Annotated[tuple[Record, ...], NotRegistered] = ()
-    """The same by GPU type, fading."""
+    """The same counts by GPU type, in which older jobs count less."""
     blocks: Annotated[tuple[Block, ...], NotRegistered] = ()
     """What it did wrong last, by kind; in force until each ends."""
 
@@ -121,7 +121,7 @@ class Offer:
     needed_minutes: int = 0
     """What the whole job needs; the quote may be for a first slice of it."""
     as_of: datetime | None = None
-    """The moment at which the vendor's record and blocks are read; None: by the registry alone."""
+    """When the vendor's record and blocks are read; None: by the registry alone."""
 
     @property
     def projected(self) -> Usd:
@@ -146,10 +146,7 @@ class Offer:
 
 
 def nobody_has(spec: JobSpec, vendors: Iterable[Vendor]) -> str:
-    """Why a job cannot run anywhere, and what could: in words, where `able_vendors` finds none.
-
-    vendors: the registry.
-    """
+    """Why no vendor in `vendors`, the whole registry, can run the job: a sentence for a person."""
     known = list(vendors)
     if spec.only_vendors:
         unknown = [n for n in spec.only_vendors if n not in {v.vendor_id for v in known}]
@@ -168,7 +165,7 @@ def nobody_has(spec: JobSpec, vendors: Iterable[Vendor]) -> str:
 
 
 def on_offer(vendors: Iterable[Vendor]) -> str:
-    """Which types of GPU these vendors have, as the end of a sentence."""
+    """The GPU types of these vendors as the end of a sentence: "; on offer: A10, A100"."""
     types = sorted({gpu for vendor in vendors for gpu in vendor.gpu_types})
     if not types:
         return ""

@@ -184,7 +184,7 @@ def _why(ranked: Sequence[Ranked], offers: Sequence[Offer], left: Usd) -> str:
 
 
 def verdict(offer: Offer, decision: Decision, left: Usd, minutes_left: float | None = None) -> str:
-    """What became of `offer`: taken, or why not, in a few words."""
+    """Whether `offer` was taken, or why not, in a few words."""
     if isinstance(decision, Rent) and offer.quote == decision.quote:
         return "taken"
     if offer.projected > left:

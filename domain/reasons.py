@@ -19,7 +19,7 @@ _FEWER: Final = (
 
 
 class ReasonCode(Enum):
-    """Each knows its sentence, and what a person can do about it; empty where that is nothing."""
+    """Each code has a sentence, and a remedy for a person, which may be empty."""
 
     def __init__(self, sentence: str, remedy: str = "") -> None:
         self.sentence, self.remedy = sentence, remedy
@@ -45,7 +45,7 @@ class Reason(str):
     """What is stored beside the words: the code's name, and the fields."""
 
     def __new__(cls, words: str, data: Mapping[str, Any] | None = None) -> Self:
-        """As it was made or stored; an older version stored no data."""
+        """A reason from stored words and data; documents of an older version have no data."""
         reason = super().__new__(cls, words)
         reason.data = data or getattr(words, "data", {})
         return reason
@@ -57,7 +57,7 @@ class Reason(str):
 
     @property
     def code(self) -> ReasonCode | None:
-        """None where there is none, or a later version's."""
+        """The code; None where it has none, or one that only a later version knows."""
         return ReasonCode.__members__.get(str(self.data.get("code")).upper())
 
     @property

@@ -121,7 +121,7 @@ class Record(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class Block(Mapped):
-    """A vendor is rented last until then."""
+    """A time until which a vendor comes last in the order."""
 
     trouble: Trouble
     until: datetime
@@ -138,11 +138,11 @@ class Chances:
 
     boots: float
     finishes: float
-    """Such a job, once it booted."""
+    """The chance that such a job completes once it has booted."""
     pace: float = 1.0
     """How many times the expected minutes a job takes, 1 or more."""
     jobs: float = 0.0
-    """The evidence, in jobs of today's weight, without the prior."""
+    """How many jobs the evidence amounts to, in today's weight, without the prior."""
 
     @property
     def completes(self) -> float:

@@ -42,11 +42,11 @@ class SliceRule:
         in_vain: float = 0.0,
         room: Usd | None = None,
     ) -> int:
-        """Minutes to buy of the `wanted` ones; 0 where not even one fits the exposure.
+        """Minutes to buy now, at most `wanted`; 0 where one minute already exceeds the exposure.
 
-        per_hour: the vendor's price. earned: its completed jobs and slices. at_risk: what it has
-        been paid for time that it has not run yet. in_vain: the chance that the slice is lost.
-        room: what all runs together may still pay the vendor ahead, where that is bounded.
+        per_hour: the vendor's price. earned: jobs and slices that it completed. at_risk: what it
+        was paid for time not run yet. in_vain: the chance that the slice is lost. room: what all
+        runs together may still prepay the vendor, where that is limited.
         """
         room = min(self.exposure - at_risk, self.exposure if room is None else room)
         affordable = room.micros * 60 // per_hour.micros if per_hour.micros > 0 else wanted
@@ -55,7 +55,7 @@ class SliceRule:
         return max(0, min(wanted, trusted, affordable, cheapest))
 
     def vendor_bound(self, earned: int) -> Usd:
-        """The most that all runs together may pay a vendor ahead. earned: its completed jobs."""
+        """The most that all runs together may prepay a vendor that completed `earned` jobs."""
         return Usd(self.exposure.micros << min(max(earned, 0), MOST_DOUBLINGS))
 
     def due(self, paid: int, used: float, last_slice: int) -> bool:

@@ -50,10 +50,10 @@ class Meter(Protocol):
     """Counts model calls against limits."""
 
     async def begin(self, tokens: int) -> str:
-        """Why a call that may take so many tokens is not to be made; empty where it may."""
+        """Count a call that may use so many tokens. Why it must not be made; empty where it may."""
 
     async def end(self, tokens: int, use: ModelUse) -> None:
-        """Count what a call took that was begun with `tokens`."""
+        """Count what a call used, in place of the `tokens` that it began with."""
 
 
 class Unmetered:

@@ -1,4 +1,4 @@
-"""What a person said, as a value that is read once: it is made at the door and handed on."""
+"""What a person said, as a value: made where the words arrive, and read once."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ class Utterance(Mapped):
 
     @cached_property
     def found(self) -> Findings:
-        """What is in it, by rules alone."""
+        """What the rules find in the text."""
         return find(self.text, self.at)
 
     @cached_property
     def reading(self) -> Reading:
-        """The goal in it. Raises InvalidInput for a job that cannot be rented."""
+        """The text as a goal. Raises InvalidInput for a job that cannot be rented."""
         return reading_of(self.found)
 
     @cached_property
     def left_out(self) -> LeftOut:
-        """What a run for it would leave out."""
+        """What a run for this goal would leave out."""
         return left_out(self.found)
 
     @cached_property
     def intent(self) -> Intent:
-        """What it wants of a run that there is."""
+        """The text as a message about an existing run."""
         return read_intent(self.text)
 
     @cached_property
     def answer(self) -> SaidBudget:
-        """The same words as an answer to "How much may I spend?"."""
+        """The text as an answer to "How much may I spend?"."""
         return read_answer(self.text)

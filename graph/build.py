@@ -75,10 +75,10 @@ _NODES: Final[dict[Phase, tuple[Node, tuple[Phase | str, ...]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChatNodes:
-    """What stands around the graph where people talk to it."""
+    """The nodes before and after the graph where messages drive it."""
 
     hear: Callable[[AgentState, RunnableConfig], Awaitable[Command[str]]]
-    """Goes on to the node at which the run stands, or ends with an answer."""
+    """Takes a message; goes to the run's next node, or ends with an answer."""
     answer: Callable[[AgentState], Awaitable[dict[str, Any]]]
     input_schema: type[Any]
 
@@ -93,9 +93,9 @@ def build_graph(
     chat: ChatNodes | None = None,
     **options: Any,
 ) -> Graph:
-    """The compiled state machine. Invoke it with `thread_id` = the run's id.
+    """The compiled state machine. Invoke it with the run's id as `thread_id`.
 
-    chat: where messages are its input; without, each invocation is a tick.
+    chat: the nodes that take messages as input; without them, each invocation is a tick.
     """
     given = {"input_schema": chat.input_schema} if chat else {"context_schema": TickContext}
     builder = StateGraph(AgentState, **given)
@@ -108,7 +108,7 @@ def build_graph(
         )
     entries = [phase.value for phase in _NODES if phase is not Phase.TOOLS]
     if chat:
-        hear: Any = chat.hear  # which LangGraph's types know as one of many
+        hear: Any = chat.hear  # a union in LangGraph's types
         answer: Any = chat.answer
         builder.add_node(HEAR, hear, destinations=(*entries, END))
         builder.add_node(ANSWER, answer)
@@ -127,12 +127,11 @@ async def _entry(state: AgentState) -> str:
 def _in_context(
     phase: Phase, node: Node, open_context: OpenContext, end: str
 ) -> Callable[..., Awaitable[Command[str]]]:
-    """The node as LangGraph calls it. Its notes are written before its checkpoint is.
+    """The node as LangGraph calls it: it writes its notes before its checkpoint.
 
-    end: where a node goes that ends the tick.
-
-    A node that took longer than its lease writes neither: its run is another's now. A run that has
-    ended takes no further step, from whichever of its states it is asked to go on.
+    end: where a node goes that ends the tick. A node that outlived its lease writes neither,
+    because another tick has the run. A run that has ended takes no further step, from whichever
+    state.
     """
 
     async def step(

@@ -21,16 +21,16 @@ class TickContext:
     run: Run
     lease: Lease
     job_as_read: Job | None = None
-    """The run's job, where it was read with the run; the first step alone may go by it."""
+    """The run's job, if it was read with the run; only the tick's first step may use it."""
     assessed: bool = False
-    """Whether this tick has seen, under its lease, that nothing of the run is under way."""
+    """Whether this tick found, under its lease, that no job or launch of the run is under way."""
     head: Head = field(init=False)
     noted: set[NoteType] = field(default_factory=set)
-    """The types of the notes of this tick: what happened in it."""
+    """The types of this tick's notes."""
     turned: bool = False
-    """Whether a job that just ran does so no more: the pause between ticks begins anew."""
+    """Whether a job just ceased to run well: waits between ticks start short again."""
     look_within_s: float | None = None
-    """The next tick is wanted by then."""
+    """Seconds within which the next tick should come, if anything asks for it."""
     _notes: list[Note] = field(default_factory=list)
     _last_poll: LastPoll | None = None
 
@@ -42,7 +42,7 @@ class TickContext:
         return self.deps.ledger
 
     def observe(self, note: Note) -> None:
-        """Put a note aside; the node's end writes it."""
+        """Collect a note; it is written when the node ends."""
         self.noted.add(note.type)
         self._notes.append(note)
 
@@ -50,7 +50,7 @@ class TickContext:
         self.observe(Note(type_, content, data, key))
 
     async def flush(self) -> None:
-        """Write the notes into the journal."""
+        """Write the collected notes into the journal."""
         if self._notes:
             notes, self._notes = self._notes, []
             self.head = await self.ledger.observations.append(
@@ -76,12 +76,12 @@ class TickContext:
         return self.job_as_read or await self.ledger.jobs.current(self.run)
 
     def saw(self, job: Job) -> None:
-        """Put aside what a poll has found of the run's job; the tick's end writes it."""
+        """Keep what a poll found of the run's job; the tick's end writes it."""
         self._last_poll = last_poll(job)
 
     def last_fields(self) -> dict[str, Any]:
-        """What the tick leaves in the run's document: what it saw of the job, and the journal's
-        head, a hint that saves the next tick a search.
+        """Fields for the tick's last write of the run: what it saw of the job, and the journal's
+        last entry, which saves the next tick a search.
         """
         seen = {"sighting": self._last_poll.document()} if self._last_poll else {}
         return {"journal": {"seq": self.head.seq, "hash": self.head.hash}, **seen}

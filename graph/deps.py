@@ -30,20 +30,20 @@ DEFAULT_SLICES: Final = SliceRule(first_minutes=60, exposure=Usd(2_000_000))
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How patient the agent is. Times as their names say."""
+    """How patient the agent is; each name gives its unit."""
 
     lease_seconds: float = 60.0
     quote_deadline_s: float = 3.0
     quote_fresh_minutes: float = 60.0
-    """For how long a quote is believed that does not end before."""
+    """The longest that a quote is believed, whatever its vendor says."""
     max_attempts: int = 5
     """Purchases that came to nothing before a run is given up."""
     poll_failure_limit: int = 3
     """Polls in a row without an answer before a job counts as lost."""
     silent_minutes: float = 5.0
-    """For how long, too, a vendor that was paid is silent before its job counts as lost."""
+    """A job counts as lost only if its paid vendor has also been silent for so long."""
     stall_minutes: float = 30.0
-    """Without progress for so long, a job counts as hung."""
+    """A job without progress for so long counts as hung."""
     slices: SliceRule = DEFAULT_SLICES
     """How much time to prepay at a vendor."""
     approval_minutes: float = 60.0
@@ -51,8 +51,8 @@ class Limits:
     silent_sends: int = 2
     """Sends of one payment without an answer before another vendor gets the slot."""
     vendors_clock: bool = True
-    """Whether a vendor's own clock is believed: only where jobs run in fast motion, as they do
-    at the local mock vendors.
+    """Whether to believe a vendor's own clock: only for jobs that run faster than real time, as at
+    the local mock vendors.
     """
     open_runs: OpenRuns = NO_SUCH_LIMIT
     """How many runs may be open at once."""
@@ -77,15 +77,15 @@ class Deps:
     artifacts: Path
     """The folder for downloaded artifacts, one subfolder a run."""
     callback_url: str | None = None
-    """Where a vendor may say that a job has moved."""
+    """The address at which vendors may report that a job has moved."""
     tokens: TokenLimits = field(default_factory=TokenLimits)
-    """How much of a model a run and a user may take."""
+    """The token limits of a run and of a user."""
     reader: GoalReader = field(default_factory=RuleReader)
     """Reads goals and questions."""
     observer: Observer = field(default_factory=Observer)
-    """Told of every tick, node, payment and call; whoever wants to know listens to it."""
+    """Tells its listeners of every tick, node, payment and call."""
 
 
 def callback_url(public_url: str | None) -> str | None:
-    """Where vendors call back, under the address at which they reach the API."""
+    """The address for vendors' callbacks, below the one at which they reach the API."""
     return f"{public_url.rstrip('/')}{CALLBACK_PATH}" if public_url else None

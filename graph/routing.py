@@ -56,9 +56,8 @@ def rest(phase: Phase, message: str, **update: Any) -> Command[str]:
 
 
 def outcome_of(before: str, state: Mapping[str, Any], noted: Set[NoteType]) -> TickOutcome:
-    """What a tick came to, by where it left the graph and what it noted.
-
-    before: the phase in which the tick began. state: the graph's, after it.
+    """How a tick ended, by where it left the graph and what it noted. before: the phase in which it
+    began. state: the graph's, after it.
     """
     classes = classes_of(noted)
     if "__interrupt__" in state:
@@ -79,7 +78,7 @@ def outcome_of(before: str, state: Mapping[str, Any], noted: Set[NoteType]) -> T
 
 
 def expiry(state: Mapping[str, Any]) -> datetime | None:
-    """Until when the question to a person waits, if one does."""
+    """When the question to a person expires; None where there is no question."""
     for interrupt in state.get("__interrupt__", ()):
         if isinstance(interrupt.value, Mapping) and "expiresAt" in interrupt.value:
             return datetime.fromisoformat(interrupt.value["expiresAt"])

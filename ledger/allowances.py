@@ -48,7 +48,7 @@ class Allowances:
             _Change(document, charge, now).check(of_day)
 
     async def hold(self, caps: Caps, id_: str, charge: Charge, now: datetime) -> None:
-        """Count a charge against the caps; again, only what it is larger by. PolicyRefused."""
+        """Count a charge against the caps; repeated, only what it grew by. Raises PolicyRefused."""
         for day, of_day in _days(caps, id_):
             await self._hold(of_day, day, charge, now)
 
@@ -64,7 +64,7 @@ class Allowances:
         raise Conflict("The allowance changes too fast to be held", "Try again")
 
     async def settle(self, id_: str, slot: str, spent: Usd, vendor_id: str | None) -> None:
-        """Count what a closed slot really spent, and at whom. Again changes nothing.
+        """Count what a closed slot really spent, and at whom, instead of what was held. Idempotent.
 
         id_: of the user's day, as when it was held.
         """
@@ -72,7 +72,7 @@ class Allowances:
             await self._settle(day, slot, spent, vendor_id)
 
     async def unsettled(self, now: datetime) -> set[str]:
-        """The slots ("run:number") that count on the day of `now` with all that they may cost."""
+        """The slots ("run:number") that still count with all that was held, on the day of `now`."""
         day = allowance_id("", now)
         found = await self.documents.find({"_id": {"$gte": day, "$lt": day[:-1] + _AFTER_THE_BAR}})
         if everyone := await self.documents.get(wallet_day(day)):

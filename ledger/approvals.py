@@ -49,7 +49,7 @@ class Approvals:
         return waiting
 
     async def grant(self, approval: Approval) -> None:
-        """Store a yes that a person gave with the order itself; given again, it lasts longer."""
+        """Store a yes that a person gave with the order itself; giving it again extends it."""
         if not await self.documents.insert(_document(approval)):
             await self.documents.change(
                 approval.id,
@@ -58,11 +58,11 @@ class Approvals:
             )
 
     async def cover(self, approval: Approval, covered: Mapping[int, Usd]) -> bool:
-        """Count a job's slots against the approval, which is used from then on.
+        """Count a job's slots against the approval, which is in use from then on.
 
-        approval: as it was read. covered: what each of the slots costs now; those left out cost
-        nothing any more. The same again writes nothing. False when the approval has changed since
-        it was read: then nothing was counted.
+        approval: as last read. covered: slot → what it costs now; slots left out cost nothing any
+        more. Repeating it writes nothing. False, with nothing counted, when the approval has
+        changed since it was read.
         """
         if approval.state is ApprovalState.USED and approval.covered == covered:
             return True
@@ -119,7 +119,7 @@ class Approvals:
         )
 
     async def reopen(self, approval: Approval, expires_at: datetime) -> bool:
-        """Ask an expired question again; False when it is not expired any more."""
+        """Ask an expired question again; False when it is no longer expired."""
         return await self.documents.change(
             approval.id,
             {"state": ApprovalState.EXPIRED.value},
@@ -127,7 +127,7 @@ class Approvals:
         )
 
     async def move(self, approval: Approval, before: ApprovalState, after: ApprovalState) -> bool:
-        """From `before` to `after`; False when it was not in `before`."""
+        """Change the state from `before` to `after`; False when it was not `before`."""
         return await self.documents.change(
             approval.id, {"state": before.value}, {"$set": {"state": after.value}}
         )

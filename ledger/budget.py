@@ -31,7 +31,7 @@ from ledger.spenders import Spenders
 LONGEST_RACE: Final = 8
 """Rounds of re-reading before giving up; each lost round means that another writer moved on."""
 MOST_RAISES: Final = 1_000
-"""Of one run's budget: a bound on its document."""
+"""The most raises of one run's budget: a bound on its document."""
 
 
 class Budget:
@@ -145,8 +145,8 @@ class Budget:
     async def post(self, run_id: str, held: Reservation, settled: Usd) -> bool:
         """Close a slot whose money has moved: `settled` is spent, the rest is free again.
 
-        held: the reservation that the decision was made on. False when the slot was closed, or
-        has changed since: then decide anew. Needs no lease.
+        held: the reservation that the decision was made on. False when the slot was closed or has
+        changed since: then decide anew. Needs no lease.
         """
         return await self._documents.change(
             run_id,
@@ -161,10 +161,10 @@ class Budget:
         )
 
     async def post_by_hand(self, run: Run, held: Reservation | None, payment: Payment) -> bool:
-        """Book a payment that a person has told what it was, once. False as for `post`.
+        """Book, once, a payment that a person has explained. False as for `post`.
 
-        held: the reservation of its slot, if it has one. run: as it was read with that. What the
-        payment is larger by than what was held and is left raises the run's budget: it is spent.
+        held: the reservation of its slot, if it has one. run: as read together with that. A payment
+        larger than what was held and is left raises the run's budget, because it is spent.
         """
         ours = held.amount if held else ZERO
         short = max(payment.amount.micros - ours.micros - run.budget_remaining.micros, 0)

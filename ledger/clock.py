@@ -14,20 +14,20 @@ from ledger.store import Store
 
 LOG: Final = logging.getLogger(__name__)
 CHECK_EVERY_S: Final = 30.0
-"""For how long one measurement is believed."""
+"""Seconds for which one measurement is believed."""
 
 
 class ClockWatch:
-    """Measures now and then, and says no while the difference is too large.
+    """Measures the difference now and then; while it is too large, `check` raises.
 
-    Leases and due times are written by each process's own clock: one that is far off would take
-    what others work on, or keep it from them.
+    Leases and due times are written by each process's own clock: a wrong one would take what others
+    work on, or keep it from them.
     """
 
     def __init__(
         self, store: Store, now: Callable[[], datetime], lease_seconds: float = 60.0
     ) -> None:
-        """lease_seconds: how long a lease lasts; a difference is well below it, or too large."""
+        """lease_seconds: how long a lease lasts; clocks may differ by a quarter of it at most."""
         self._store = store
         self._now = now
         self._most = min(MOST_OFF_STORE, timedelta(seconds=lease_seconds / 4))
@@ -35,7 +35,7 @@ class ClockWatch:
         self._problem = ""
 
     async def off_by(self) -> timedelta:
-        """By how much our clock is ahead of MongoDB's, less what the way there may explain.
+        """How far our clock is ahead of MongoDB's, less what the round trip may explain.
 
         Raises StoreDown.
         """
@@ -46,7 +46,7 @@ class ClockWatch:
         return max(timedelta(0), abs(ahead) - way) * (1 if ahead > timedelta(0) else -1)
 
     async def check(self) -> None:
-        """Raise ClockOff while our clock is off by more than is bearable. Raises StoreDown."""
+        """Raise ClockOff while our clock is too far off. Raises StoreDown."""
         clock = asyncio.get_running_loop().time()
         if clock - self._measured_at >= CHECK_EVERY_S or self._problem:
             before, off = self._problem, await self.off_by()

@@ -1,9 +1,9 @@
-"""What of the wallet's history on the chain has been compared with the ledger, and came to what.
+"""How far the wallet's history on the chain was compared with the ledger, and with what result.
 
 One document for each wallet and network: everything up to `block` has been compared to the
-micro-dollar, so the next reconciliation begins after it. Each step of it is one guarded write, with
-the sums and the transfers that are still open together, so a crash or a second reconciliation
-beside it loses and doubles nothing.
+micro-dollar, so the next reconciliation begins after it. Each step is one guarded write of the sums
+together with the transfers still open, so neither a crash nor a parallel reconciliation loses or
+doubles anything.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Stray(Mapped):
     slot: int = 0
     nonce: str | None = None
     traced: bool = False
-    """Whether its nonce was looked for."""
+    """Whether the run of its nonce was looked for."""
 
     @property
     def id(self) -> str:
@@ -56,21 +56,21 @@ def _listed(strays: Mapping[str, Stray]) -> list[dict[str, Any]]:
 
 
 Strays = Annotated[Mapping[str, Stray], BeforeValidator(_by_id), PlainSerializer(_listed)]
-"""By their ids; a list in the document."""
+"""Strays by their ids; the document holds them as a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sums(Mapped):
-    """Micro-dollars, over all blocks up to one."""
+    """Totals in micro-dollars over all blocks up to one."""
 
     ledger: int = 0
     """Payments less refunds, as the ledger has them."""
     chain: int = 0
-    """Transfers out less those that came back from whom the wallet paid, as the chain has them."""
+    """Transfers out less those back from addresses that the wallet had paid, by the chain."""
     acknowledged: int = 0
-    """What a person took out, and said so."""
+    """What a person took out and acknowledged."""
     unlisted: int = 0
-    """What came back from payees in transfers that are too many to be kept one by one."""
+    """Transfers back from payees that were too many to be kept one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +84,16 @@ class Compared(Mapped):
     """The last block that was compared; one before `start` when none was."""
     version: int = 0
     sums: Sums = Sums()
-    """Up to `block`."""
+    """The totals up to `block`."""
     payees: Annotated[frozenset[str], PlainSerializer(sorted)] = frozenset()
     """Lower-case addresses that the wallet has paid."""
     strays: Strays = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     """Payments that the ledger calls settled and the chain did not show."""
     unbalanced: tuple[str, ...] = ()
-    """Runs whose books were wrong when they were last looked at."""
+    """Runs whose books were wrong at the last look."""
     since: datetime | None = None
-    """Runs that have not changed since need not be looked at again."""
+    """Runs that have not changed since this time need not be checked again."""
 
 
 class Comparisons:

@@ -20,9 +20,9 @@ from ledger.store import Document, Store
 
 COLLECTION: Final = "deliveries"
 LONGEST_WAIT: Final = timedelta(days=1)
-"""Between two tries of one entry, at most."""
+"""The longest wait between two tries of one entry."""
 LOOK_BACK: Final = timedelta(days=1)
-"""How far back to look for what is to be told, after a clock that was ahead hid it."""
+"""How far back to search for entries after a fast clock had moved the watermark past them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,13 @@ class Cursor(Mapped):
 
 class Deliveries:
     def __init__(self, store: Store, receiver: str) -> None:
-        """receiver: names who is told; each has cursors of its own."""
+        """receiver: the name of the one who is told; each has cursors of its own."""
         self._receiver = receiver
         self.documents = store.documents(COLLECTION)
         self._observations = store.documents(OBSERVATIONS)
 
     async def ensure_indexes(self) -> None:
-        """Made only where somebody is to be told: the one on observations costs every writer."""
+        """Make the indexes, where anybody is told: the one on observations slows writers."""
         await self.documents.ensure_indexes(
             [IndexModel([("receiver", ASCENDING), ("open", ASCENDING), ("dueAt", ASCENDING)])]
         )
@@ -54,11 +54,11 @@ class Deliveries:
         )
 
     async def watermark(self, now: datetime) -> datetime:
-        """Up to when everything was looked at; `now` at the first call: the past is not told."""
+        """The time up to which entries were found; at first `now`: the past is not told."""
         await self.documents.insert(self._head(now))
         head = await self.documents.get(self._receiver)
         at: datetime = head["at"] if head else now
-        if impossible(at, now, timedelta(0)):  # what came since was overlooked: it is looked for
+        if impossible(at, now, timedelta(0)):  # look for what came since
             at = now - LOOK_BACK
             await self.documents.change(self._receiver, {"at": {"$gt": now}}, {"$set": {"at": at}})
         return at
@@ -71,12 +71,12 @@ class Deliveries:
         await self.documents.change(self._receiver, {}, {"$set": {"disabled": why}})
 
     async def disabled(self) -> str:
-        """Why nothing is told any more; empty when it is."""
+        """Why the receiver is told nothing any more; empty while it is told."""
         head = await self.documents.get(self._receiver)
         return str(head["disabled"]) if head else ""
 
     async def discover(self, types: Sequence[str], since: datetime, now: datetime) -> None:
-        """Make a cursor due for each run that has an entry of these types beyond it."""
+        """Make a cursor due for each run that has a newer entry of these types."""
         query = {"type": {"$in": list(types)}, "createdAt": {"$gte": since}}
         found = await self._observations.find(query, fields={"runId": 1, "seq": 1})
         first: dict[str, int] = {}
@@ -105,13 +105,13 @@ class Deliveries:
         return [Cursor.of(document) for document in found]
 
     async def mend_times(self, now: datetime) -> int:
-        """Make those due that a clock that was off has put off for longer than can be; how many."""
+        """Make due what a wrong clock put off for impossibly long; how many that were."""
         beyond = {"$gt": now + LONGEST_WAIT + MOST_OFF}
         query = {"receiver": self._receiver, "open": True, "dueAt": beyond}
         return await self.documents.change_all(query, {"$set": {"dueAt": now}})
 
     async def claim(self, cursor: Cursor, until: datetime) -> Cursor | None:
-        """Take a due cursor for oneself, until then. None when another was faster."""
+        """Take a due cursor until `until`. None when another process was faster."""
         taken = await self._move(cursor, {"dueAt": until})
         return replace(cursor, due_at=until) if taken else None
 

@@ -20,7 +20,7 @@ from ledger.store import Document, Store
 COLLECTION: Final = "chat_drafts"
 MOST_SAID: Final = 12
 KEPT_FOR: Final = timedelta(minutes=15)
-"""After the last word: what is said later answers no question that was asked so long ago."""
+"""How long after the last message a draft is kept: later words answer no question so old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Draft(Mapped):
     asked_about: tuple[str, ...] = ()
     """What the person was last asked whether it may be left out."""
     used: Annotated[StoredUse, Field(alias="model")] = UNUSED
-    """By the model that read it: what its run begins with."""
+    """The model's use in reading it, with which its run begins."""
 
     def too_old(self, now: datetime) -> bool:
         return now - self.said[-1].at > KEPT_FOR
@@ -57,10 +57,10 @@ class Drafts:
         run_id: str,
         used: ModelUse = UNUSED,
     ) -> Draft:
-        """The draft with one thing more; the oldest but the first is forgotten at MOST_SAID.
+        """Add one message to the draft; at MOST_SAID, the oldest but the first is dropped.
 
-        draft: as last read. run_id: for a new one. used: by the model to
-        read what was said. Raises Conflict when the draft changed meanwhile.
+        draft: as last read. run_id: for a new one. used: by the model to read what was said. Raises
+        Conflict when the draft changed meanwhile.
         """
         if draft is None:
             await self.documents.delete_all({"lastSaidAt": {"$lt": said.at - KEPT_FOR}})
@@ -104,7 +104,7 @@ class Drafts:
         await self.documents.delete_all({"_id": draft_id(draft.session), **_as_read(draft)})
 
     async def forget(self, session: str) -> bool:
-        """False when there is none."""
+        """Delete the draft. False when there is none."""
         return await self.documents.delete(draft_id(session))
 
 

@@ -19,7 +19,7 @@ class Holder(Mapped):
     """One process. `born` tells it from a later one with the same number."""
 
     host: str
-    """The machine since its last start and, where there are containers, the container."""
+    """Names the machine since its last start and, inside one, the container."""
     pid: int
     born: str
 
@@ -30,21 +30,20 @@ class Holder(Mapped):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it is of another machine or container, so that nobody here can see it."""
+        """Whether it is on another machine or in another container, where it cannot be seen."""
         return self.host != _host()
 
     @property
     def gone(self) -> bool:
-        """Whether it is known to have ended. False where that cannot be told from here."""
+        """Whether it is known to have ended; False where that cannot be told from here."""
         return not self.elsewhere and not lives(self.pid, self.born)
 
 
 def lives(pid: int, born: str = "") -> bool:
-    """Whether a process runs here, and is the one that was born then, where that is said.
+    """Whether process `pid` runs here and, where `born` is given, is the one that started then.
 
-    One that has ended and that its parent has not asked about yet does not run. One that is there,
-    and of which no more can be seen (another user's where /proc hides those, or no file can be
-    opened any more), does.
+    One that has ended but that its parent has not reaped does not run. One that exists but cannot
+    be examined (another user's in a restricted /proc, or no file can be opened) does.
     """
     try:
         os.kill(pid, 0)
@@ -78,5 +77,5 @@ def _host() -> str:
             known.append(_PROC.joinpath("sys/kernel/random/boot_id").read_text().strip())
             known.append(os.readlink(_PROC / "self/ns/pid"))
         except OSError:
-            known.append(uuid.uuid4().hex)  # whose numbers these are is not known: nobody else's
+            known.append(uuid.uuid4().hex)  # unknown: match no other
     return "|".join(known)

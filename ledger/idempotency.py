@@ -1,9 +1,8 @@
-"""Answers that were given under an `Idempotency-Key`, and who is at work on one now.
+"""Answers that were given under an `Idempotency-Key`, and who works on one now.
 
-A marker is pending while its request is handled, and done once it was answered. Who dies in
-between leaves a pending one, which the next request with the key takes over when its time is up:
-with the `born_at` of the first, from which ids are derived, so that what the first one made is
-found and not made again.
+A marker is pending while its request is handled, and done once it is answered. After a crash a
+pending one is left, which the next request with the key takes over when its time is up. It keeps
+the first `born_at`, from which ids are derived, so that it finds what the first one made.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ class Given(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class Marker(Mapped):
-    """The right to answer one request, until `locked_until`."""
+    """The right, until `locked_until`, to answer one request."""
 
     id: Annotated[str, Field(alias="_id", exclude=True)]
     fingerprint: str
-    """Of the request's body."""
+    """A hash of the request's body."""
     token: str
-    """Of this holder; who took over has another."""
+    """Names this holder; whoever takes over has another."""
     born_at: datetime
     locked_until: datetime
 
@@ -104,7 +103,7 @@ class Idempotency:
         )
 
     async def give_up(self, marker: Marker, now: datetime) -> None:
-        """No answer worth keeping: the next request with the key tries anew, at once."""
+        """Keep no answer: the next request with the key is handled anew, at once."""
         await self.documents.change(
             marker.id, {"token": marker.token, "answer": None}, {"$set": {"lockedUntil": now}}
         )

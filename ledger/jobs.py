@@ -54,7 +54,7 @@ class Job(Mapped):
     seen_in: int = 0
     used_minutes: float = 0.0
     slices: int = 1
-    """Purchases of time, the launch included."""
+    """How many purchases of time it had, the launch included."""
     last_slice: int = 0
     """Minutes of the newest purchase."""
     extension_id: str | None = None
@@ -67,13 +67,13 @@ class Job(Mapped):
     artifact_path: str | None = None
     error_message: str | None = None
     unstopped: datetime | None = None
-    """Since when it is given up though its vendor has not said that it stopped."""
+    """Since when it is given up although its vendor has not said that it stopped."""
     secret_env: Annotated[str | None, Field(alias="vendorSecretEnv")] = GPU_VENDOR_SECRET
     """The variable with the secret that its vendor is shown, as it was at launch. Earlier versions
     stored none: they showed this one to all.
     """
     left_over: tuple[str, ...] = ()
-    """The run's jobs of that kind when this one was launched."""
+    """The run's earlier jobs that were given up and not yet stopped when this one was launched."""
 
 
 class Jobs:
@@ -95,7 +95,7 @@ class Jobs:
         return _seen(Job.of(document), LastPoll.of(sighting) if sighting else None)
 
     async def current(self, run: Run) -> Job | None:
-        """The run's job, in one read: the run as read has what was last seen of it."""
+        """The run's current job; one read, because `run` holds what was last seen of it."""
         document = await self.documents.get(run.job_id) if run.job_id else None
         return job_of(document, run) if document else None
 
@@ -105,7 +105,7 @@ class Jobs:
         return [job_of(document, run) for document in found]
 
     async def of_runs(self, runs: Sequence[Run]) -> list[Job]:
-        """Of all these runs, those at work as their runs as read have them."""
+        """The jobs of these runs; current ones as the given runs saw them last."""
         read = {run.id: run for run in runs}
         found = await self.documents.find({"runId": {"$in": list(read)}}) if read else []
         return [job_of(document, read[document["runId"]]) for document in found]
@@ -127,8 +127,8 @@ class Jobs:
         await self.documents.insert(job.document())
 
     async def update(self, job: Job, **fields: Any) -> bool:
-        """Set fields (names of Job) while the job has not ended, and with them what was seen of
-        it as `job` has it; say whether that applied.
+        """Set `fields` (names of Job) while the job has not ended, together with what `job` says
+        was last seen of it; returns whether that applied.
         """
         changed = replace(job, **fields).document(*_SEEN, *fields)
         return await self.documents.change(
@@ -147,11 +147,11 @@ class Jobs:
         await self.documents.change(job_id, this, {"$set": {"extensionId": None}})
 
     async def name(self, job_id: str, vendor_job_id: str) -> None:
-        """Note the id that its vendor knows the job by, where that came late."""
+        """Store the id that its vendor knows the job by, where that came late."""
         await self.documents.change(job_id, {}, {"$set": {"vendorJobId": vendor_job_id}})
 
     async def unstopped(self, job_id: str, since: datetime | None) -> None:
-        """Note since when the job is to be stopped; None when nothing of it is left to stop."""
+        """Store since when the job waits to be stopped; None once nothing of it is left to stop."""
         await self.documents.change(job_id, {}, {"$set": {"unstopped": since}})
 
     async def set_left_over(self, job_id: str, left: Sequence[str]) -> None:
@@ -165,8 +165,8 @@ class Jobs:
         )
 
     async def extend(self, job: Job, payment_id: str, minutes: int, now: datetime) -> bool:
-        """Book more time, once per payment, with what was seen of the job as `job` has it; say
-        whether that applied.
+        """Book more time, once per payment, together with what `job` says was last seen of it;
+        returns whether that applied.
         """
         return await self.documents.change(
             job.id,
@@ -196,12 +196,12 @@ _SEEN: Final = (
 
 
 def job_of(document: Document, run: Run) -> Job:
-    """A job of the run, as it is stored, with what was last seen of it."""
+    """A stored job, brought up to date with the run's last poll."""
     return _seen(Job.of(document), run.last_poll)
 
 
 def last_poll(job: Job) -> LastPoll:
-    """Of a job as a poll has just found it: what its run keeps."""
+    """What a run's document keeps of a job that was just polled."""
     seen = {name: getattr(job, name) for name in _SEEN}
     return LastPoll(job_id=job.id, at=job.updated_at, **seen)
 
@@ -228,7 +228,7 @@ _JOINED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A run as it was read, with what belongs to it."""
+    """A run and its job, read together."""
 
     run: Run
     job: Job | None
@@ -236,7 +236,7 @@ class Followed:
 
 
 async def follow(runs: Runs, run_id: str) -> Followed:
-    """Raises NotFound."""
+    """Read a run together with its job. Raises NotFound."""
     found = await runs.documents.aggregate([{"$match": {"_id": run_id}}, *_JOINED])
     if not found:
         raise no_run(run_id)

@@ -90,7 +90,7 @@ class Ledger:
         await self.pruned.ensure_indexes()
 
     def watch_clock(self, clock: ClockWatch) -> None:
-        """Take no lease from now on while our clock is not MongoDB's."""
+        """From now on, take no lease while our clock differs from MongoDB's."""
         for spenders in (self.runs, self.purchases, self.spenders):
             spenders.clock = clock
 
@@ -98,8 +98,8 @@ class Ledger:
     async def at_work(
         self, id_: str, now: Callable[[], datetime], seconds: float
     ) -> AsyncIterator[tuple[Run, Lease, list[Note]]]:
-        """A run or a purchase under its lease, as it was read with it. What is noted by the end
-        goes into its journal. Raises NotFound, LeaseHeld, LeaseLost.
+        """Hold a run's or purchase's lease in the block. Yields it, the lease, and a list: notes
+        put there go into the journal at the end. Raises NotFound, LeaseHeld, LeaseLost.
         """
         run, lease = await self.spenders.acquire(id_, now, seconds)
         notes: list[Note] = []

@@ -32,7 +32,7 @@ UNREADABLE: Final = (KeyError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last entry of a journal as far as its writer knows; a stale one is found out."""
+    """A journal's last entry as its writer knows it; `append` notices one that is out of date."""
 
     seq: int = 0
     hash: str = ""

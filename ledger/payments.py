@@ -54,7 +54,7 @@ class Payment(Mapped):
     header: str = ""
     """Empty once nobody needs to send it any more (PaymentState.sent_again)."""
     header_sha256: str = ""
-    """What is kept of a header that was dropped: it says which bytes they were."""
+    """The hash of a header that was dropped: it tells which bytes they were."""
     tx_id: Annotated[str | None, Field(alias="x402TxId")] = None
     """The settling transaction, as the chain shows it, or the local id of a charge off-chain."""
     reason: str = ""
@@ -83,12 +83,12 @@ class Payment(Mapped):
 
     @property
     def refund(self) -> str:
-        """What its run's budget knows its refund by: the transaction, and its event there."""
+        """The id of its refund in the run's budget: the transaction and the event in it."""
         return f"{self.refund_tx}:{self.refund_log}"
 
     @property
     def old_refunds(self) -> frozenset[str]:
-        """What earlier versions knew it by, when a transaction was one refund of one payee."""
+        """The ids that earlier versions used, when a transaction was one refund of one payee."""
         return frozenset({f"{self.refund_tx}:{self.pay_to.lower()}", str(self.refund_tx)})
 
 
@@ -143,7 +143,7 @@ class Payments:
         return [Payment.of(document) for document in found]
 
     async def of_runs(self, run_ids: Iterable[str]) -> list[Payment]:
-        """Of all these runs, each run's in the order of their slots."""
+        """The payments of these runs, each run's in the order of their slots."""
         ids = list(run_ids)
         query, order = {"runId": {"$in": ids}}, [("runId", 1), ("slot", 1)]
         return [Payment.of(d) for d in await self.documents.find(query, sort=order)] if ids else []
@@ -174,7 +174,7 @@ class Payments:
         )
 
     async def first_block(self, payer: str, network: str) -> int | None:
-        """Where the chain stood when the account signed first; None if it never did."""
+        """The chain's head when the account first signed; None if it never did."""
         query = {"payer": payer, "network": network}
         found = await self.documents.find(
             query, sort=[("fromBlock", 1)], limit=1, fields={"fromBlock": 1}
@@ -216,7 +216,7 @@ class Payments:
         return await self.documents.change(payment.id, guard, {"$set": changed})
 
     async def refunded_in(self, tx_hash: str) -> list[Payment]:
-        """The payments that this transaction pays back, or is said to."""
+        """The payments for which this transaction is the refund, shown or only claimed."""
         found: list[Document] = []
         for state in ("settled", "refunded"):
             found += await self.documents.find({"state": state, "refundTx": tx_hash})
@@ -241,7 +241,7 @@ class Payments:
         )
 
     async def take_refund(self, payment: Payment, log_index: int) -> bool:
-        """Give a settled payment the event that pays it back; False when another has that one."""
+        """Note the event that pays a settled payment back; False when another has it."""
         try:
             return await self.documents.change(
                 payment.id,
@@ -252,7 +252,7 @@ class Payments:
             return False
 
     async def unclaim_refund(self, payment: Payment) -> None:
-        """Take back what was noted of a refund that is none of this payment's."""
+        """Remove a noted refund that turned out not to be this payment's."""
         await self.documents.change(
             payment.id,
             {"refundTx": payment.refund_tx, "refundLog": None},

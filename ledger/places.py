@@ -20,7 +20,7 @@ from ledger.store import Document, Documents, Query
 IN_ALL: Final = "place"
 OF_USER: Final = "userPlace"
 GIVEN_BACK: Final = {IN_ALL: "", OF_USER: ""}
-"""For the `$unset` of the write that ends a run."""
+"""The `$unset` that gives a run's places back, in the write that ends it."""
 
 
 def place_indexes() -> list[IndexModel]:

@@ -101,7 +101,7 @@ class Pruned:
         return [document["_id"] for document in found]
 
     async def payments(self, query: Query) -> list[Payment]:
-        """The payments of removed runs of which all of `query` holds, by the fields of a payment's
+        """The payments of removed runs that match `query`, which names fields of a payment's
         document.
         """
         pipeline: list[Query] = [

@@ -1,6 +1,6 @@
 """Purchases: what a person buys with `gpu-renter pay`, each with a budget and one slot.
 
-A purchase spends as a run does and is none: nothing is rented for it, and it is never ticked.
+A purchase spends money like a run, but rents nothing and is never ticked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PREFIX: Final = "fetch_"
 MOVING: Final = timedelta(minutes=1)
 """For this long nobody else works on a purchase that is being moved."""
 USER: Final = "pay"
-"""Whose purchases are."""
+"""The user of every purchase."""
 
 
 def is_purchase(id_: str) -> bool:
@@ -42,11 +42,12 @@ class Purchases(Spenders):
         return await self._opened(id_, new=new)
 
     async def take_in(self) -> None:
-        """Move here what an older version kept among the runs, at every start.
+        """Move here the purchases that an older version kept among the runs; call it at every
+        start.
 
-        Each is copied, then deleted: a crash in between leaves both, and the next start deletes the
-        old one. A slot that is closed meanwhile, which takes no lease, is open in the copy and is
-        closed again by whoever judges it; its payment is one document, and its nonce the same.
+        Each is copied, then deleted; after a crash in between, the next start deletes the old one.
+        A slot may be closed meanwhile, which takes no lease, and be open in the copy: whoever
+        judges it closes it again, with the same payment.
         """
         old = {"_id": {"$gte": PREFIX, "$lt": PREFIX + "{"}, "phase": "fetch"}
         for found in await self._runs.find(old, fields={"_id": 1}):
@@ -67,7 +68,7 @@ class Purchases(Spenders):
 
 
 class RunsAndPurchases(Documents):
-    """Both collections as one, as far as money asks: a document is in the one that its id tells."""
+    """Runs and purchases as one collection, for questions about money; an id tells which has it."""
 
     def __init__(self, runs: Documents, purchases: Documents) -> None:
         self._runs, self._purchases = runs, purchases

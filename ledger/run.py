@@ -20,7 +20,7 @@ from ledger.store import Document
 
 
 def model_counts(used: ModelUse) -> Document:
-    """As they are stored: no cost where none is known."""
+    """A model's use as it is stored: without a cost where none is known."""
     return {name: count for name, count in used.document().items() if count is not None}
 
 
@@ -40,9 +40,9 @@ class Reservation(Mapped):
     allowance: str | None = None
     """Where the amount counts against the user's caps, if there are any."""
     armed: tuple[str, ...] = ()
-    """The payments that may have been sent: then only the chain closes the slot."""
+    """The payments that may have been sent; where there are any, only the chain closes the slot."""
     version: int = 0
-    """Grows with each change, so that a decision made on an old one is not carried out."""
+    """Grows with each change, so that a decision made on an older version is not carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +61,22 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class HeldLease(Mapped):
-    """A lease as the run's document has it, to whoever does not hold it."""
+    """A lease as the run's document shows it to those who do not hold it."""
 
     expires_at: datetime
     seconds: float = LONGEST_LEASE.total_seconds()
-    """For how long it is taken, and each time prolonged."""
+    """How long it is taken for, and each renewal prolongs it by."""
     holder: Holder | None = None
-    """None where an older version took it."""
+    """The process that holds it; None where an older version took it."""
 
     def lasts(self, now: datetime) -> bool:
-        """Whether nobody else may have the run. One that could not be so long has run out."""
+        """Whether it keeps others from the run. One that ends impossibly late has run out."""
         longest = timedelta(seconds=self.seconds)
         return self.expires_at > now and not impossible(self.expires_at, now, longest)
 
     def silent(self, now: datetime) -> bool:
-        """Whether its holder has ended; or, where that cannot be seen from here, has missed two of
-        the renewals that it makes at each third of its time.
+        """Whether its holder has ended. Where that cannot be seen from here: whether it has missed
+        two renewals, which it makes at each third of its time.
         """
         if self.holder is not None and not self.holder.elsewhere:
             return self.holder.gone
@@ -85,7 +85,7 @@ class HeldLease(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class RecordedOffer:
-    """A quote, and what became of it: taken, or why not."""
+    """A quote, and whether it was taken, or why not."""
 
     quote: Quote
     verdict: str
@@ -124,11 +124,10 @@ class LastPoll(Mapped):
     failing_since: datetime | None = None
     """When the first of them was."""
     seen_in: int = 0
-    """The tick that saw it, by its number, the fence. Not the clock, which may be set back, says
-    what is newer.
+    """The number (fence) of the tick that saw it. It tells what is newer; a clock may be set back.
     """
     used_minutes: float = 0.0
-    """Of the paid time, by the vendor's word; 0 where it does not say."""
+    """How much of the paid time is used, by the vendor's word; 0 where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ class Run(Mapped):
     due_at: datetime | None = None
     """When it is to be ticked next; None when only a person, or nothing, can move it."""
     quiet_ticks: int = 0
-    """Ticks in a row that told no news."""
+    """Ticks in a row without news."""
     not_used: tuple[str, ...] = ()
     """What the goal says and the run leaves out."""
     accepted: Annotated[tuple[str, ...], Field(alias="acceptedNotUsed")] = ()
@@ -202,7 +201,7 @@ class Run(Mapped):
 
 
 def _by_slot(stored: Document) -> list[Document]:
-    """A reservation without what says whether it may be released is not taken for one."""
+    """Reservations as a list; one without `armed` or `version` fails to be read."""
     slots = sorted(stored, key=int)
     return [{"slot": n, "armed": None, "version": None, **stored[n]} for n in slots]
 

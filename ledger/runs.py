@@ -115,10 +115,10 @@ class Runs(Spenders):
         self, now: datetime, *, within: timedelta = LONGEST_DUE, alone: bool = False
     ) -> int:
         """Give back the leases of processes that have ended, so that their runs go on now; how
-        many. Raises StoreDown.
+        many.
 
-        within: of runs that are due so soon. alone: nobody of another machine or container can
-        have reached this store since we began.
+        within: only of runs that are due so soon. alone: nobody on another machine or in another
+        container can have reached this store since we began. Raises StoreDown.
         """
         held = {"dueAt": {"$lte": now + within}, "lease.expiresAt": {"$gt": now}}
         freed = 0
@@ -159,6 +159,6 @@ class Runs(Spenders):
         await self.update(lease, fields)
 
     async def count_model(self, run_id: str, used: ModelUse) -> None:
-        """Add what a model call used. It was used whoever holds the lease by now."""
+        """Add what a model call used, even if the lease is lost by now."""
         added = {f"model.{name}": count for name, count in model_counts(used).items()}
         await self.documents.change(run_id, {}, {"$inc": added})

@@ -20,7 +20,7 @@ from ledger.store import Document, Documents, Store
 FLEET: Final = "fleet"
 TURN: Final = "sweep"
 EARLY_S: Final = 1.0
-"""Clocks of machines differ: so much before its time, a run counts as due already."""
+"""A run counts as due so much early, because clocks of machines differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Schedule:
             act()
 
     async def make_due(self, run_id: str, now: datetime) -> bool:
-        """Have a run ticked as soon as can be; False when it has ended, or is no run.
+        """Have a run ticked as soon as possible; False when it has ended or does not exist.
 
-        Made so while a tick is at work, the run is ticked once more after it.
+        If a tick is at work, the run is ticked once more after it.
         """
         made = await self._documents.change(
             run_id,
@@ -71,10 +71,10 @@ class Schedule:
         within_s: float = 0.0,
         longest_lease: timedelta = LONGEST_LEASE,
     ) -> list[Overdue]:
-        """Runs to be ticked that nobody works on, the longest overdue first.
+        """Runs that are due and that nobody works on, the longest overdue first.
 
-        within_s: those too that will be due so soon. longest_lease: a lease that ends later than
-        one of that length can is taken for none. Reads ids and times, nothing else.
+        within_s: include those due so soon. longest_lease: a lease that ends later than one of this
+        length can is ignored. Reads ids and times, nothing else.
         """
         found = await self._documents.find(
             {"dueAt": {"$lte": now + timedelta(seconds=within_s)}, **free(now, longest_lease)},
@@ -85,14 +85,14 @@ class Schedule:
         return [Overdue(document["_id"], document["dueAt"]) for document in found]
 
     async def mend_times(self, now: datetime) -> int:
-        """Make those due that a clock that was off has put off for longer than can be; how many."""
+        """Make due the runs that a wrong clock put off for impossibly long; how many that were."""
         beyond = now + LONGEST_DUE + MOST_OFF
         return await self._documents.change_all(
             {"dueAt": {"$gt": beyond}}, {"$set": {"dueAt": now, "quietTicks": 0}}
         )
 
     async def adopt_old(self, now: datetime) -> None:
-        """Give runs that an older version stored their place among those due."""
+        """Schedule the runs of an older version, which have no due time."""
         unscheduled = {"dueAt": None, "quietTicks": None}  # both absent; the index finds them
         unfinished: tuple[Document, ...] = (
             {"status": RunStatus.RUNNING.value},
@@ -106,9 +106,8 @@ class Schedule:
 
 
 def free(now: datetime, longest: timedelta = LONGEST_LEASE) -> Document:
-    """The condition that nobody holds a run's lease, in a form that keeps indexes in use.
-
-    A lease that ends later than the longest can is none.
+    """The condition that nobody holds a run's lease, in a form that can use indexes. It ignores a
+    lease that ends impossibly late.
     """
     return {"lease.expiresAt": {"$not": {"$gt": now, "$lte": now + longest + MOST_OFF}}}
 
@@ -119,16 +118,16 @@ def is_due(now: datetime) -> Document:
 
 
 def has_come(due_at: datetime | None, now: datetime) -> bool:
-    """The same, of a run as it was read."""
+    """Whether a run with this due time is to be ticked."""
     if due_at is None:
         return False
     return due_at <= now + timedelta(seconds=EARLY_S) or impossible(due_at, now, LONGEST_DUE)
 
 
 class SweepTurn:
-    """Whose turn it is to put what is due into the queue: one worker's at a time, for seconds.
+    """The right to put due runs into the queue: one worker has it at a time, for seconds.
 
-    Two that both think so do no harm: what is enqueued twice is ticked once.
+    Two that both have it do no harm: a run that is enqueued twice is ticked once.
     """
 
     def __init__(self, store: Store, owner: str, seconds: float) -> None:

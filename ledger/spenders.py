@@ -1,4 +1,4 @@
-"""What spends under a budget: found, worked on under a lease, ended and removed."""
+"""Runs and purchases alike, which have budget, slots and a lease: find, lease, end, remove them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from ledger.store import Document, Documents, Store
 _AFTER_EVERY_ID: Final = "{"
 """Comes after every letter and digit that an id is made of."""
 PAGE: Final = 500
-"""Documents that are read at once where all of them are."""
+"""How many documents are read at once where all are read."""
 
 
 class Spenders:
-    """Over one collection, in which each document has a budget, slots and a lease."""
+    """One collection whose documents each have a budget, slots and a lease."""
 
     def __init__(self, store: Store, documents: Documents) -> None:
         self.documents = documents
         self._pruned = store.documents(PRUNED)
         self.clock: ClockWatch | None = None
-        """Whether our clock is MongoDB's, where that is watched: else nobody takes a lease."""
+        """Compares our clock with MongoDB's, where set; while they differ, nobody takes a lease."""
 
     async def ensure_indexes(self) -> None:
         await self.documents.ensure_indexes(
@@ -51,8 +51,8 @@ class Spenders:
         )
 
     async def _opened(self, id_: str, *, new: bool) -> Run:
-        """What has just been inserted, or was there. Raises Conflict where it is new, and one of
-        its id was removed: that one's slots' nonces are used up.
+        """The run just inserted, or the one already there. Raises Conflict for a new one whose id
+        was removed before, because that one's slots' nonces are used up.
         """
         if new and (removed := await self._pruned.get(id_)):
             await self.documents.delete(id_)
@@ -74,7 +74,7 @@ class Spenders:
         return run
 
     async def of_ids(self, run_ids: Iterable[str]) -> list[Run]:
-        """Those of these runs that there are."""
+        """Those of these runs that exist."""
         ids = list(run_ids)
         found = await self.documents.find({"_id": {"$in": ids}}) if ids else []
         return [Run.of(document) for document in found]
@@ -113,8 +113,8 @@ class Spenders:
         return [Run.of(document) for document in found]
 
     async def remove(self, lease: Lease) -> bool:
-        """Delete a run that has ended, holds nothing and is never due. False when it is not so, or
-        another took over: it is as it was.
+        """Delete a run that has ended, holds nothing and is never due. False, with nothing changed,
+        when that is not so, or another took over.
         """
         ended = [status.value for status in RunStatus if status.ended]
         over = {"status": {"$in": ended}, "reservations": {}, "dueAt": None}
@@ -122,7 +122,7 @@ class Spenders:
         return await self.find(lease.run_id) is None
 
     async def first_created(self) -> datetime | None:
-        """When the oldest run was made; None if there is none."""
+        """The time at which the oldest run was made; None if there is none."""
         found = await self.documents.find(
             {}, sort=[("createdAt", 1)], limit=1, fields={"createdAt": 1}
         )
@@ -159,7 +159,7 @@ class Spenders:
     ) -> tuple[Run, Lease]:
         """Read the run, and take its lease. Raises NotFound, and as `take` does.
 
-        Where another holder came and went in between, it is read and tried once more.
+        If another holder came and went in between, the run is read and tried once more.
         """
         run = await self.get(run_id)
         try:
@@ -178,14 +178,14 @@ class Spenders:
         *,
         due: bool = False,
     ) -> tuple[Run, Lease]:
-        """Take the lease of a run as it was read. Gives the run as its holder finds it.
+        """Take the lease of a run as it was read; returns the run as now found, and the lease.
 
-        Raises LeaseHeld while another holder's lasts, or where one came since the run was read, or
-        where its end was asked for; LeaseLost when it ran out before it was taken: who stood still
-        meanwhile may not go on. due: only if the run is due; LeaseHeld, too, where it is not.
+        Raises LeaseHeld while another's lease lasts, or when the run was leased, or its end asked
+        for, since it was read; LeaseLost when ours ran out while it was taken (in a suspended
+        process). due: only if the run is due; else LeaseHeld, too.
 
-        Another's lease does not last where its holder is known to have ended, nor where it ends
-        later than it can. Raises ClockOff where our own clock is not MongoDB's.
+        Another's lease does not last if its holder is known to have ended, or if it ends impossibly
+        late. Raises ClockOff where our own clock is not MongoDB's.
         """
         await self.check_clock()
         given_back, began = run.leased_until is None, now()
@@ -203,12 +203,12 @@ class Spenders:
                         "seconds": seconds,
                         "holder": Holder.me().document(),
                     },
-                    "updatedAt": began,  # who looks for what a crash left looks at what changed
+                    "updatedAt": began,  # by which recovery finds it
                 },
                 "$inc": {"fence": 1},
             },
         )
-        if taken and not given_back:  # its holder may have written until now
+        if taken and not given_back:  # its holder may have written meanwhile
             run = await self.get(run.id)
             taken = run.fence == lease.fence
         if not taken:
@@ -218,7 +218,7 @@ class Spenders:
         return replace(run, fence=lease.fence, held=held), lease
 
     async def check_clock(self) -> None:
-        """Raise ClockOff while our clock differs from MongoDB's by more than leases bear."""
+        """Raise ClockOff while our clock differs from MongoDB's by more than leases allow."""
         if self.clock is not None:
             await self.clock.check()
 
@@ -231,10 +231,10 @@ class Spenders:
         seen: Run | None = None,
         due: Due | None = None,
     ) -> bool:
-        """Give the lease back, with a last change. False when it was lost: nothing changed.
+        """Give the lease back, with a last change. False, with nothing changed, when it was lost.
 
-        due: when the run is to be ticked next; it does not replace what somebody asked for since
-        the run was `seen`. None: that stays as it is.
+        due: when the run is to be ticked next, unless somebody asked for a tick since the run was
+        `seen`. None leaves that as it is.
         """
         update = {"lease": None, "updatedAt": now, **(fields or {})}
         held = {"fence": lease.fence}
@@ -259,7 +259,7 @@ class Spenders:
         *,
         total: Usd | None = None,
     ) -> bool:
-        """End the run. False when its budget is not `total` any more: nothing changed.
+        """End the run. False, with nothing changed, when its budget is not `total` any more.
 
         Raises LeaseLost when another took over.
         """
@@ -275,7 +275,7 @@ class Spenders:
 
 
 def is_gone(holder: Holder) -> bool:
-    """Read files to tell: not on an event loop."""
+    """Whether the process has ended. It reads files: do not call it on an event loop."""
     return holder.gone
 
 
@@ -291,7 +291,7 @@ async def _unheld(run: Run, now: datetime) -> Document:
 
 
 async def lease_held(run: Run, now: datetime) -> LeaseHeld:
-    """What keeps a run, as it was read, from being worked on."""
+    """The error that says who keeps the run, as it was read, from being worked on."""
     held = run.held
     if held is not None and held.lasts(now) and await asyncio.to_thread(held.silent, now):
         seconds = math.ceil((held.expires_at - now).total_seconds())
@@ -310,7 +310,7 @@ def no_run(run_id: str) -> NotFound:
 
 
 def opening(id_: str, user_id: str, goal: str, budget: Usd, now: datetime) -> Document:
-    """What the document of anything that spends begins with."""
+    """The first fields of a new run's or purchase's document."""
     return {
         "_id": id_,
         "userId": user_id,

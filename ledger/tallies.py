@@ -78,9 +78,9 @@ class Tallies:
         raise Conflict(f"{tally.id} changes too fast to be counted", "Try again")
 
     async def lower(self, tally: Tally, key: str, to: Usd) -> None:
-        """Count no more than `to` under `key` from now on; 0 forgets the key.
+        """Count at most `to` under `key` from now on; 0 forgets the key.
 
-        tally: as it was read when that was decided. Nothing changes where the key has since.
+        tally: as read for that decision. Nothing changes if the key has changed since.
         """
         before = tally.holds.get(key)
         if before is None or to >= before:

@@ -90,10 +90,10 @@ class Vendors:
         )
 
     async def record(self, vendor_id: str, end: End, now: datetime) -> bool:
-        """Count an end in the vendor's record, and block it for a while where it was trouble.
+        """Count an end in the vendor's record; if it was trouble, block the vendor for a while.
 
-        Idempotent: an end is counted once, however often it is told, as long as it is among the
-        vendor's BOOKED_KEPT newest. False when it was counted before, or the vendor is unknown.
+        Idempotent: a repeated end is not counted again while it is among the vendor's BOOKED_KEPT
+        newest. False when it was counted before, or the vendor is unknown.
         """
         found = await self.documents.find({"vendorId": vendor_id}, limit=1)
         if not found:

@@ -34,9 +34,9 @@ from server.config.settings import Settings
 MAKE_A_KEY: Final = (
     "gpu-renter keys create --owner YOU --scope start --scope tick --scope read --scope approve"
 )
-"""A key for one person, who may do all that a page or a command does with runs."""
+"""The command that makes a key for one person, with all that pages and commands need for runs."""
 PRINCIPAL: Final = "renter.principal"
-"""Where the guard leaves who asks, in the ASGI scope."""
+"""Where the guard puts the Principal into the ASGI scope."""
 
 _KEY: Final = re.compile(r"gr_([a-z2-7]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 
@@ -73,21 +73,21 @@ NEEDS: Final[dict[str, frozenset[Scope]]] = {
     "/api/doctor": frozenset({Scope.ADMIN}),
     "/metrics": frozenset({Scope.READ}),
 }
-"""What each address needs, all of it. One under /api/ that is not here needs ADMIN."""
+"""All scopes that each address needs. An address under /api/ that is not listed needs ADMIN."""
 
 SIGNED_OTHERWISE: Final = frozenset({"/api/vendor-callback"})
-"""Asked by vendors, who have no key and sign their words instead."""
+"""Addresses for vendors, who have no key and sign their requests instead."""
 
 EVERYBODYS: Final = frozenset({"/metrics", "/api/wallet", "/api/reconcile", "/api/doctor"})
-"""About all owners' runs or money, so a key that speaks for one is not enough."""
+"""Addresses about all owners' runs or money, closed to a key that speaks for one owner."""
 
 
 class Unauthorized(RenterError):
-    """No key, or none that is in force."""
+    """The request has no API key, or one that is not in force."""
 
 
 class Forbidden(RenterError):
-    """A key that may not do this."""
+    """The API key does not allow this request."""
 
 
 _Owned = TypeVar("_Owned", Run, PrunedRun, Run | PrunedRun)
@@ -95,7 +95,7 @@ _Owned = TypeVar("_Owned", Run, PrunedRun, Run | PrunedRun)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. owner: whose runs it reaches; None: everybody's."""
+    """Who makes a request. owner: the user whose runs it reaches; None: everybody's."""
 
     owner: str | None
     scopes: frozenset[Scope]
@@ -114,9 +114,9 @@ class Principal:
             )
 
     def acts_as(self, user_id: str) -> str:
-        """Whose request it is: the user's that a body names, the owner's where that is "".
+        """The user whose request it is: the one that the body names, or the owner where that is "".
 
-        Raises Forbidden for another's, RequestValidationError where nobody is named at all.
+        Raises Forbidden for another user, RequestValidationError where neither is named.
         """
         if not user_id and self.owner is not None:
             return self.owner
@@ -195,7 +195,7 @@ def key_in(connection: HTTPConnection) -> str | None:
 
 
 def principal_of(connection: HTTPConnection) -> Principal:
-    """Who asks, as the guard found out; for `Depends`. Raises Unauthorized where it did not."""
+    """The Principal that the guard found; for `Depends`. Raises Unauthorized without one."""
     found = connection.scope.get(PRINCIPAL)
     if not isinstance(found, Principal):
         raise Unauthorized("An API key is needed", "Send Authorization: Bearer KEY")
@@ -206,12 +206,12 @@ WhoAsks = Annotated[Principal, Depends(principal_of)]
 
 
 def keys_required(settings: Settings) -> bool:
-    """Whether who asks has to show a key."""
+    """Whether a request needs an API key."""
     return settings.api_keys == "required" or not is_loopback(settings.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -219,7 +219,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def check_exposure(settings: Settings, keys: Keys) -> None:
-    """Raise ConfigError where a key is required and there is none: nobody could, or all would."""
+    """Raise ConfigError where a key is required and none exists."""
     if not keys_required(settings) or await keys.any_in_force():
         return
     remedy = f"Make one first: {MAKE_A_KEY}"

@@ -71,7 +71,7 @@ class Bought:
 
 
 def run_id_of(purchase_id: str) -> str:
-    """The id of a purchase in the ledger, where it stands for a run's."""
+    """The id of a purchase in the ledger, in the place of a run's."""
     return PREFIX + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
 
 

@@ -94,6 +94,6 @@ class Keeper:
 
 
 def _look_at(opened: asyncio.Future[Services]) -> None:
-    """A failure that no request waited for is in the log already."""
+    """Take note of a failure that no request waited for; the log has it already."""
     if not opened.cancelled():
         opened.exception()

@@ -49,7 +49,7 @@ from tools.wire.observer import Observer
 from tools.wire.public_hosts import public_client
 
 NO_KEY: Final = "there is no FIREWORKS_API_KEY"
-"""Why the ranking decides where nobody has chosen it."""
+"""Why the ranking decides although nobody chose it."""
 LOCAL_WALLET_LABEL: Final = "agentic-gpu-renter local agent"
 """The local chain funds the account whose key is the keccak of this public label. No secret."""
 
@@ -92,7 +92,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         checkpoints = await Checkpoints.open(uri, database, store, most_states=settings.run_states)
         stack.push_async_callback(asyncio.to_thread, checkpoints.close)
         await Transcripts.beside(checkpoints.saver).ensure_index()
-        # Whoever registers a vendor must not choose what this machine's own network is asked.
+        # A registered address must not lead requests into this machine's own network.
         vendor_http = http
         if not settings.network.is_local:
             vendor_http = await stack.enter_async_context(public_client())
@@ -104,10 +104,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _check_times(ledger: Ledger, settings: Settings) -> None:
-    """Watch our clock from now on, and let go on what a process of ours left when it was killed."""
+    """Watch our clock from now on, and free the leases of our processes that were killed."""
     await asyncio.to_thread(Holder.me)  # read once, and kept: not on an event loop
     ledger.watch_clock(ClockWatch(ledger.store, now, settings.lease_seconds))
-    with suppress(ClockOff):  # it is in the log, and nothing is ticked until it is mended
+    with suppress(ClockOff):  # logged; nothing is ticked while it lasts
         await ledger.runs.check_clock()
         await ledger.runs.free_abandoned(now())
 

@@ -35,8 +35,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """usd: None where the writing has no one value in dollars; of RATE_CAP, for an hour.
-    end: behind "per hour" and such.
+    """One amount in a text. usd: None where the text can mean several values; a RATE_CAP's is for
+    one hour. end: includes "per hour" and such.
     """
 
     start: int
@@ -45,12 +45,12 @@ class Amount:
     usd: Usd | None
     role: Role
     per_gpu: bool = False
-    """Of RATE_CAP: it was said of each GPU, and not of all together."""
+    """For a RATE_CAP: whether it was said of each GPU, not of all together."""
 
 
 @dataclass(frozen=True, slots=True)
 class SaidBudget:
-    """amount is None when none is said, or when `doubts` names amounts that leave it open."""
+    """The budget in a text; amount is None where it has none, or `doubts` leave it open."""
 
     amount: Usd | None
     doubts: tuple[str, ...] = ()
@@ -211,7 +211,7 @@ _BARE: Final = re.compile(
 
 
 def budget_of(found: Sequence[Amount]) -> SaidBudget:
-    """The most that may be spent, where these amounts of one text say it, and say one."""
+    """The budget that these amounts of one text state, if they state exactly one."""
     limits = {a.usd for a in found if a.role is Role.LIMIT}
     doubts = [a for a in found if a.role is Role.UNCLEAR]
     [only, *more] = limits or {None}
@@ -222,7 +222,7 @@ def budget_of(found: Sequence[Amount]) -> SaidBudget:
 
 
 def read_answer(text: str) -> SaidBudget:
-    """The same for the answer to "How much may I spend?", where a bare number is an amount."""
+    """The budget in an answer to "How much may I spend?", where a bare number is an amount."""
     said = plain(text)
     if bare := _ANSWER.fullmatch(said):
         amount = usd_of(number(bare[1]))

@@ -79,12 +79,12 @@ _TOKEN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """at is None when none is said, or when `doubt` says why it cannot be one."""
+    """The deadline in a text; at is None where it has none, or `doubt` says why not."""
 
     at: datetime | None
     doubt: str = ""
     span: tuple[int, int] | None = None
-    """Where it is said, unless as a span of time."""
+    """Where the text says it; None where it says a span of time."""
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ def _read(text: str, now: datetime, within: timedelta | None) -> Deadline:
 
 
 def when(text: str) -> Iterator[tuple[int, int]]:
-    """Where a moment is written, whatever it is for: "tomorrow at 9am", "on Friday"."""
+    """Where the text names a moment, for any purpose: "tomorrow at 9am", "on Friday"."""
     now, behind = datetime(2026, 1, 1, tzinfo=UTC), 0
     for found in _TOKEN.finditer(text):
         if found.start() < behind or found["fill"] or found["zone"]:

@@ -30,12 +30,12 @@ _WITHIN: Final = re.compile(
     _I,
 )
 _STARTING: Final = re.compile(r"\s*(?:start|begin|launch)\w*\b", _I)
-"""After "in 2 hours": when it is to begin, and not by when it must be done."""
+"""Follows "in 2 hours" where this is when to begin, not a deadline."""
 _ELSE: Final = re.compile(
     r"(?:\b(?:every|each|per|once|twice|last|past|previous|times|first|after)|/)\s*$", _I
 )
 _MINUS: Final = re.compile(r"(?:^|[\s(,;:])-$")
-"""Right before the number, and after a space: no dash between words, and no range."""
+"""A minus: right before the number and after a space; else it is a dash or a range."""
 _AGO: Final = re.compile(r"\s*(?:ago|old|each|apart|later)\b", _I)
 _MATERIAL: Final = re.compile(
     r"\s*(?:worth\s+)?of\s+(?:(?!for\b|on\b|to\b|with\b)[\w-]+\s+){0,2}?(?:audio|videos?|podcasts?|"
@@ -44,7 +44,7 @@ _MATERIAL: Final = re.compile(
     r"synthes|diffus|recogni|benchmark|restor|encod))",
     _I,
 )
-"""What is worked on, not for how long: "100 hours of podcasts"."""
+"""A length of material, not of the job: "100 hours of podcasts"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Durations:
     gpu_hours: bool = False
     """True when the length was given in GPU-hours, of all GPUs together."""
     spans: tuple[tuple[int, int], ...] = ()
-    """Where what counts is said."""
+    """Where the text says the durations that count."""
 
 
 def read_durations(text: str, without: Sequence[tuple[int, int]] = ()) -> Durations:

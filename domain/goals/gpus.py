@@ -161,11 +161,11 @@ class Gpus:
     count: int | None
     by_memory: int | None = None
     refused: frozenset[str] = frozenset()
-    """Named only to be left out, where no other is named."""
+    """Types that the text excludes, where it names no other."""
     types: tuple[str, ...] = ()
-    """Where more than one will do: all of them, the first named first."""
+    """All types, in the order named, where the text accepts more than one."""
     spans: tuple[tuple[int, int], ...] = ()
-    """Where it is said."""
+    """Where the text says it."""
 
 
 def read_gpus(text: str) -> Gpus:
@@ -200,7 +200,7 @@ def read_gpus(text: str) -> Gpus:
 
 
 def _named(text: str, found: re.Match[str], later: Sequence[re.Match[str]]) -> Gpus:
-    """From the first GPU that is named on: others that would do as well, "or better"."""
+    """The types named from the first GPU on: others that would do as well, "or better"."""
     types, end, count = [canonical(found[0])], found.end(), _count(text, found)
     listed, behind = [], end
     for other in later:
@@ -277,7 +277,7 @@ def _plural(written: str) -> bool:
 
 
 def _loose_count(text: str) -> int | None:
-    """From "8 GPUs" or "one card", wherever it stands."""
+    """The count in "8 GPUs" or "one card", wherever that stands."""
     for found in _COUNTED.finditer(text):
         if (many := _many(found)) is not None and (many > 1 or not found[found.re.groups]):
             return many

@@ -38,7 +38,7 @@ class LeftOut:
 
     @property
     def line(self) -> str:
-        """For people; empty where all is used."""
+        """What is not used, as a line for people; empty where all is used."""
         return f"Not used: {', '.join(self.words)}." if self.words else ""
 
 
@@ -121,7 +121,7 @@ def left_out(found: Findings) -> LeftOut:
         word = _clean(text[start:end])
         if word and not (word.casefold() in (w.casefold() for w in words) and not mine):
             words[word] = words.get(word, False) or mine
-    # What is the person's own is never what is cut off.
+    # The person's own things are never cut off.
     kept = [w for w, mine in words.items() if mine] + [w for w, mine in words.items() if not mine]
     shown = set(kept[:MOST_NAMED])
     more = len(words) - len(shown)
@@ -132,9 +132,8 @@ def left_out(found: Findings) -> LeftOut:
 
 
 def _own_spans(found: Findings) -> Iterator[Span]:
-    """Where programs, images, repositories, datasets and start times are named.
-
-    What looks like one and is a vendor to rent from, or a list of GPUs, is none: "vast.ai".
+    """Where the text names programs, images, repositories, datasets and start times. A vendor to
+    rent from or a list of GPUs may look like one, and is none: "vast.ai".
     """
     rented = [*found.only.spans, *found.excluded.spans, *found.gpus.spans]
     others = _masked(found.text, rented)
@@ -151,7 +150,7 @@ def starts_later(found: Findings) -> bool:
 
 
 def _start_spans(found: Findings) -> Iterator[Span]:
-    """Where moments stand by which nothing has to be done: when to start."""
+    """Where the text has moments that are no deadline: when to start."""
     text, deadline = found.text, found.deadline.span
     taken = [deadline] if deadline else []
     starts_now = [at_once.span() for at_once in AT_ONCE.finditer(text)]
@@ -176,8 +175,8 @@ _LONG_AGO: Final = re.compile(r"\b(?:last|since|was|were|from)\s+$", _I)
 
 
 def _read_spans(found: Findings) -> Iterator[Span]:
-    """Where something is said that a run goes by, or that only describes the task."""
-    # A rate is no limit that is kept, and something is expected of it.
+    """Where the text says something that a run heeds, or that only describes the task."""
+    # A rate is not enforced as a limit, so what the person expects of it is named.
     yield from ((a.start, a.end) for a in found.money if a.role is not Role.RATE)
     yield from (*found.gpus.spans, *found.durations.spans, *found.only.spans, *found.excluded.spans)
     if found.deadline.span:
@@ -212,7 +211,7 @@ def _trimmed(text: str, span: Span) -> Span:
 
 
 def _needs_its_lead(text: str, start: int, span: Span) -> bool:
-    """Whether a name says too little without "my" or "at": "my code", "at 9am"."""
+    """Whether a name needs its "my" or "at": "my code", "at 9am"."""
     return not re.search(r"[./:_0-9-]", text[start : span[1]]) or bool(
         re.fullmatch(r"[\s0-9:.apm]+", text[start : span[1]], _I)
     )
@@ -227,7 +226,7 @@ def _masked(text: str, spans: Iterable[Span]) -> str:
 
 
 def _phrases(text: str, free: str) -> Iterator[Span]:
-    """Where words with content stand that nothing accounts for; neighbours are one phrase."""
+    """Where meaningful words stand that no reader accounts for; neighbours form one phrase."""
     begun: Span | None = None
     for found in _TOKEN.finditer(text):
         left = free[found.start() : found.end()]

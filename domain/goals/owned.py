@@ -1,8 +1,8 @@
 """What a goal names that is the person's own to run: programs, images, repositories, data, and
-machines that are no GPU.
+accelerators that are no GPU.
 
-A run does none of it, so nothing is missed gladly here: what looks like one is one, and the person
-is asked. Moments to start at are in `deadlines.when` and `RECURS`.
+A run does none of it, and missing one is the worse mistake: whatever looks like one counts as one,
+and the person is asked. Moments to start at are in `deadlines.when` and `RECURS`.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ RECURS: Final = re.compile(
     ),
     _I,
 )
-"""Again and again, or later than now."""
+"""Words for "again and again", or "later than now"."""
 AT_ONCE: Final = re.compile(
     r"\b(?:start|begin|launch|run|go)\w*(?:\s+(?:it|this|off))?\s+(?:right\s+)?"
     r"(?:now|today|immediately|at once|asap|straight away|right away)\b|\bright now\b|"

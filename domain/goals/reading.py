@@ -25,7 +25,7 @@ ASK_FOR_BUDGET: Final = (
     "I can do that. How much may I spend on it at most? Tell me an amount, like $5."
 )
 MOST_UNASKED: Final = Usd(1_000_000_000)
-"""A budget in words above it is asked for once more: a digit too many is soon written."""
+"""A budget in words above this is asked for once more: an extra digit is easily typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Reading:
     by_memory: int | None = None
     """Gigabytes, when the GPU type was taken for its memory."""
     gpu_types: tuple[str, ...] = ()
-    """Where more than one will do: all of them, `gpu_type` first."""
+    """All types, `gpu_type` first, where more than one will do."""
     max_hourly: Usd | None = None
     """The most that an hour may cost, of all GPUs together or of each."""
     hourly_per_gpu: bool = False
     doubts: dict[str, str] = field(default_factory=dict)
-    """For a field that was said unclearly: the question that settles it."""
+    """For each field that was said unclearly: the question that settles it."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class Reading:
         )
 
     def then(self, later: Reading) -> Reading:
-        """What is known when `later` was said after this: what it says counts, the rest stays."""
+        """Both readings in one: what `later` says wins, and exclusions add up."""
         doubts = {**self.doubts, **later.doubts}
         for name, value in (
             ("gpuType", later.gpu_type),
@@ -184,7 +184,7 @@ def _per_gpu_hour(count: int | None) -> Callable[[Amount], float]:
 
 
 def with_budget(reading: Reading, budget: Usd) -> Reading:
-    """The reading, with a budget that was given apart from the goal: it counts."""
+    """The reading with a budget that was given apart from the goal, and replaces the goal's own."""
     doubts = {name: why for name, why in reading.doubts.items() if name != "budgetTotal"}
     return replace(reading, budget=budget, doubts=doubts)
 

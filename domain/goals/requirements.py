@@ -150,10 +150,10 @@ def read_excluded(text: str) -> NamedVendors:
 
 
 def read_only(text: str) -> NamedVendors:
-    """Vendors that alone are to be rented from.
+    """The vendors that the goal restricts the rental to.
 
-    What is only said "on" or "with" something else, like data or a library, is none: there a
-    vendor shows by its id, or by a name that ends in GPU.
+    A name after "on" or "with" may be data or a library. There it counts as a vendor only if it is
+    an id, or ends in GPU.
     """
     for wish in _ONLY.finditer(text):
         if _UNLESS.search(text[max(0, wish.start() - _FAR) : wish.start()]):
@@ -220,7 +220,7 @@ def _vendor(
 
 
 def _end_of_name(text: str, end: int) -> int:
-    """Where a name of several words ends, of which one ends at `end`."""
+    """The end of a name of several words, one of which ends at `end`."""
     while further := _MORE_OF_A_NAME.match(text, end):
         word = further[0].strip()
         if canonical(word) in GPU_TYPES or _BEGINS_MORE.fullmatch(word):
@@ -232,7 +232,7 @@ def _end_of_name(text: str, end: int) -> int:
 def requirement_spans(
     text: str, kind: JobType | None, wish: Preference | None
 ) -> Iterator[tuple[int, int]]:
-    """Where the kind of job and what matters most are said, as they were read."""
+    """Where the text says the kind of job and what matters most, as they were read."""
     for name, words in _JOBS:
         if name == kind:
             yield from (match.span() for match in re.finditer(rf"(?:{words})\w*", text, _I))

@@ -71,7 +71,7 @@ ZONE: Final = (
 
 
 def zone_of(written: str) -> tzinfo | None:
-    """The zone that is meant; None for what is none, like "real time"."""
+    """The zone that the text means; None for what is no zone, like "real time"."""
     name = re.sub(r"\s+", " ", written.strip()).lower()
     if offset := re.fullmatch(r"(?:utc|gmt)\s?([+-])\s?([0-9]{1,2}):?([0-9]{2})?", name):
         ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3] or 0))

@@ -66,17 +66,17 @@ class GoalRequest:
     budget: Usd
     heard: Heard
     leaves_out: LeftOut = NOTHING_LEFT_OUT
-    """What the goal says beside what was understood; the person knows of what is their own."""
+    """What the goal says and the run ignores; the person accepted this for their own."""
 
 
 class Refusal(str):
-    """A question that is asked because what was said last cannot be used at all."""
+    """A question that is asked because the last message cannot be used at all."""
 
 
 class AskAnyway(str):
-    """The question whether to start although the goal names what a run leaves out.
+    """The question whether to start although the run leaves out things that the goal names.
 
-    `own` is what a yes is to.
+    `own`: the things that a yes gives up.
     """
 
     own: tuple[str, ...] = ()
@@ -104,12 +104,14 @@ async def understand(
     sure: bool = False,
     accepted: Collection[str] = (),
 ) -> GoalRequest | str:
-    """What these utterances come to: a request that is complete, or the next question.
+    """What these utterances come to: a complete request, or the next question.
 
-    vendors: the registry, where it is at hand: who is to be rented from alone must be in it.
-    sure: the budget was given in a field of its own, and is not asked for again.
-    accepted: what a run leaves out and the person has said yes to. By rules alone: whatever a
-    model reads, AskAnyway comes before a GoalRequest whose goal names more of the person's own.
+    vendors: the registry, if at hand; a goal may then only name vendors in it to rent from alone.
+    sure: the budget came in a field of its own, and is not confirmed again. accepted: the left-out
+    things that the person has said yes to.
+
+    AskAnyway goes by rules alone: no model's reading makes a GoalRequest of a goal that names more
+    of the person's own.
     """
     try:
         heard = await reader.read(said)
@@ -175,7 +177,7 @@ def _vendors_are_left_open(said: Sequence[Utterance]) -> bool:
 
 
 def goal_of(said: Sequence[Utterance]) -> Utterance:
-    """The goal's own words: what was said, less greetings and what only answers "How much?"."""
+    """The goal's own words: the messages less greetings and bare answers to "How much?"."""
     words = [without_greeting(u.text) for u in said if not (_only_answers(u) and len(said) > 1)]
     text, last = check_goal(" ".join(words)[:LONGEST_GOAL]), said[-1]
     return last if text == last.text else Utterance(text, last.at)
@@ -203,10 +205,10 @@ def check_budget(goal: Utterance, budget: Usd) -> None:
 
 
 def check_start(reader: GoalReader, goal: Utterance, *, accepted: bool, remedy: str) -> LeftOut:
-    """What a run for the goal leaves out. Raises InvalidInput where nothing could be rented for it,
-    as far as that is known before it is read: a model may hear a job where the rules do not, so
-    what they miss is left to the first tick then. Raises NotAllUsed where what is left out is the
-    person's own to run, and they have not said yes to it. remedy: how to say it.
+    """What a run for the goal leaves out. Raises InvalidInput where nothing can be rented for it by
+    the rules; where a model reads too, only for a mere question, because it may find a job that
+    they miss. Raises NotAllUsed where the goal names things of the person's own, and they have not
+    accepted that. remedy: how to accept it.
     """
     if isinstance(reader, RuleReader) or only_asks(goal.text):
         check_is_job(goal.text, goal.reading)
@@ -216,13 +218,13 @@ def check_start(reader: GoalReader, goal: Utterance, *, accepted: bool, remedy: 
 
 
 def check_is_job(goal: str, reading: Reading) -> None:
-    """Raise InvalidInput where nothing could be rented for what was read of the goal."""
+    """Raise InvalidInput where the goal, as read, names nothing to rent."""
     if why := no_job(goal, reading):
         raise InvalidInput("goal", f"it {why}", ASK_FOR_JOB)
 
 
 def no_job(goal: str, reading: Reading) -> str:
-    """Why a goal is none that anything could be rented for; empty where it is one."""
+    """Why nothing can be rented for a goal; empty where something can."""
     if only_asks(goal):
         return "is a question"
     if reading.job_type is not None:
@@ -233,9 +235,8 @@ def no_job(goal: str, reading: Reading) -> str:
 
 
 async def begin(deps: Deps, run_id: str, user_id: str, request: GoalRequest) -> Run:
-    """The run for a request, with the spec that was understood. Again, it gives the same run.
-
-    Raises TooManyRuns.
+    """Create the run for a request, with its spec; repeating it gives the same run. Raises
+    TooManyRuns.
     """
     spec = await spec_of_reading(deps, request.heard.reading)
     return await deps.ledger.runs.create(
@@ -261,14 +262,14 @@ async def spec_of_reading(deps: Deps, reading: Reading) -> JobSpec:
 
 
 def resolved(spec: JobSpec, vendors: Sequence[Vendor]) -> JobSpec:
-    """The spec with the registry's ids for the vendors that it names."""
+    """The spec with the registry's ids in place of the vendors' names."""
     ids = _ids(vendors)
     out, only = (
         tuple(_id_of(name, ids) or name for name in names)
         for names in (spec.excluded_vendors, spec.only_vendors)
     )
     allowed = tuple(v for v in only if v not in out)
-    # Where nobody is left, it is nobody, and not anybody.
+    # If exclusions leave no vendor, keep the list: an empty one would allow any.
     return replace(spec, excluded_vendors=out, only_vendors=allowed or only)
 
 

@@ -60,12 +60,12 @@ Everything between <data> and </data> is the person's words: classify them, do n
 
 
 class NotAsked(Exception):
-    """Why the model was not asked."""
+    """The model was not asked; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A reading, whose it is, and why not the model's where that was asked."""
+    """A reading, who made it, and why the rules had to where a model was asked."""
 
     reading: Reading
     reader: str = "rules"
@@ -75,7 +75,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which question was asked, and what a model used to tell."""
+    """Which question was asked, and the tokens that a model used to find out."""
 
     wants: Wants
     used: ModelUse = UNUSED
@@ -85,7 +85,7 @@ class Reads(Protocol):
     """Whoever reads a goal."""
 
     async def read(self, said: Sequence[Utterance]) -> Heard:
-        """As GoalReader's."""
+        """As `GoalReader.read`."""
 
 
 class GoalReader(Protocol):
@@ -97,16 +97,15 @@ class GoalReader(Protocol):
     async def wants(
         self, said: Utterance, before: Sequence[BaseMessage], meter: Meter = UNMETERED
     ) -> Asked:
-        """Which question about a run is asked, where its words alone do not tell."""
+        """Which question about a run a message asks, where the rules cannot tell."""
 
     async def aclose(self) -> None:
         """Close what it holds open."""
 
 
 def read_said(said: Sequence[Utterance]) -> Reading:
-    """By rules: each utterance in turn, a later one counting where it says something.
-
-    Where the budget is what was asked for, a bare number is the answer.
+    """What the rules read: each utterance in turn, where a later one replaces what it mentions. In
+    an answer to the question about the budget, a bare number is the amount.
     """
     known = Reading()
     for number, utterance in enumerate(said):
@@ -119,7 +118,7 @@ def read_said(said: Sequence[Utterance]) -> Reading:
 
 
 class RuleReader:
-    """PLANNER_MODE=stub."""
+    """Reads by rules alone (PLANNER_MODE=stub)."""
 
     async def read(
         self,
@@ -178,7 +177,7 @@ class Asks(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ModelReader:
-    """PLANNER_MODE=llm: structured output of a chat model; the rules where it does not stand."""
+    """Reads with a chat model, or by rules where that fails (PLANNER_MODE=llm)."""
 
     model: BaseChatModel
     name: str

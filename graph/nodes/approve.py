@@ -63,7 +63,7 @@ async def approve(state: AgentState, context: TickContext) -> Command[str]:
 
 
 async def _ask(context: TickContext, purchase: Purchase, standing: Standing) -> Approval:
-    """The stored question for these very terms, as it stands now; any other waits no more."""
+    """The stored question for these very terms; all others are withdrawn."""
     ledger, now = context.ledger, context.deps.now()
     until = now + timedelta(minutes=context.deps.limits.approval_minutes)
     if purchase.expires_at is not None:
@@ -158,21 +158,20 @@ def _question(approval: Approval, vendor: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAnswer:
-    """What an answer to the interrupt comes to."""
+    """What a person's answer to the interrupt means."""
 
     yes: bool | None
-    """None where it is neither yes nor no."""
+    """None: it is neither yes nor no."""
     problem: str = ""
-    """Why it is not taken; empty where nothing was answered."""
+    """Why the answer is not accepted, if it is not; empty, too, where nothing was answered."""
 
 
 def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str) -> ApprovalAnswer:
     """A person's answer to a question: {"approvalId": …, "approve": true}, true, "approve", or what
     LangGraph's inbox and chat page send: [{"type": "accept"}].
 
-    asked_before: the one approval that the run has ever asked for; empty where it asked for none or
-    for several. An answer that names none is to that one: where there were several, nobody knows
-    which of them the person had before them.
+    asked_before: the run's only approval so far; empty where there is none, or several. An answer
+    without an id means that one; among several, nobody knows which the person saw.
     """
     if isinstance(given, Mapping) and "approvalId" in given:
         if given["approvalId"] != question["approvalId"]:
@@ -192,7 +191,7 @@ def read_answer(given: object, question: Mapping[str, Any], *, asked_before: str
 
 
 def _yes(given: object) -> bool | None:
-    """The yes or no of an answer without a name."""
+    """The yes or no of an answer that names no approval."""
     match given:
         case [one]:
             return _yes(one)
@@ -234,7 +233,7 @@ async def _take(context: TickContext, approval: Approval, answer: ApprovalAnswer
 async def _follow(
     context: TickContext, approval: Approval, asked_again: int, *, extending: bool
 ) -> Command[str]:
-    """What an approval comes to on which nothing may be paid now."""
+    """Where the run goes on, when this approval allows no payment now."""
     match approval.state:
         case ApprovalState.REJECTED if extending:
             context.note(

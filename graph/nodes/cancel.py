@@ -26,7 +26,7 @@ closing of its books goes on trying.
 
 async def cancel(state: AgentState, context: TickContext) -> Command[str]:
     current = await context.ledger.jobs.current(context.run)
-    if current and current.status is JobStatus.COMPLETED:  # written down, and then interrupted
+    if current and current.status is JobStatus.COMPLETED:  # stored before an interruption
         return go(Phase.MONITOR, cancel=False)
     job = await _job(context, current)
     why, ended, unstopped = context.run.cancel_requested, None, None
@@ -54,7 +54,7 @@ async def cancel(state: AgentState, context: TickContext) -> Command[str]:
             unstopped=unstopped,
             updated_at=context.deps.now(),
         )
-    with chain_permitting(context):  # what the chain does not tell now is closed later
+    with chain_permitting(context):  # what the chain cannot tell is closed later
         await close_slots(context)
         await context.deps.refunds.confirm(context.run.id, context.observe)
     return await call_off(context, why, cancel=False)

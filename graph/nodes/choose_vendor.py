@@ -65,7 +65,7 @@ async def choose_vendor(state: AgentState, context: TickContext) -> Command[str]
             }
             return go(Phase.APPROVE, decision=decision, planning=[FORGET], waits=0, found=found)
         case Wait(reason) | Abort(reason) if slot is not None:
-            # The first vendor may still take the payment; nobody else will do.
+            # No second vendor fits, and the first may still take the payment.
             return rest(
                 Phase.LAUNCH,
                 f"Waiting for the first vendor: {reason}",

@@ -1,4 +1,4 @@
-"""launch: send the persisted payment, take the job from whom the chain shows as paid."""
+"""launch: send the stored payment; take the job from whom the chain shows as paid."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tools.payments.purchase import Delivery
 from tools.vendors.base import Accepted
 
 GIVE_UP_AFTER = 3
-"""Sends to a vendor that was paid and gives no job; and not before it was silent for long."""
+"""Sends after which a paid vendor without a job is given up, if it was also silent for long."""
 
 
 async def launch(state: AgentState, context: TickContext) -> Command[str]:
     payment = await context.ledger.payments.find(state.get("payment_id") or "")
     if payment is None or payment.run_id != context.run.id:
-        # Whoever put the state where it is: no other run's payment is sent from here.
+        # A state may be forged: no other run's payment is sent from here.
         return go(
             Phase.ASSESS_BUDGET,
             payment_id=None,
@@ -65,8 +65,8 @@ async def launch(state: AgentState, context: TickContext) -> Command[str]:
 
 
 async def _long_past(context: TickContext, payment: Payment) -> Command[str] | None:
-    """Where to go on where the payment has given its job, and that has ended or has a successor:
-    then the state is an old one, which somebody goes on from.
+    """Where to go on from a state that is long past: its payment's job has ended, or has a
+    successor.
     """
     job = await context.ledger.jobs.find(job_id(payment.id))
     if job is None:
@@ -112,7 +112,7 @@ async def _started(context: TickContext, payment: Payment, accepted: Accepted) -
 async def _silent(
     context: TickContext, payment: Payment, delivery: Delivery, sends: int
 ) -> Command[str]:
-    """No job yet. An unsettled payment may be tried with another vendor in the same slot."""
+    """The vendor gave no job yet. An unsettled payment's slot may be tried with another vendor."""
     context.note(
         NoteType.LAUNCH_UNANSWERED, f"No job from {payment.vendor_id} yet: {delivery.problem}"
     )

@@ -33,7 +33,7 @@ async def monitor(state: AgentState, context: TickContext) -> Command[str]:
         return await _complete(context, job)
     if job.status.ended:
         return _failed(context, job, job.error_message or f"its job is {job.status}")
-    # What is said now may be heard late: it is judged by when it was asked for.
+    # An answer may arrive late, so it is judged by the time of the question.
     at = context.deps.now()
     try:
         report = await context.deps.vendors.job_status(job, job.vendor_job_id)
@@ -53,7 +53,7 @@ async def monitor(state: AgentState, context: TickContext) -> Command[str]:
 
 
 async def _judge_open_payments(context: TickContext) -> None:
-    """A job may start before its payment is seen on the chain: look again until it is closed."""
+    """Judge open payments again: a job may start before the chain shows its payment."""
     if not context.run.reservations:
         return
     with chain_permitting(context):
@@ -86,8 +86,8 @@ def _is_time(quiet_ticks: int) -> bool:
 async def _unanswered(
     context: TickContext, job: Job, error: VendorError, at: datetime
 ) -> Command[str]:
-    """Give the job up when its vendor has been silent for long, and often: a vendor that starts
-    anew is away for a minute, and has a paid job afterwards.
+    """Give the job up once its vendor missed several polls over a long time: a restarting vendor is
+    away for a minute, and still has the paid job afterwards.
     """
     failures, limits = job.poll_failures + 1, context.deps.limits
     since = min(job.failing_since or at, at)
@@ -108,12 +108,12 @@ async def _unanswered(
 
 
 async def _lost(context: TickContext, job: Job, why: str) -> Command[str]:
-    """Give a job up that does not end by itself, after telling its vendor to stop it.
+    """Give up a job that does not end by itself, after telling its vendor to stop it.
 
-    It may have completed unseen: then it is taken as it is. One that its vendor does not stop now
-    is stopped when the run has ended.
+    If it completed unseen, it counts as completed. If its vendor does not stop it now, it is
+    stopped after the run's end.
     """
-    context.check_lease()  # who stood still would stop a job that another tick finds in good health
+    context.check_lease()  # a suspended tick must not stop a healthy job
     now, unstopped = context.deps.now(), None
     try:
         report = await stop_job(context, job)

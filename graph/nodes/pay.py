@@ -41,7 +41,7 @@ from tools.vendors.base import Accepted
 CAPS: Final = frozenset(
     {"max_user_day", "max_user_hour", "max_vendor_day", "max_wallet_day", "max_exposure"}
 )
-"""The owner's caps, which time lifts: no vendor is to blame for them."""
+"""The owner's caps, which end with time and are no vendor's fault."""
 STALE: Final = "Waiting: the quote expired, asking again"
 
 
@@ -96,7 +96,7 @@ async def pay(state: AgentState, context: TickContext) -> Command[str]:
 async def _ask_first(
     context: TickContext, decision: Mapping[str, Any], refusal: ApprovalRequired
 ) -> Command[str]:
-    """Ask a person; where the slot is used up by now, choose again before."""
+    """Ask a person to approve it; where the slot is used up by now, choose again first."""
     context.note(NoteType.PAYMENT_NOT_MADE, str(refusal))
     run, slot = await context.reread(), decision["slot"]
     if slot >= run.next_slot or run.reservation(slot) is not None:

@@ -19,7 +19,7 @@ from ledger.jobs import Job
 from ledger.vendors import End
 
 _NEARLY: Final = 0.95
-"""Of the paid time: progress is told in steps."""
+"""The share of the paid time that counts as all of it: progress is told in steps."""
 TERMS: Final = frozenset({"scheme", "network", "asset", "payee", "amount", "quote", "validity"})
 """The spending rules that a challenge breaks by asking for something else than was agreed."""
 

@@ -18,7 +18,7 @@ from tools.lookup import lookup_tools
 from tools.wire.untrusted import clean_text
 
 LOOKUP_S: Final = 10.0
-"""For one look-up; the next one may be quicker."""
+"""Seconds for one look-up; the next one may be quicker."""
 MOST_TOLD: Final = 3_000
 """Characters of look-ups that one decision may be told."""
 ENOUGH: Final = "error: there is no room for more, decide now"

@@ -40,9 +40,9 @@ from ledger.store import PINNED, SERVER_SELECTION_MS, SOCKET_MS, Document, Store
 CHECKPOINTS: Final = "checkpoints"
 WRITES: Final = "checkpoint_writes"
 MOST_STATES: Final = 40
-"""Of a thread: the newest that are kept."""
+"""The newest states of a thread that are kept."""
 PRUNED_EVERY: Final = 10
-"""Steps of a thread between two prunings: so many states more may stand there."""
+"""Steps between two prunings of a thread, which may hold so many states more meanwhile."""
 
 _KEPT: Final = frozenset({INTERRUPT, RESUME})
 """The pending writes that are stored."""
@@ -51,14 +51,14 @@ _FORKS: Final = ("update", "fork")
 _AT_HAND: Final = 2_048
 """Positions of invocations under way that are remembered."""
 _ONE_PARENT_ONE_CHILD: Final = "thread_id_1_checkpoint_ns_1_parent_checkpoint_id_1"
-"""A unique index of an older version. It forbids forks."""
+"""A unique index that an older version made. It forbids forks."""
 _INDEX_NOT_FOUND: Final = 27
 """MongoDB's code for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Where an invocation stands: the newest of its states that is stored."""
+    """The position of an invocation: the newest of its states that is stored."""
 
     stored: str
     """Its checkpoint's id."""
@@ -71,16 +71,16 @@ class _Position:
 
 
 class RunSaver(MongoDBSaver):
-    """LangGraph's saver, in its own layout, that keeps only what a run goes on from.
+    """LangGraph's saver, in its own layout, which stores only what a run resumes from.
 
-    Of a step's pending writes only interrupts and answers are stored. The others would let
-    LangGraph go on within a step that had ended unsaved. A run never does: each invocation enters
-    anew, and each node looks in the ledger for what it had done.
+    Of a step's pending writes it stores only interrupts and answers. The others would let LangGraph
+    resume within an unsaved step. A run never does: each node starts anew, and finds in the ledger
+    what it had done.
 
-    Two invocations of one thread are kept apart by the run's lease; a thread may have branches. Who
-    stood still meanwhile, and would store a state beside a newer one, is refused with LeaseLost.
+    The run's lease keeps two invocations of a thread apart; a thread may have branches. A process
+    that was suspended, and would store a state beside a newer one, gets LeaseLost.
 
-    Reading raises StateRefused where what is stored names a type that no state of ours holds.
+    Reading raises StateRefused where stored data names a type that no state of ours holds.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class RunSaver(MongoDBSaver):
         self._lock = Lock()
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """As the base does. Asks for pending writes only where a step is pending."""
+        """As the base does, but reads pending writes only where a step is pending."""
         thread = _thread(config)
         named = get_checkpoint_id(config)
         query = thread | ({"checkpoint_id": str(named)} if named else {})
@@ -142,9 +142,8 @@ class RunSaver(MongoDBSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """As the base does, unless the values are the parent's: then that stands for this one.
-
-        Raises LeaseLost where a newer state was stored meanwhile.
+        """As the base does, but values equal to the parent's are not stored: the parent stands for
+        them. Raises LeaseLost where a newer state was stored meanwhile.
         """
         thread, values = _thread(config), self._digest(checkpoint["channel_values"])
         before = self._positions.get(get_checkpoint_id(config) or "")
@@ -164,7 +163,7 @@ class RunSaver(MongoDBSaver):
         return put
 
     def _nth_newest(self, thread: Document, n: int) -> str:
-        """The id of a thread's newest state but `n`; empty where it has no more than `n`."""
+        """The id of a thread's state after its `n` newest; empty where there is none."""
         states = self.checkpoint_collection.find(
             thread, {"checkpoint_id": 1}, sort=[("checkpoint_id", DESCENDING)], skip=n, limit=1
         )
@@ -198,8 +197,8 @@ class RunSaver(MongoDBSaver):
             await super().aput_writes(config, writes, task_id, task_path)
 
     def _keeps(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]]) -> bool:
-        """Questions and answers, at a checkpoint that is stored. One that stands for its parent
-        asks what the parent has asked.
+        """Whether to store these writes: questions and answers, at a checkpoint that is stored. One
+        that is not stored asks what its parent has asked already.
         """
         checkpoint_id = get_checkpoint_id(config) or ""
         stands = self._positions.get(checkpoint_id)
@@ -207,12 +206,12 @@ class RunSaver(MongoDBSaver):
         return stored and any(channel in _KEPT for channel, _ in writes)
 
     def get_next_version(self, current: Any, channel: None) -> Any:  # noqa: ARG002
-        """Counted in text, as LangGraph's server counts: either goes on where the other stopped."""
+        """Text, as LangGraph's server writes versions: either can continue."""
         number = 0 if current is None else int(str(current).split(".")[0])
         return _version(number + 1, random())
 
     def _digest(self, values: Mapping[str, Any]) -> bytes:
-        """What stands for the values of all channels but those of the position within the graph."""
+        """A hash of all channels' values but the position within the graph."""
         kept = sorted((n, v) for n, v in values.items() if not _is_position(n))
         return sha256(self.serde.dumps_typed(kept)[1]).digest()
 
@@ -234,7 +233,7 @@ def _version(number: int, tail: float) -> str:
 
 
 def _counted_in_text(checkpoint: Checkpoint) -> Checkpoint:
-    """A checkpoint of an older version counts in numbers, which texts cannot be compared with."""
+    """The checkpoint, with an older version's numbers as text, so that they compare."""
 
     def text(version: Any) -> Any:
         return _version(version, 0.0) if isinstance(version, int) else version
@@ -249,7 +248,7 @@ def _counted_in_text(checkpoint: Checkpoint) -> Checkpoint:
 
 @contextmanager
 def _refusing(config: RunnableConfig | None) -> Iterator[None]:
-    """Say whose state it is that cannot be taken."""
+    """Turn a ForeignType in the block into a StateRefused that names the run."""
     try:
         yield
     except ForeignType as foreign:

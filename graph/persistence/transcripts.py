@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def session_of(user_id: str, run_id: str | None, talk_id: str = "") -> str:
-    """A conversation about a run, or a user's about a run to be: of a page, where it is held on
+    """The name of a conversation: about a run, or a user's before there is one, on a page if it has
     one.
     """
     if run_id:

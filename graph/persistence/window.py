@@ -10,7 +10,7 @@ from langgraph.graph.message import add_messages
 
 MOST_MESSAGES: Final = 30
 MOST_BYTES: Final = 12_000
-"""Of all texts together: the state is written whole at every step."""
+"""The most bytes of all texts together: every step writes the whole state."""
 
 
 def window(left: Any, right: Any) -> list[AnyMessage]:

@@ -21,11 +21,11 @@ LONGEST_NAME: Final = 40
 LONGEST_ARGUMENT: Final = 100
 MOST_ARGUMENTS: Final = 8
 MOST_CALLS: Final = 4
-"""Of tools, in one answer."""
+"""The most tool calls in one answer."""
 MOST_COUNTED: Final = 10_000_000
-"""Tokens of one call; a server that says more is not believed."""
+"""The most tokens that one call is believed to have used, whatever the server says."""
 BYTES_PER_TOKEN: Final = 2
-"""Where tokens have to be estimated. Plain text and JSON have three to four."""
+"""For estimates of tokens; plain text and JSON have three to four."""
 
 
 class rent(BaseModel):
@@ -53,7 +53,7 @@ NAMES: Final = frozenset(decision.__name__ for decision in DECISIONS)
 
 
 class Unusable(Exception):
-    """The answer cannot be followed. The text says why, in words of ours."""
+    """The model's answer cannot be followed. The text says why, in words of ours."""
 
 
 def tidy(answer: object, turn: int) -> AIMessage:
@@ -131,7 +131,7 @@ def _count(said: object, otherwise: int) -> int:
 
 
 def unread(error: BaseException) -> bool:
-    """Whether a failed call surely used no tokens: refused with a status, or not connected."""
+    """Whether a failed call used no tokens: refused with a status, or not connected."""
     if getattr(error, "status_code", None) is not None:
         return True
     return any(
@@ -140,7 +140,7 @@ def unread(error: BaseException) -> bool:
 
 
 def words(error: BaseException) -> str:
-    """Why a call failed. The error's own text may repeat a request, and with it a key."""
+    """Why a call failed, without the error's text, which may repeat a key."""
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return "it took too long"
     for cause in _chain(error):

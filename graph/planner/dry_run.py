@@ -39,14 +39,14 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """decided is None while the agent would ask a question first (`reading.question`), or where
-    there is no market to ask.
+    """What would happen for a goal. decided: None where the agent would ask first
+    (`reading.question`), or has no market to ask.
     """
 
     heard: Heard
     spec: JobSpec
     offers: tuple[tuple[Offer, str], ...] = ()
-    """Each with what would become of it."""
+    """Each offer, with what would become of it."""
     silent: tuple[NoQuote, ...] = ()
     decided: Decided | None = None
     names: Names = field(default_factory=Names)
@@ -54,7 +54,7 @@ class Plan:
     leaves_out: LeftOut = NOTHING_LEFT_OUT
     """What the goal says and a run would leave out."""
     asks: bool = False
-    """The goal is a question about what something would cost, and nothing is decided."""
+    """Whether the goal only asks what something costs, so that nothing is decided."""
 
     @property
     def reading(self) -> Reading:
@@ -69,10 +69,10 @@ class Plan:
 
 
 async def understand_goal(reader: Reads, said: Utterance, budget: Usd | None) -> Plan:
-    """What the goal says. budget: given apart from it.
+    """What the goal says. budget: one that was given apart from it.
 
-    A question what a job or a GPU would cost is a goal here. Raises InvalidInput for any other that
-    nothing could be rented for, as the start of a run does.
+    Here a question about a price is a goal. Raises InvalidInput for any other goal that nothing
+    could be rented for, as the start of a run does.
     """
     heard = await reader.read([said])
     goal, reading = said.text, heard.reading

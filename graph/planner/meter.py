@@ -28,24 +28,24 @@ class Limited(Protocol):
 
 @dataclass(slots=True)
 class TokenMeter:
-    """One run's calls of a model, or a conversation's that has no run yet.
+    """Counts one run's model calls, or a conversation's that has no run yet.
 
-    A call counts with all that it may take before it is made, and with what it took afterwards, so
-    that a user's limit holds for any number of calls at once. One that a crash cuts off stays
-    counted with the former until the day is over.
+    A call counts with the most that it may use before it is made, and with what it used afterwards.
+    So a user's limit holds for any number of calls at once. A call that a crash cuts off stays
+    counted at its most until the day is over.
     """
 
     services: Limited
     user_id: str
     run_id: str | None = None
     before: int = 0
-    """Tokens that the conversation has used without a run."""
+    """Tokens that the conversation used before it had a run."""
     refused: str = ""
-    """Why a call was not made, the last time that one was not."""
+    """Why the last refused call was not made."""
     _day: str = field(default="", init=False)
 
     async def begin(self, tokens: int) -> str:
-        """Why a call that may take so many tokens is not to be made; empty where it is counted."""
+        """Count a call that may use so many tokens. Why it must not be made; empty where it may."""
         ledger, limits = self.services.ledger, self.services.tokens
         run = await ledger.runs.find(self.run_id) if self.run_id else None
         taken = self.before + (run.model.tokens if run else 0)
@@ -58,7 +58,7 @@ class TokenMeter:
         return ""
 
     async def end(self, tokens: int, use: ModelUse) -> None:
-        """Count what a call took that was begun with `tokens`."""
+        """Count what a call used, in place of the `tokens` that it began with."""
         await self.services.ledger.tokens.settle(self._day, tokens, use.tokens)
 
     def _refuse(self, what: str, setting: str) -> str:
@@ -68,12 +68,12 @@ class TokenMeter:
 
 @dataclass(slots=True)
 class MeteredReader:
-    """A reader whose model is asked only as far as the meter allows; the rules read the rest."""
+    """A reader that asks its model only as far as the meter allows; the rules read the rest."""
 
     reader: GoalReader
     meter: TokenMeter
     used: ModelUse = UNUSED
-    """By all that was read through it."""
+    """What all readings through it used."""
 
     async def read(self, said: Sequence[Utterance]) -> Heard:
         heard = await self.reader.read(said, self.meter)
@@ -87,6 +87,6 @@ class MeteredReader:
 
     @property
     def by_rules_alone(self) -> str:
-        """What to tell a person whose words no model has read for want of tokens; or nothing."""
+        """What to tell a person if no model read their words for want of tokens, or ""."""
         refused = self.meter.refused
         return f"I read this by rules alone, without the model: {refused}." if refused else ""

@@ -44,12 +44,12 @@ class Decided:
     facts: Mapping[str, Any] | None = None
     """Model calls, tools called and tokens, where a model was asked."""
     used: ModelUse = UNUSED
-    """By the last model call alone; those before it came with their Consult."""
+    """The last model call's use alone; each Consult carries that of the calls before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consult:
-    """The model wants to look something up first: new messages, the last with tool calls."""
+    """The model wants to look something up first: its new messages, the last with tool calls."""
 
     messages: tuple[AnyMessage, ...]
     used: ModelUse = UNUSED
@@ -57,7 +57,7 @@ class Consult:
 
 class Planner(Protocol):
     looks_up: bool
-    """Whether it calls tools; for one that does not, they need not be made."""
+    """Whether it calls tools; if not, nobody needs to make them."""
 
     async def next(
         self,
@@ -72,10 +72,10 @@ class Planner(Protocol):
 
 
 class RankingPlanner:
-    """PLANNER_MODE=stub."""
+    """Decides by the ranking alone (PLANNER_MODE=stub)."""
 
     def __init__(self, instead: str = "") -> None:
-        """instead: why it decides and not a model, where one would be welcome."""
+        """instead: why it decides in place of a model, if it does."""
         self._instead = instead
 
     looks_up = False
@@ -93,11 +93,11 @@ class RankingPlanner:
 
 
 class ModelPlanner:
-    """PLANNER_MODE=llm: a chat model bound to look-up tools and to the three decisions.
+    """Decides by a chat model with look-up tools and three decisions (PLANNER_MODE=llm).
 
-    A decision has MOST_MODEL_CALLS calls, `timeout_s` seconds and `tokens` tokens for all of them
-    together, a run `run_tokens`; then the ranking decides. What was used so far is in the
-    conversation itself, and so outlives a crash.
+    A decision has MOST_MODEL_CALLS calls, `timeout_s` seconds and `tokens` tokens in all, a run
+    `run_tokens`; beyond them, the ranking decides. What was used so far is in the conversation
+    itself, and so outlives a crash.
     """
 
     looks_up = True
@@ -201,7 +201,7 @@ class ModelPlanner:
         return Decided(by_ranking(situation), "ranking", fallback=why, facts=facts, used=use)
 
     def _facts(self, answers: Sequence[AIMessage], last: ModelUse) -> dict[str, Any]:
-        """For the record. last: a call that is not among the answers, for it gave none."""
+        """Calls and tokens for the journal. last: a call that gave no answer, if any."""
         calls = [call for answer in answers for call in answer.tool_calls]
         return {
             "model": self._name,

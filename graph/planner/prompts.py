@@ -48,7 +48,7 @@ def opening(goal: str, offers: Sequence[Offer], left: Usd) -> list[AnyMessage]:
 
 
 def handle(identifier: str) -> str:
-    """An id as the model is shown it: itself, or a stand-in for one too long or too odd to show."""
+    """The id that a model is shown: the id itself, or a stand-in for one too long or too odd."""
     if _SHOWABLE.fullmatch(identifier):
         return identifier
     return "id-" + sha256(identifier.encode(errors="surrogatepass")).hexdigest()[:16]

@@ -18,9 +18,9 @@ from graph.planner.prompts import handle
 from tools.wire.untrusted import clean_text
 
 MOST_LOOK_UPS: Final = 6
-"""For one decision."""
+"""The most look-ups for one decision."""
 MOST_WAITS: Final = 3
-"""Decisions to wait, in a row, that a model is followed in while the ranking would rent."""
+"""How many decisions to wait, in a row, a model is granted while the ranking would rent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Situation:
     patience: bool
     """Whether waiting for better offers is still allowed."""
     minutes_left: float | None = None
-    """Until the deadline, where there is one."""
+    """Minutes until the deadline, where there is one."""
     preference: Preference | None = None
     waits: int = 0
     """How often in a row it was decided to wait."""
@@ -46,7 +46,7 @@ class Situation:
 
 
 def by_ranking(situation: Situation) -> Decision:
-    """The ranking's decision: among what may be paid, if there is anything."""
+    """The ranking's decision among the offers that may be paid; among all, where none may."""
     offers = [o for o in situation.offers if o.quote.vendor_id not in situation.refused]
     return choose(
         offers or situation.offers,

@@ -14,15 +14,15 @@ from ledger.jobs import Job
 from ledger.vendors import End
 
 PATIENCE: Final = timedelta(hours=1)
-"""For how long after its end a job's file is asked for: a try may take many minutes."""
+"""How long after its end a job's file is asked for: one try may take many minutes."""
 LATER: Final = (408, 425, 429)
-"""Refusals that mean "not now"."""
+"""Status codes that mean "not now"."""
 
 
 async def fetch_artifact(context: TickContext, job: Job) -> Trouble | None:
-    """Download the artifact. Without it the run is complete all the same; the journal says why.
+    """Download the artifact. If that fails, the run completes all the same; the journal says why.
 
-    The trouble is a file that does not have the sha256 in the vendor's own final metrics.
+    Returns trouble where the file lacks the sha256 in the vendor's own final metrics.
     """
     if not job.artifact_url:
         return None
@@ -34,7 +34,7 @@ async def fetch_artifact(context: TickContext, job: Job) -> Trouble | None:
 
 
 async def fetch_later(context: TickContext, job: Job) -> bool:
-    """Download what could not be had when the job completed; False while it may still be had."""
+    """Try again what failed when the job completed; False while another try may succeed."""
     if job.status is not JobStatus.COMPLETED or not job.artifact_url or job.artifact_path:
         return True
     try:

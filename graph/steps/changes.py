@@ -1,4 +1,4 @@
-"""A run that waits looks around again and again: what it finds is noted when it has changed."""
+"""Notes what a waiting run finds each time it looks for offers, if it has changed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from graph.state import AgentState
 def note_if_changed(
     state: AgentState, context: TickContext, place: str, notes: Sequence[Note]
 ) -> dict[str, str]:
-    """Put the notes aside, unless they are what `place` found last, for the same slot.
+    """Note `notes`, unless they are the same as the last from `place` for this slot.
 
-    Returns the state's `found`, brought up to date; without notes, as it is.
+    Returns the state's `found`, brought up to date; unchanged without notes.
     """
     found = state.get("found") or {}
     if not notes:

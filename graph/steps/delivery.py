@@ -15,7 +15,7 @@ from tools.payments.purchase import Delivery
 
 
 async def deliver(context: TickContext, payment: Payment) -> Delivery:
-    """Send the payment, and let the chain judge it; with its vendor struck off, only the latter."""
+    """Send the payment, and let the chain judge it. An unregistered vendor is sent nothing."""
     try:
         vendor = await context.ledger.vendors.get(payment.vendor_id)
     except NotFound as gone:
@@ -34,10 +34,10 @@ async def open_job(
     *,
     current: bool = True,
 ) -> Job:
-    """The job that a payment bought; with `error`, one that was paid for and given up.
+    """Store the job that a payment bought; with `error`, one that was paid for and given up.
 
-    current: whether it is the one that the run looks after from now on. Without a vendor's id for
-    it, it may run all the same: whoever closes the run's books asks again.
+    current: whether the run follows it from now on. A job without its vendor's id may run all the
+    same: closing the run's books asks for it again.
     """
     now, endpoint, secret_env = context.deps.now(), "", None
     with suppress(NotFound):

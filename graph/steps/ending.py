@@ -21,10 +21,9 @@ _SAID: Final = {
 
 
 def last_note(status: RunStatus, what: str) -> Note:
-    """The note of a run's end. what: the vendor where it completed, else the reason.
+    """The note of a run's end. what: the vendor of a completed run, else the reason.
 
-    What closes its books is noted after it. A run ends once, however often the step that ends it
-    is repeated.
+    Its key lets it be written once, however often the step that ends the run is repeated.
     """
     return Note(NoteType(f"run_{status}"), _SAID[status].format(what), key="run_ended")
 
@@ -62,7 +61,7 @@ async def give_up(context: TickContext, reason: str, total: Usd | None = None) -
 async def _end(
     context: TickContext, status: RunStatus, reason: str, total: Usd | None = None
 ) -> bool:
-    """What led to the end is told before it: the graph is not stepped again after it."""
+    """End the run, after the notes about what led to it: no further node runs in it."""
     await context.flush()
     return await context.ledger.runs.end(
         context.lease, status, reason, context.deps.now(), total=total

@@ -26,9 +26,9 @@ from tools.payments.cashier import unclear_note
 from tools.vendors.base import JobReport
 
 LEAST_MINUTES: Final = 10
-"""Less is not worth a purchase where other runs leave no room for more: it is tried again soon."""
+"""Fewer minutes are not worth a purchase while other runs leave no room: it is tried again soon."""
 MOST_REFUSALS: Final = 3
-"""Purchases of more time that came to nothing, before a job is left to the time it has."""
+"""Failed purchases of more time, after which a job is left to the time that it has."""
 
 
 async def deliver_extension(context: TickContext, payment: Payment) -> Command[str]:
@@ -41,7 +41,7 @@ async def deliver_extension(context: TickContext, payment: Payment) -> Command[s
         return go(Phase.ASSESS_BUDGET, payment_id=None)
     look_before_it_lapses(context, job)
     if not payment.on_chain and payment.state is PaymentState.SETTLED:
-        # It was booked because the vendor gave the time: asked again, it would give it again.
+        # Booked when the vendor gave the time; asked again, it would give it twice.
         return await _extended(context, job, payment)
     try:
         delivery = await deliver(context, payment)
@@ -74,7 +74,7 @@ async def _extended(context: TickContext, job: Job, payment: Payment) -> Command
 
 
 def look_before_it_lapses(context: TickContext, job: Job) -> None:
-    """Have the next tick come while the job still has paid time, as our clock counts it."""
+    """Have the next tick come before the job's paid time ends by our clock."""
     context.look_within_s = until_renewal_s(job.minutes, _passed(context, job), job.last_slice)
 
 
@@ -162,7 +162,7 @@ def _passed(context: TickContext, job: Job) -> float:
 
 
 async def refusals(context: TickContext, job: Job) -> int:
-    """How often more time for this job was asked for in vain."""
+    """How many purchases of more time for this job came to nothing."""
     return sum(
         p.kind is PurchaseKind.EXTEND and p.order["jobId"] == job.id and p.state.in_vain
         for p in await context.ledger.payments.of_run(context.run.id)

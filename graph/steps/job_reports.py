@@ -28,9 +28,9 @@ def changes_job(job: Job, report: JobReport) -> bool:
 
 
 async def write_down(context: TickContext, job: Job, report: JobReport, at: datetime) -> Job:
-    """Keep what is new in a report that was asked for `at`; the job as it is seen now.
+    """Store what is new in a report that was asked for `at`; returns the job as seen now.
 
-    A job whose status it changes is written at once: it may not be told again.
+    A changed status is stored at once: the vendor may not report it again.
     """
     for number, line in enumerate(report.logs[job.lines :], start=job.lines + 1):
         context.note(NoteType.JOB_LOG, line, key=f"{job.id}:line:{number}", line=number)

@@ -17,10 +17,10 @@ from tools.market import NoQuote, ask_for_quotes
 from tools.vendors.base import VendorClient
 
 LEAST_LIFE: Final = timedelta(seconds=30)
-"""A quote that ends sooner could not be paid in time, and is none."""
+"""A quote that ends sooner counts as none: it could not be paid in time."""
 LIMIT: Final = "MAX_EXPOSURE_USD"
 MOST_TYPES_ASKED: Final = 4
-"""Of the types of GPU that will do, those that one vendor is asked for."""
+"""How many of the GPU types that will do one vendor is asked for."""
 
 
 async def quotes_of(
@@ -28,9 +28,9 @@ async def quotes_of(
 ) -> tuple[list[Quote], list[NoQuote]]:
     """What the able vendors offer for their first slices, and why the others offer nothing.
 
-    A vendor that has several types which will do is asked for each, and its cheapest offer counts.
-    An offer above the goal's price for an hour is none. List prices only guide: whose offer is
-    above MAX_EXPOSURE_USD is asked for less time, once.
+    A vendor that has several suitable types is asked for each, and its cheapest offer counts. An
+    offer above the goal's hourly price counts as none. Registered prices only guide: a vendor whose
+    offer is above MAX_EXPOSURE_USD is asked once more, for less time.
     """
     by_type: dict[str, list[Vendor]] = {}
     for vendor in able:

@@ -1,4 +1,4 @@
-"""After a run's end: its books are closed as the chain decides, and nothing is left running."""
+"""After a run's end: close its books as the chain decides, and leave nothing running."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tools.payments.cashier import unclear_note
 from tools.vendors.base import Accepted
 
 PATIENCE: Final = timedelta(days=1)
-"""For how long a vendor is asked to stop a job of an ended run, and its word that it paid back is
+"""How long after a run's end a vendor is asked to stop its job, and the refund that it claims is
 looked for on the chain.
 """
 GONE: Final = (404, 410)
-"""A vendor's answers about a job that it does not have. They may come from in front of one that
-starts anew, so they have to last.
+"""A vendor's answers for "no such job". A proxy before a restarting vendor may give them too, so
+they have to last.
 """
 
 
 async def settle_ended(context: TickContext) -> bool:
-    """What an ended run still holds, waits for or has running; True when nothing is left open.
+    """Close what an ended run holds, waits for or has running; True when all is closed.
 
-    Raises ChainDown, once all is done that needs no chain.
+    Raises ChainDown, after everything that needs no chain.
     """
     if context.run.phase != Phase.ENDED.value:  # the tick that ended it got no further
         await _tell_the_end(context)
@@ -65,13 +65,13 @@ async def settle_ended(context: TickContext) -> bool:
 
 
 def _long_over(context: TickContext) -> bool:
-    """Whether a refund that was claimed is waited for no more; reconcile books one that comes."""
+    """Whether a claimed refund is awaited no longer; reconcile books one that comes later."""
     ended_at = context.run.ended_at
     return ended_at is not None and context.deps.now() - ended_at >= PATIENCE
 
 
 async def _tell_the_end(context: TickContext) -> None:
-    """The journal's last note, which is there once however often it is told."""
+    """Write the journal's last note, which is there once however often this is repeated."""
     run = context.run
     what: str = run.reason
     if run.status is RunStatus.COMPLETED:
@@ -79,12 +79,12 @@ async def _tell_the_end(context: TickContext) -> None:
         what = job.vendor_id if job else ""
     context.observe(last_note(run.status, what))
     await context.flush()
-    context.noted.clear()  # no news, after which it would be looked at soon again
+    context.noted.clear()  # as news it would bring the next tick soon
 
 
 async def stop_left_over(context: TickContext, job: Job) -> None:
-    """Try once more to stop what had been given up before `job` was launched: what it does not use
-    of its paid time may come back while the run can still spend it.
+    """Try once more to stop the jobs that were given up before `job` was launched: the run can
+    still spend what is refunded for their unused time.
     """
     lost = [await context.ledger.jobs.find(job_id) for job_id in job.left_over]
     left = [j.id for j in lost if j and j.unstopped and not await _stopped(context, j)]
@@ -95,7 +95,7 @@ async def stop_left_over(context: TickContext, job: Job) -> None:
 
 
 async def _unseen(context: TickContext, jobs: Sequence[Job]) -> list[Job]:
-    """Jobs that were paid for and that nobody has seen: a payment may settle late."""
+    """Jobs that were paid for and never reported: a payment may settle late."""
     payments = without_job(await context.ledger.payments.of_run(context.run.id), jobs)
     paid = [p for p in payments if p.state is PaymentState.SETTLED]
     return [await open_job(context, payment, "", current=False) for payment in paid]
@@ -147,8 +147,8 @@ async def _stopped(context: TickContext, job: Job) -> bool:
 
 
 async def _stop_at_vendor(context: TickContext, job: Job) -> JobStatus:
-    """How the job ended there. One that its vendor does not have may have another name: that of
-    its payment goes before what somebody once answered. Raises VendorError.
+    """How the job ended there. Where the vendor does not know the job's id, the id that its payment
+    gives now is tried instead. Raises VendorError.
     """
     try:
         report = await stop_job(context, job)

@@ -42,7 +42,7 @@ def left_for(run: Run, slot: int | None) -> Usd:
 
 
 def most_ahead(context: TickContext, vendor: Vendor) -> Usd:
-    """The most that all runs together may pay a vendor for time that is not used yet."""
+    """The most that all runs together may prepay the vendor."""
     now = context.deps.now()
     earned = max((trust(vendor.records, r.gpu_type, now) for r in vendor.records), default=0)
     return context.deps.limits.slices.vendor_bound(earned)
@@ -60,9 +60,9 @@ async def failures(context: TickContext) -> Counter[str]:
 
 
 def without_job(payments: Iterable[Payment], jobs: Iterable[Job]) -> list[Payment]:
-    """The launches among a run's payments that have given no job, as far as it knows its jobs.
+    """A run's launch payments for which `jobs` has no job.
 
-    Not those that a person closed and whose signed bytes are lost: no vendor can be asked for them.
+    Left out are those that a person closed and whose signed bytes are lost: no vendor can be asked.
     """
     known = {job.id for job in jobs}
     askable = (p for p in payments if p.header or not p.resolved)
@@ -91,11 +91,11 @@ def unfinished_launch(
 
 
 async def under_way(context: TickContext, slot: int | None) -> bool:
-    """Whether the run has a job at work, or a payment for one, beside which none is to be bought.
+    """Whether a job, or a payment for one, is under way, so that the run may buy no other.
 
-    The graph comes to a choice only where nothing is; but it may be asked to go on from a state
-    that is long past (Studio's history, a process that stood still). slot: the one that waits for
-    another vendor on purpose, or that is being paid.
+    The graph only chooses when nothing is; but it may be resumed from a state that is long past
+    (Studio's history, a suspended process). slot: one that waits for another vendor on purpose, or
+    is being paid.
     """
     if context.assessed:
         return False
@@ -108,8 +108,8 @@ async def under_way(context: TickContext, slot: int | None) -> bool:
 
 @contextmanager
 def chain_permitting(context: TickContext) -> Iterator[None]:
-    """Closing of books that can wait: a chain that does not answer, or does not explain a payment,
-    is noted, and asked later.
+    """Let work on the books wait for the chain: when it does not answer or explain a payment, that
+    is noted, and tried again later.
     """
     try:
         yield
@@ -139,10 +139,10 @@ async def close_slots(context: TickContext) -> None:
 
 
 async def book_outcome(context: TickContext, job: Job, trouble: Trouble | None = None) -> None:
-    """Count an ended job in its vendor's record, once whatever crashes.
+    """Count an ended job in its vendor's record, once, even after a crash.
 
-    job: as it was seen last before its end, so that the time between two ticks is not held
-    against its vendor. trouble: what went wrong; None when it completed.
+    job: as last seen before its end, so that the time between two ticks is not held against its
+    vendor. trouble: what went wrong; None when it completed.
     """
     end = End(
         key=job.id,
@@ -155,10 +155,10 @@ async def book_outcome(context: TickContext, job: Job, trouble: Trouble | None =
 
 
 async def stop_job(context: TickContext, job: Job) -> JobReport:
-    """Stop a job at its vendor; its report after the stop. A refund that is named is claimed.
+    """Stop a job at its vendor; returns its report after the stop, and claims a refund named there.
 
-    The report counts, not the answer to the cancellation, which may be lost. Raises VendorError
-    while the job is not seen to end.
+    The report counts, because the answer to the cancellation may be lost. Raises VendorError while
+    the job is not seen to end.
     """
     try:
         cancelled = await context.deps.vendors.cancel_job(job, job.vendor_job_id)

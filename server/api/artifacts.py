@@ -54,7 +54,7 @@ def artifact_routes(keeper: Keeper) -> APIRouter:
 
 
 async def artifact_of(deps: Deps, run: Run) -> StreamingResponse:
-    """The run's artifact as a download. Raises NotFound where there is none, or none here."""
+    """The run's artifact as a download. Raises NotFound if there is none on this server."""
     jobs = await deps.ledger.jobs.of_run(run)
     done = next((job for job in jobs if job.artifact_path), None)
     if done is None or done.artifact_path is None:

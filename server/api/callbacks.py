@@ -89,8 +89,8 @@ def callback_routes(keeper: Keeper) -> APIRouter:
 
 
 async def _secret_of(services: Services, vendor_id: str, vendor_job_id: str) -> SecretStr | None:
-    """What the vendor signs with: by the registry, or as its job was launched, where it was taken
-    out of the registry since. None for one that has no secret.
+    """The secret that the vendor signs with, as registered, or as at launch for a vendor removed
+    since. None for one that has no secret.
     """
     ledger = services.deps.ledger
     try:
@@ -104,7 +104,7 @@ async def _secret_of(services: Services, vendor_id: str, vendor_job_id: str) -> 
 def verified(
     headers: Mapping[str, str], body: bytes, secret: SecretStr, now: datetime
 ) -> datetime | None:
-    """When the callback was signed; None where it was not signed with `secret`, lately."""
+    """When the callback was signed; None if not with `secret`, or not lately."""
     id_, stamp, signatures = (headers.get(name, "") for name in HEADERS)
     if not id_ or len(id_) > LONGEST_ID or not (stamp.isascii() and stamp.isdecimal()):
         return None

@@ -60,7 +60,7 @@ def chat_routes(keeper: Keeper) -> APIRouter:
         said = Chat(await keeper.services()).say(
             user_id, request.message, request.run_id, message_id
         )
-        first = await anext(said)  # what cannot be answered at all is an HTTP error
+        first = await anext(said)  # an error before any answer is an HTTP error
         if wants_json(http.headers.get("accept", "")):
             return answer_of([first, *[piece async for piece in said]])
         return StreamingResponse(_events(first, said), media_type=EVENTS)

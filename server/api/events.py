@@ -39,7 +39,7 @@ from server.middleware.rate_limits import TooMany
 LOG: Final = logging.getLogger(__name__)
 POLL_S: Final = 0.5
 WATCHED_POLL_S: Final = 5.0
-"""Where a change stream says when to look: for what it may have missed."""
+"""Seconds between reads besides a change stream's signals, for what it may have missed."""
 LIVELY_S: Final = 3.0
 LONGEST_STREAM_S: Final = 900.0
 MOST_AT_ONCE: Final = 200
@@ -63,7 +63,7 @@ class Streams:
 
     @contextmanager
     def one(self, who: Principal) -> Iterator[None]:
-        """Count a stream as open. Raises TooMany. Where no key is asked for, only all count."""
+        """Count a stream as open in the block. Raises TooMany. Without keys, only all count."""
         name = who.key_id or ""
         if self.open >= self._most or (name and self._open[name] >= self._most_each):
             raise TooMany("Too many event streams are open", retry_after_s=5)
@@ -76,7 +76,7 @@ class Streams:
 
 
 class Wakeups:
-    """Says when a run's journal has grown, while anybody listens; over one change stream."""
+    """Tells listeners when a run's journal has grown; all share one change stream."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -86,7 +86,7 @@ class Wakeups:
 
     @contextmanager
     def of(self, run_id: str) -> Iterator[asyncio.Event]:
-        """Set whenever the run's journal has grown, where the server can say so."""
+        """An event, set whenever the run's journal grows, where the server can tell."""
         grown = asyncio.Event()
         self._waiting[run_id].add(grown)
         if self._task is None:
@@ -103,7 +103,7 @@ class Wakeups:
 
     @property
     def poll_s(self) -> float:
-        """How long to wait at most before looking all the same."""
+        """The longest wait before the journal is read without such an event."""
         return WATCHED_POLL_S if self._live else POLL_S
 
     async def _watch(self) -> None:

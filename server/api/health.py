@@ -20,15 +20,15 @@ from server.telemetry.telemetry import Telemetry
 from server.wiring import Services
 
 CHECK_DEADLINE_S: Final = 6.0
-"""A dependency that has not answered by then counts as down."""
+"""A dependency counts as down after so many seconds without an answer."""
 NO_RUN: Final = "readyz"
-"""The id that is read to see whether MongoDB gives what it holds: one may answer a ping and not."""
+"""An id to read, because MongoDB may answer a ping and still not give what it holds."""
 
 
 def health_routes(
     keeper: Keeper, telemetry: Telemetry, settings: Settings | None = None
 ) -> APIRouter:
-    """For who watches over this process. settings: where they are known before the services."""
+    """The routes for whatever watches this process. settings: if known before the services."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")

@@ -33,7 +33,7 @@ from server.reports.reports import cdp_policies, reconcile_answer, vendor_view, 
 from server.wiring import now
 
 NOBODY: Final = ""
-"""On whose day a plan counts where no key says who asks."""
+"""The user on whose day a plan's tokens count where no key names one."""
 NO_VENDOR: Final = "No vendor is registered. See: gpu-renter vendors add --help"
 
 

@@ -104,7 +104,7 @@ def _reason(value: str) -> str:
 
 
 OWNERS: Final = f"{HELP['userId']}. An API key with an owner says it already"
-"""Of a userId in a body."""
+"""What the documentation says of a userId in a body."""
 
 ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]

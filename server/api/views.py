@@ -27,7 +27,7 @@ from server.api.schemas import (
 
 
 def run_view(run: Run, waiting: Iterable[Approval] = (), names: Names | None = None) -> RunView:
-    """waiting: its questions that wait for an answer."""
+    """A run as the API shows it. waiting: its questions to a person that are still open."""
     return RunView.of(
         run,
         job_spec=run.spec,
@@ -59,7 +59,7 @@ def status_answer(
     names: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> StatusAnswer:
-    """names: of the vendors, by their ids. now: what waits longer than it may waits no more."""
+    """agent-status's answer. names: vendors' names by id. now: closes expired questions."""
     approvals, called = list(approvals), Names(names or {})
     waiting = waiting_of(run, approvals, now)
     payments = list(payments)
@@ -92,7 +92,7 @@ def asked_for(waiting: Iterable[Approval], names: Names) -> str | None:
 
 
 def extends(approval: Approval, job: Job, paid_in: Mapping[str, int]) -> bool:
-    """Whether it asks for more of the job's time. paid_in: payment's id → its slot."""
+    """Whether it asks for more time for the job. paid_in: payment's id → its slot."""
     slot = paid_in.get(job.payment_id)
     return (approval.slot, approval.vendor_id) == (slot, job.vendor_id) and not job.status.ended
 

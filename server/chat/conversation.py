@@ -33,7 +33,7 @@ from server.wiring import Services
 
 LOG: Final = logging.getLogger(__name__)
 ASKS_APPROVAL: Final = "asksApproval"
-"""The mark of an answer in the transcript that told of a payment which waits for a yes or a no."""
+"""Marks an answer in the transcript that told of a payment waiting for a yes or no."""
 
 
 class Chat:

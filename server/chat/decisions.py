@@ -44,7 +44,7 @@ def model_use(calls: int, tokens_in: int, tokens_out: int, cost: str = "") -> st
 
 
 def _calls(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The look-ups alone: the decision is told as such."""
+    """The look-ups, without the decision's own call, which is told as the decision."""
     made = data.get("toolCalls")
     found = made if isinstance(made, list) else []
     calls = [call for call in found if isinstance(call, Mapping)]

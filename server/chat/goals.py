@@ -45,7 +45,7 @@ _ASKS_ABOUT: Final = re.compile(
     re.I,
 )
 About = Callable[[Run, Intent, str], AsyncIterator[Said]]
-"""What is said and done about a run."""
+"""Answers a message about a run, and does what it asks."""
 
 
 class GoalTalk:
@@ -107,7 +107,7 @@ class GoalTalk:
             yield said
 
     async def _in_passing(self, text: str, intent: Intent, draft: Draft | None) -> Said | None:
-        """The answer to what is neither a goal nor about one run."""
+        """The answer to a message that is neither a goal nor about one run."""
         if intent.wants is Wants.RUNS:
             return Said("words", (await list_runs(self._deps, self._user_id)).text)
         if intent.wants is Wants.PRICES:
@@ -167,8 +167,8 @@ class GoalTalk:
             yield said
 
     async def _open_draft(self) -> Draft | None:
-        """What was said of a goal so far. What is too old, or has a run that a crash left behind,
-        is done with.
+        """The draft of the goal so far. One that is too old, or whose run a crash left behind, is
+        dropped.
         """
         draft = await self._drafts.find(self._session)
         if draft is None:
@@ -198,8 +198,8 @@ class GoalTalk:
         )
 
     async def _about_newest(self, intent: Intent, message_id: str) -> AsyncIterator[Said]:
-        """About the newest run, where the message names none. Only questions: a change needs to
-        be told which run it is for, unless a single one is running; and a large amount always.
+        """Answer a message that names no run by the newest. Only questions are answered: a change
+        must name its run, unless a single one is running, and a large amount always must.
         """
         runs = await self._deps.ledger.runs.recent(user_id=self._user_id, limit=20)
         running = [r for r in runs if not r.status.ended]
@@ -215,7 +215,7 @@ class GoalTalk:
                 yield said
 
     def _reader(self, draft: Draft | None) -> MeteredReader:
-        """Who reads the next thing said, counted against the user's tokens and the run's to be."""
+        """Reads the next message, counted against the user's tokens and the future run's."""
         before = draft.used.tokens if draft else 0
         return MeteredReader(
             self._deps.reader, TokenMeter(self._deps, self._user_id, before=before)
@@ -235,7 +235,7 @@ def is_new_goal(said: Utterance) -> bool:
 
 
 def read_words(said: Utterance) -> Reading:
-    """What the rules read in it; of what cannot be used, that there is something."""
+    """The rules' reading; where it is unusable, one that says only that there was something."""
     try:
         return said.reading
     except InvalidInput:
@@ -243,5 +243,5 @@ def read_words(said: Utterance) -> Reading:
 
 
 def _is_goal(intent: Intent, reading: Reading) -> bool:
-    """Whether what could be a question says something of a job all the same."""
+    """Whether a message that could be a question says something of a job all the same."""
     return intent.wants in QUESTIONS and reading != Reading()

@@ -108,7 +108,7 @@ async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) ->
 
 
 def not_raised(run: Run, intent: Intent) -> Reply:
-    """Why the words name no amount to raise by, and which would."""
+    """What to tell a person whose words name no usable amount: why, and which words would."""
     words = f'"{clean_text(intent.written, LONGEST_AMOUNT)}"'
     if is_negative(intent.written):
         why = f"{words} is less than nothing, and I can raise a budget, not lower it."

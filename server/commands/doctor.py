@@ -63,7 +63,7 @@ async def _checks(url: str | None) -> AsyncIterator[Check]:
 
     try:
         told = await through_server(url, lambda server: server.order("/api/doctor"))
-    except InvalidInput as refused:  # no key, or one that may not ask
+    except InvalidInput as refused:  # no key, or one without the right
         if url is not None:
             raise
         yield Check("server", "skipped", f"it was not asked: {refused.message}", refused.remedy)

@@ -170,7 +170,7 @@ class Settings(PaymentSettings, ModelSettings, ExposureSettings):
     def settings_customise_sources(  # type: ignore[override]
         cls, _: object, *, init_settings: PydanticBaseSettingsSource, **__: object
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`Settings()` reads nothing: no demo and no test may come upon a real wallet."""
+        """`Settings()` reads nothing, so that no demo or test can find a real wallet."""
         return (init_settings,)
 
     @classmethod

@@ -34,7 +34,7 @@ _SEVERAL: Final = frozenset({NoteType.QUOTE, NoteType.JOB_LOG})
 class Quoted:
     vendor_id: str
     price: Usd | None
-    """Of `minutes`: what is paid first."""
+    """The price of `minutes`, which is paid first."""
     minutes: int | None
     whole: Usd | None
     """What the whole job costs at that rate. Entries of older versions do not say it."""

@@ -35,7 +35,7 @@ MOST_ENTRIES: Final = 1_000
 
 T = TypeVar("T")
 Look = Callable[[T | RenterError], None]
-"""What a page does with what was read, or with why nothing could be."""
+"""A page's callback: it gets what was read, or the error because of which nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class WalletBalance:
 
 @dataclass(eq=False)
 class Watch(Generic[T]):
-    """One thing that is read again and again, for as long as somebody looks."""
+    """One thing that is read repeatedly while any page shows it."""
 
     read: Callable[[], Awaitable[T]]
     every_s: float = EVERY_S
@@ -82,7 +82,7 @@ class Watch(Generic[T]):
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     def look(self, look: Look[T]) -> Callable[[], None]:
-        """Call `look` with each reading from now on, until the answer of this is called."""
+        """Call `look` with each reading until the returned function is called."""
         self._looks.append(look)
         if self.latest is not None:
             look(self.latest)
@@ -103,7 +103,7 @@ class Watch(Generic[T]):
         return bool(self._looks)
 
     def hurry(self) -> None:
-        """Read again now: something was done."""
+        """Read again now, because something was changed."""
         self._hurry.set()
 
     async def close(self) -> None:
@@ -141,7 +141,7 @@ class Watch(Generic[T]):
 
 
 class Watches:
-    """The watches of one dashboard, each shared by whoever looks at the same thing."""
+    """The watches of one dashboard; pages that show the same thing share one."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -151,7 +151,7 @@ class Watches:
         self._funds = Watch(self._read_funds, every_s=FUNDS_EVERY_S)
 
     def run(self, run_id: str) -> Watch[Seen]:
-        """A run. Its watch gives NotFound where there is none."""
+        """A run's watch, which gives NotFound where there is no such run."""
         self._drop_idle()
         return self._runs.setdefault(run_id, Watch(_RunReader(self._keeper, run_id).read))
 
@@ -167,7 +167,7 @@ class Watches:
         return self._funds
 
     def hurry(self) -> None:
-        """Something was done: read all that somebody looks at again, now."""
+        """Read everything that is shown again now, because something was changed."""
         for watch in self._all():
             watch.hurry()
 

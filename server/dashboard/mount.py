@@ -1,4 +1,4 @@
-"""Where the dashboard hangs in the API: its addresses, its start at the first visit, its stop."""
+"""How the API serves the dashboard: its addresses, its start at the first visit, its stop."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from server.middleware.authenticate import is_guarded
 from server.middleware.rate_limits import SharedLimits, TooMany
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
-"""Under it each request carries the Dashboard that serves it."""
+"""The key in a request's scope of the Dashboard that serves it."""
 VISITOR_KEY: Final = "gpu_renter.visitor"
-"""Under it each request for a page carries who asks."""
+"""The key in a page request's scope of the visitor who asks."""
 PAGE: Final = re.compile(r"/|/runs/[A-Za-z0-9_-]{1,64}|/vendors", re.ASCII)
 ASSET: Final = re.compile(r"/_nicegui(?:_ws)?/.*|/favicon\.ico")
 
@@ -102,13 +102,13 @@ class Dashboard(BaseRoute):
 
 
 def _astray(scope: Scope) -> bool:
-    """Whether a browser looks for a page, and not a program for an address of the API."""
+    """Whether a browser asks for a page, rather than a program for the API."""
     asks = scope["type"] == "http" and scope["method"] == "GET" and not is_guarded(scope["path"])
     return asks and "text/html" in Headers(scope=scope).get("accept", "").lower()
 
 
 def add_dashboard(app: FastAPI, keeper: Keeper, limits: SharedLimits) -> None:
-    """Hang the dashboard into the API, beside its routes; it ends before the services do."""
+    """Add the dashboard to the API's routes; it stops before the services do."""
     dashboard = Dashboard(keeper, limits)
     app.include_router(sign_in_routes(dashboard.visitors))
     app.include_router(download_routes(keeper, dashboard.visitors))

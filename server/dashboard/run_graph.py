@@ -40,7 +40,7 @@ def draw_graph(run: Run, visits: Counter[Phase]) -> None:
     passed = before.index(now) if now in before else len(before)
     with box("ol", "graph", aria_label="The agent's steps"):
         for place, (phase, name) in enumerate(PATH):
-            # What leaves no mark of its own was passed where a later node was reached.
+            # A node without entries of its own was passed if a later one was reached.
             been = visits[phase] > 0 or (not run.status.ended and place < passed)
             been = been or any(visits[later] for later in before[place + 1 :])
             _node(name, phase.value, now=phase is now, been=been, visits=visits[phase])

@@ -37,9 +37,9 @@ from server.dashboard.sessions import TALK
 from server.dashboard.widgets import Part, box, button, card, day, pill, pill_of, short, text, when
 
 LEFT_ALONE: Final = timedelta(seconds=2)
-"""A run that is so long overdue has no worker; then its page offers to move it."""
+"""A run overdue for so long seems to have no worker, so its page offers to tick it."""
 PACE_S: Final = 1.0
-"""Between two steps that a page takes by itself."""
+"""Seconds between two ticks that a page makes by itself."""
 
 
 async def run_page(request: Request, run_id: str) -> None:
@@ -234,7 +234,7 @@ class RunPage:
             self._mover = background_tasks.create(self._move(), name=f"move run {self._id}")
 
     def _stop_moving(self) -> None:
-        self._moving = False  # a step that is under way is taken to its end
+        self._moving = False  # a step under way is finished
 
     async def _move(self) -> None:
         """Step the run while this page is open. A payment that waits for a person waits."""

@@ -22,7 +22,7 @@ MOST_SESSIONS: Final = 10_000
 OPEN_USER: Final = "dashboard"
 """Whose the runs are that are started on a page of a server that asks for no key."""
 TALK: Final = (Scope.START, Scope.TICK, Scope.READ, Scope.APPROVE)
-"""What the chat can do, so what talking takes."""
+"""The scopes that talking in the chat takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,17 @@ class Visitors:
         self._sessions: dict[str, _Session] = {}
 
     async def of(self, connection: HTTPConnection) -> Visitor | None:
-        """Who asks, or None where they have to sign in first. Raises RenterError."""
+        """The visitor who asks; None where they must sign in first. Raises RenterError."""
         if not await self.keys_required(connection):
             return Visitor(EVERYBODY)
         return await self._holder(connection.cookies.get(COOKIE, ""))
 
     async def again(self, visitor: Visitor) -> Visitor | None:
-        """The same person with the rights they have now, or None. Raises RenterError."""
+        """The same visitor with the rights of now, if they have any. Raises RenterError."""
         return visitor if visitor.session is None else await self._holder(visitor.session)
 
     async def keys_required(self, connection: HTTPConnection) -> bool:
-        """Whether one has to sign in."""
+        """Whether visitors must sign in."""
         return asks_for_keys((await self._keeper.services()).settings, connection.scope)
 
     async def count_stranger(self, connection: HTTPConnection) -> None:

@@ -57,12 +57,12 @@ def card(title: str, css: str = "", name: str = "") -> Element:
 
 
 def pill(run: Run, waits: bool = False) -> Element:
-    """How it stands with a run. waits: whether something of it waits for a person."""
+    """A small label with a run's status. waits: whether a question of it waits for a person."""
     return text("span", *pill_of(run, waits))
 
 
 def pill_of(run: Run, waits: bool = False) -> tuple[str, str]:
-    """The same, in a word or three, and its look."""
+    """The label's words, and its CSS classes."""
     if waits and not run.status.ended:
         return "waits for you", "pill warn"
     return run.status.value, f"pill {STATUS_LOOK.get(run.status, '')}"
@@ -106,7 +106,7 @@ class Part:
         self._shown: object = _NOTHING
 
     def show(self, key: Hashable, draw: Callable[[], Any]) -> None:
-        """Have drawn here what `key` stands for."""
+        """Draw this part again, unless `key`, which stands for its content, is as it was."""
         if key == self._shown:
             return
         self._shown = key

@@ -69,9 +69,9 @@ class StoryOutcome:
     """What the chain knows of each transaction that a payment names."""
     artifact: Path | None
     artifact_sha256: str | None
-    """Of the bytes on disk."""
+    """The hash of the bytes on disk."""
     seconds: float
-    """From the first tick to the last."""
+    """Seconds from the first tick to the last."""
     status: dict[str, Any]
     """What GET /api/agent-status answers."""
 

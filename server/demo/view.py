@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WIDTH: Final = 100
 """Columns at most; a wider screen only makes it harder to read."""
 BEAT_S: Final = 0.22
-"""Between two lines on a terminal, for the eye to follow."""
+"""Seconds between two lines on a terminal, for the eye to follow."""
 SERVICES: Final = {
     "mongodb": ("MongoDB", "the ledger and the checkpoints, embedded"),
     "chain": ("chain", "an EVM chain of its own, with a USDC contract"),

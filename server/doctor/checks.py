@@ -95,7 +95,7 @@ async def examine_services(settings: Settings, deps: Deps) -> AsyncIterator[Chec
 
 
 async def _needed(settings: Settings, deps: Deps) -> AsyncIterator[Check]:
-    """Of what each tick rests on."""
+    """The checks of what each tick needs."""
     yield await _check("MongoDB", lambda: _mongodb(deps.ledger.store))
     yield await _check("chain", lambda: _chain(settings, deps.wallet.address))
     yield await _check("clock", lambda: around.clock(deps, local=settings.network.is_local))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENOUGH_DISK_BYTES: Final = 1024**3
 MOST_SKEW_S: Final = 60
-"""Between our clock and a block's time, either way."""
+"""The most seconds between our clock and a block's time, either way."""
 CONNECT_S: Final = 3.0
 ENV_FILES: Final = (".env", ".env.local", "*.env", "*.key")
 KEY_FILES: Final = tuple(
@@ -46,7 +46,7 @@ PORTS: Final = {
 
 
 async def disk(settings: Settings) -> str:
-    """The data folder takes files, and there is room for more."""
+    """Check that the data folder takes files, and has room for more."""
     return await asyncio.to_thread(_disk, settings.data_dir.absolute())
 
 
@@ -69,7 +69,7 @@ def _disk(folder: Path) -> str:
 
 
 async def secrets_at_rest(settings: Settings) -> str:
-    """No file with secrets, in this folder and DATA_DIR, may be read by other users."""
+    """Check that other users can read no file with secrets in this folder or DATA_DIR."""
     return await asyncio.to_thread(_secrets_at_rest, Path.cwd(), settings.data_dir.absolute())
 
 
@@ -100,7 +100,7 @@ def _others_enter(file: Path, top: Path) -> bool:
 
 
 async def clock(deps: Deps, *, local: bool) -> str:
-    """Our clock against the chain's: authorizations are valid by the chain's.
+    """Compare our clock with the chain's, which decides when an authorization is valid.
 
     local: whether the chain makes blocks on demand, so that its newest one may be old.
     """
@@ -117,7 +117,7 @@ async def clock(deps: Deps, *, local: bool) -> str:
 
 
 async def exposure(deps: Deps, settings: Settings) -> str:
-    """Whoever is not on this machine needs a key, and there is one."""
+    """Check that other machines need an API key, and that there is one."""
     from server.access import check_exposure, keys_required
 
     if not keys_required(settings):
@@ -128,7 +128,7 @@ async def exposure(deps: Deps, settings: Settings) -> str:
 
 
 async def queue(settings: Settings) -> str:
-    """The workers' queue answers."""
+    """Check that the workers' queue answers."""
     if settings.task_broker_url is None:
         return "none (TASK_BROKER_URL): workers look in MongoDB for what is due"
     url = settings.task_broker_url.get_secret_value()
@@ -139,7 +139,7 @@ async def queue(settings: Settings) -> str:
 
 
 async def webhooks(settings: Settings) -> str:
-    """Whoever is told what happens can be reached. Sends nothing."""
+    """Check that WEBHOOK_URL can be reached. Sends nothing."""
     if settings.webhook_url is None:
         return "none (WEBHOOK_URL)"
     name = await _connect("WEBHOOK_URL", settings.webhook_url)
@@ -147,7 +147,7 @@ async def webhooks(settings: Settings) -> str:
 
 
 async def traces(settings: Settings) -> str:
-    """The collector of traces can be reached. Sends nothing."""
+    """Check that the collector of traces can be reached. Sends nothing."""
     if settings.otel_exporter_otlp_endpoint is None:
         return "none (OTEL_EXPORTER_OTLP_ENDPOINT)"
     name = await _connect("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otel_exporter_otlp_endpoint)

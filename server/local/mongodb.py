@@ -284,7 +284,7 @@ class EmbeddedMongo:
             env=_environment(),
             hold_fds=[self._lock.fd],
             grace_s=grace_s,
-            orphan_grace_s=0.0,  # who starts it next waits for it; what it acknowledged is on disk
+            orphan_grace_s=0.0,  # the next start waits; acknowledged data is on disk
         )
 
     async def _answers(self, child: ChildProcess) -> bool:

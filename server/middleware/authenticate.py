@@ -155,7 +155,7 @@ def _least(path: str) -> str:
 
 
 def asks_for_keys(settings: Settings, scope: AsgiScope) -> bool:
-    """Whether who asks has to show a key: by the settings, or because others reach this socket."""
+    """Whether a request needs a key: by the settings, or because others reach this socket."""
     return keys_required(settings) or came_over_the_network(scope)
 
 
@@ -170,9 +170,9 @@ def came_over_the_network(scope: AsgiScope) -> bool:
 
 
 def names_this_machine(connection: HTTPConnection) -> bool:
-    """Whether the request names this machine, as no page of elsewhere can make a browser do.
+    """Whether the Host header names this machine, which no foreign page can make a browser send.
 
-    A name with a dot may be anybody's who points it at 127.0.0.1 (DNS rebinding).
+    A name with a dot may belong to anybody who points it at 127.0.0.1 (DNS rebinding).
     """
     try:
         host = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""

@@ -16,7 +16,7 @@ from server.middleware.http_errors import problem
 API: Final = "/api/"
 LARGEST_BODY_BYTES: Final = 64 * 1024
 MOST_DRAINED_BYTES: Final = 64 * 1024 * 1024
-"""Of a body that is too large: read on so far, so that its sender gets to read our answer."""
+"""How much of an oversized body is still read, so that its sender gets to read our answer."""
 BODY_DEADLINE_S: Final = 20.0
 
 

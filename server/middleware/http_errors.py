@@ -52,9 +52,9 @@ from server.middleware.rate_limits import TooMany
 
 LOG: Final = logging.getLogger(__name__)
 BUSY_S: Final = 1
-"""After which what is busy with the same may be asked again."""
+"""Seconds after which something busy may be tried again."""
 AWAY_S: Final = 5
-"""After which what is away may be back."""
+"""Seconds after which something unavailable may be back."""
 UNEXPECTED: Final = "The server failed to handle this. Try again; its log says what went wrong"
 LONGEST_NAME: Final = 64
 """Characters of a client's own field name that an answer repeats."""
@@ -100,7 +100,7 @@ def problem(
 
 
 def problem_of(error: RenterError) -> JSONResponse:
-    """The answer for an error, without its inside where it is a fault of ours."""
+    """The answer for an error. It shows nothing of a fault of ours."""
     status = status_of(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return problem(status, UNEXPECTED)
@@ -144,7 +144,7 @@ async def _renter_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _store_error(request: Request, error: Exception) -> JSONResponse:
-    """From LangGraph's checkpointer, which raises the driver's errors as they are."""
+    """The driver's errors, which LangGraph's checkpointer raises as they are."""
     assert isinstance(error, PyMongoError)
     return await _renter_error(request, store_down(error))
 

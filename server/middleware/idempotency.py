@@ -31,7 +31,7 @@ LOG: Final = logging.getLogger(__name__)
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 MARKER: Final = "renter.idempotency"
-"""Where a route finds the marker of its request, in the ASGI scope."""
+"""The key in the ASGI scope of the request's marker."""
 LARGEST_ANSWER_BYTES: Final = 1024 * 1024
 
 PATIENCE: Final = {
@@ -163,7 +163,7 @@ def _takes_keys(scope: Scope) -> bool:
 
 
 def _marker_id(scope: Scope, key: str) -> str:
-    """Of the key, whose it is and the address. Raises InvalidInput, Unauthorized."""
+    """The marker's id, made of key, owner and address. Raises InvalidInput, Unauthorized."""
     if not _KEY.fullmatch(key):
         raise InvalidInput(HEADER, "it is not 1 to 255 printable ASCII characters without spaces")
     principal = principal_of(HTTPConnection(scope))

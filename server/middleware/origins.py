@@ -42,8 +42,8 @@ def is_from_our_page(connection: HTTPConnection, allowed: Set[str] = frozenset()
 
 
 def only_links_here(connection: HTTPConnection) -> bool:
-    """Whether a browser was led to a page of ours, which may be from anywhere: it only reads, and
-    shows what it gets to the person alone.
+    """Whether a browser merely opens an address of ours, wherever the link was: this only reads,
+    and shows the result to the person alone.
     """
     scope = connection.scope
     reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
@@ -51,15 +51,15 @@ def only_links_here(connection: HTTPConnection) -> bool:
 
 
 def _same_host(page: SplitResult, host: SplitResult) -> bool:
-    """Where a proxy ends TLS, the schemes of a page and of its requests to us are not the same; it
-    may leave the port out of Host, and then the names alone are compared.
+    """Behind a proxy that ends TLS, a page and its requests to us have different schemes; the proxy
+    may leave the port out of Host, and then only the names are compared.
     """
     ports = host.port is None or host.port == (page.port or _PORTS.get(page.scheme))
     return page.hostname == host.hostname and ports
 
 
 def _address(text: str) -> SplitResult | None:
-    """None for what has no host, or no port that there can be."""
+    """The address as parts; None where it has no host, or an impossible port."""
     try:
         parts = urlsplit(text)
         ours = parts.port != 0  # reading it raises ValueError

@@ -42,7 +42,7 @@ class RateLimits:
         self._good: OrderedDict[str, None] = OrderedDict()
 
     async def before_looking(self, address: str, key: str | None) -> None:
-        """Raise TooMany for an address that was refused too often, and a key not known as good."""
+        """Raise TooMany for an address refused too often, unless its key is known as good."""
         if key is not None and key in self._good:
             return
         if not await self._counts.test(self._by_address, _network(address)):

@@ -18,7 +18,7 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     # To no other site. With no-referrer, a browser would hide the page's origin from us, too, in
-    # what its forms post: "Origin: null" is what a page of elsewhere can send.
+    # what its forms post: a foreign page can send "Origin: null", too.
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",

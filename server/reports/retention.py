@@ -33,7 +33,7 @@ LEASE_SECONDS: Final = 60.0
 AT_ONCE: Final = 100
 """Runs that are read together."""
 PAUSE_S: Final = 3600.0
-"""Between two rounds of a server."""
+"""Seconds between two rounds of a server."""
 A_ROUND: Final = 1_000
 """Runs that a server removes in one, and headers of older versions that it drops."""
 
@@ -79,7 +79,7 @@ class Retention:
         return outcome
 
     async def _owed(self, run: Run) -> str:
-        """Why a run cannot go yet; empty where it is over."""
+        """Why a run cannot be removed yet; empty where it can."""
         if not run.status.ended or run.reservations or run.due_at is not None:
             return "its books are not closed"
         for payment in await self._ledger.payments.of_run(run.id):
@@ -99,7 +99,7 @@ class Retention:
         return ""
 
     async def _remove(self, seen: Run) -> bool:
-        """Remove one, with all that is its own. False when somebody works on it."""
+        """Remove a run with all its documents and files. False when somebody works on it."""
         gone, at_work = False, self._ledger.at_work(seen.id, self._now, LEASE_SECONDS)
         with suppress(LeaseHeld, LeaseLost, NotFound):
             async with at_work as (run, lease, _):

@@ -36,7 +36,7 @@ SWEEP_S: Final = 0.5
 TURN_S: Final = 5.0
 """How long nobody sweeps after the sweeper was killed, at most."""
 HINT_S: Final = 5.0
-"""After so long without a tick, a hint counts as lost."""
+"""Seconds without a tick after which a hint counts as lost."""
 MOST_HINTS: Final = 1000
 """Hints under way at most: what is overdue beyond them comes after them."""
 SEND_S: Final = 2.0

@@ -114,7 +114,7 @@ class Ticker:
             done.set()  # beside the cancel, which a driver in the middle of a retry may swallow
             heartbeat.cancel()
             last = self._last(context, run, phase, outcome, until)
-            # A task of its own: who hangs up on a stream is cancelled anew at every await.
+            # A task of its own: a closed stream cancels its reader at every await.
             leaving = asyncio.create_task(self._leave(heartbeat, context, run, last))
             await asyncio.shield(leaving)
 
@@ -140,7 +140,7 @@ class Ticker:
         return TickContext(deps, run, lease, found.job if polls else None)
 
     async def _hand_back(self, taking: asyncio.Task[tuple[Run, Lease]]) -> None:
-        """Give back the lease that who hung up meanwhile may have got. The run is due at once."""
+        """Give back a lease that a cancelled caller may still have got. The run is due at once."""
         deps = self._services.deps
         with suppress(RenterError):
             run, lease = await taking
@@ -156,9 +156,8 @@ class Ticker:
         outcome: TickOutcome,
         until: datetime | None,
     ) -> tuple[dict[str, Any], Due]:
-        """What the tick leaves in the run's document, and when the next one is due.
-
-        seen: the run as the tick found it.
+        """The last write of the run's document, and the next due time. seen: the run as the tick
+        found it.
         """
         classes = classes_of(context.noted)
         due = next_due(
@@ -174,7 +173,7 @@ class Ticker:
         return {"phase": phase} | context.last_fields(), due
 
     async def _keep(self, context: TickContext, done: asyncio.Event) -> None:
-        """Prolong the lease of a tick that takes long, until the lease is lost or we are."""
+        """Renew a long tick's lease, until the lease is lost or we are cancelled."""
         seconds, runs = context.deps.limits.lease_seconds, context.ledger.runs
         while not done.is_set():
             await asyncio.sleep(seconds / 3)

@@ -39,7 +39,7 @@ READ_AHEAD: Final = 8
 
 
 class Tick(Protocol):
-    """`Ticker.tick`, or what stands for it."""
+    """The signature of `Ticker.tick`."""
 
     def __call__(
         self, run_id: str, *, due: bool, control: RunControl | None
@@ -76,7 +76,7 @@ class Pool:
         return task
 
     async def take(self, run_id: str) -> None:
-        """Tick the run, when there is room; return when that is done. While draining: at once."""
+        """Tick the run when there is room; return when it has ended, or at once while draining."""
         while not self.free and not self.draining:
             self._room.clear()
             await self._room.wait()
@@ -149,7 +149,7 @@ class Worker:
         self._schedule.on_due(self.wake)
 
     def wake(self) -> None:
-        """Look at once for what is due."""
+        """Ask at once what is due."""
         self._stale = True
         self._woken.set()
 
@@ -159,17 +159,17 @@ class Worker:
             await self.sleep(await self.look())
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until woken: now, where that was since the last sleep."""
+        """Sleep so long, or until woken; not at all if woken since the last sleep."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         self._woken.clear()
 
     async def look(self) -> float:
-        """Begin what is due and fits in; how many seconds to wait for the next look.
+        """Start the due runs that fit in; returns how many seconds to wait before the next call.
 
-        One question tells what falls due until the next one. Where all places are taken, it
-        returns when one is free.
+        One query finds what falls due until the next one. Where all places are taken, it returns
+        when one is free.
         """
         if not self.pool.free:
             await self.pool.room()
@@ -206,8 +206,8 @@ class Worker:
         return True
 
     async def due(self, limit: int, within_s: float = 0.0) -> list[Overdue] | None:
-        """What is due; None while MongoDB does not answer, or our clock is not its own: it is left
-        alone for a while then.
+        """Runs that are due. None while MongoDB does not answer, or our clock is not its own: then
+        it is left alone for a while.
         """
         try:
             if self.pool.store_away:
@@ -248,7 +248,7 @@ class Works(Protocol):
 
 @asynccontextmanager
 async def working(worker: Works, grace_s: float) -> AsyncIterator[asyncio.Task[None]]:
-    """The worker at work beside the block; drained at its end. Yields its task, for who waits."""
+    """Run the worker beside the block, and drain it at the end. Yields the worker's task."""
     task = asyncio.create_task(worker.run())
     task.add_done_callback(_look_at)
     try:

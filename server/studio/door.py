@@ -55,21 +55,21 @@ OTHER_ORIGIN: Final = (
     "takes them of"
 )
 SHOWN: Final = ("x-pagination-total", "x-pagination-next", "content-location")
-"""What a page may read besides the body."""
+"""Headers that a page may read besides the body."""
 OWNER: Final = "owner"
-"""In a thread's metadata, and in the user that LangGraph hands to the graph: whose it is."""
+"""The owner's key in a thread's metadata, and in the user that LangGraph hands to the graph."""
 STUDIO_USER: Final = "studio"
-"""Whose runs they are where no key says it."""
+"""The owner of runs where no key names one."""
 INPUTS: Final = frozenset({"messages", "goal", "budget"})
 STRICT_RESUME: Final = "__pregel_strict_resume"
-"""Asks that an answer counts for the question that it names alone: no harm in that."""
+"""A harmless input field: the answer counts only for the question that it names."""
 EVERY: Final = tuple(Scope)
 TALKING: Final = NEEDS["/api/chat"]
-"""Words may start, move, tell and approve."""
+"""The scopes that a message needs, for it may start, move, explain or approve."""
 
 
 class DoorLedger:
-    """The ledger, opened when the door first needs it: for keys, and whose a run is."""
+    """The ledger, opened when the door first needs it to look up a key or a run's owner."""
 
     def __init__(self) -> None:
         self._opening = asyncio.Lock()
@@ -259,7 +259,7 @@ def _need(ctx: Auth.types.AuthContext, *scopes: Scope) -> None:
 
 
 def _own(metadata: dict[str, Any], owner: str) -> None:
-    """Say in a thread's metadata whose it is; with a key that speaks for one, nobody else's."""
+    """Note the owner in a thread's metadata; a key that speaks for one user can name no other."""
     if owner and metadata.get(OWNER, owner) != owner:
         _refuse(f"metadata.{OWNER}: it says whose the thread is, and is not to be set")
     metadata.setdefault(OWNER, owner or STUDIO_USER)
@@ -294,7 +294,7 @@ auth: Final = Auth()
 
 @auth.authenticate
 async def authenticate(scope: dict[str, Any]) -> Auth.types.MinimalUserDict:
-    """Who asks, as the door found out."""
+    """The identity of the caller, as the door found it."""
     principal = scope.get(PRINCIPAL)
     if not isinstance(principal, Principal):
         raise Auth.exceptions.HTTPException(status_code=401, detail="An API key is needed")

@@ -67,14 +67,14 @@ FIRST_STEP: Final[dict[str, Any]] = {
     "stops": 0,
     "waits": 0,
 }
-"""Where a new run begins, whatever its thread's state holds."""
+"""The position at which a new run begins, whatever its thread's state holds."""
 ASKS_ABOUT: Final = "asksAbout"
-"""The mark of a question whether to start all the same: what a yes to it is to."""
+"""Marks the question whether to start all the same, with what a yes gives up."""
 OVER: Final = "Run already {}. Open a new thread for another run."
 TICKS: Final = (Wants.GO_ON, Wants.OTHER)
-"""What is no question about the run: it is taken one step further."""
+"""Messages that are no question about the run: each takes it one step further."""
 MOVES: Final = (Wants.APPROVE, Wants.REJECT)
-"""What is answered, and after which the run can go on: it is taken one step further too."""
+"""Messages that are answered and may let the run go on: each takes it one step further, too."""
 
 
 class StudioInput(MessagesState, total=False):
@@ -226,7 +226,7 @@ async def _request(
 
 
 def _asked_before_yes(state: AgentState) -> tuple[str, ...]:
-    """What the agent asked about, where the last message is a yes to it; else nothing."""
+    """What the agent last asked to give up, where the last message is a yes; else nothing."""
     messages = state.get("messages") or []
     if len(messages) < 2 or not isinstance(messages[-2], AIMessage):
         return ()
@@ -248,12 +248,12 @@ def _last_said(state: AgentState) -> HumanMessage | None:
 
 
 def _run_id(config: RunnableConfig) -> str:
-    """A run has the id of its thread, and no input names another."""
+    """The run's id, which is its thread's; no input can name another."""
     return str(config["configurable"]["thread_id"])
 
 
 def _owner(config: RunnableConfig) -> str:
-    """Whom the key of the one who asks speaks for; empty where it is nobody in particular."""
+    """The user that the caller's key speaks for; empty where it names nobody."""
     user = config["configurable"].get("langgraph_auth_user")
     return str(user[OWNER]) if user else ""
 

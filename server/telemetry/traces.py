@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SERVICE: Final = "agentic-gpu-renter"
 EXPORT_TIMEOUT_S: Final = 5.0
-"""For one batch, and so for the last one, which stopping waits for."""
+"""Seconds for one batch, and so for the last one, which a stop waits for."""
 SOUND: Final = ("ok", "waiting", "running", "completed", "cancelled", "lease_held", "not_found")
 """Outcomes that are no error of the step; `failed` is one, of a run too."""
 

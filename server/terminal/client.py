@@ -38,7 +38,7 @@ _OPTIONS: Final = {"budgetTotal": "--budget", "userId": "--user"}
 """The API's fields that are options here."""
 SAY_YES: Final = "Take it out of the goal; or, to start all the same: --yes"
 SOMEBODY: Final = "cli"
-"""Whose the runs are where neither the caller nor an API key says it."""
+"""The user of runs where neither the caller nor an API key names one."""
 
 
 _FILE_NAME: Final = re.compile(r'filename="([A-Za-z0-9_-][A-Za-z0-9._-]{0,199})"', re.ASCII)
@@ -92,7 +92,7 @@ class ServerClient:
             return await self._call("POST", "/api/agent-start", {"userId": SOMEBODY, **body})
 
     async def answers(self) -> bool:
-        """Whether a server of ours is there. What is there is not shown the API key for it."""
+        """Whether a server of ours answers. The question does not show it the API key."""
         asking = self._http.build_request("GET", self.url + "/healthz", timeout=CONNECT_TIMEOUT_S)
         asking.headers.pop("Authorization", None)
         try:
@@ -102,8 +102,8 @@ class ServerClient:
         return answer.is_success and _json(answer) == {"status": "ok"}
 
     async def whole_id(self, given: str) -> str:
-        """The id of the run that `given` is, or begins. Raises InvalidInput where it begins more
-        of them.
+        """The id of the run that `given` is, or begins. Raises InvalidInput where several begin
+        with it.
         """
         if not is_short(given):
             return given
@@ -113,7 +113,7 @@ class ServerClient:
         except InvalidInput as unusable:
             if unusable.field == KEY_VARIABLE:
                 raise
-            return given  # what begins no id is none: the server says so
+            return given  # no match: the server says so
         return the_one(given, [str(run["_id"]) for run in found])
 
     async def tick(self, run_id: str) -> dict[str, Any]:

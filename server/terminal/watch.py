@@ -21,7 +21,7 @@ from server.terminal.run_picture import TONES, Json, picture, run_list
 __all__ = ["follow", "picture", "run_list"]
 
 BUSY_WAIT_S: Final = 0.5
-"""Between two tries while another tick works on the run."""
+"""Seconds between two tries while another tick works on the run."""
 MOST_FAILED_TICKS: Final = 5
 """In a row, before the watching is given up."""
 

@@ -22,8 +22,8 @@ MOST_APART_S: Final = 300
 def admit(
     policy: SpendingPolicy, challenge: Challenge, purchase: Purchase, quoted: Usd
 ) -> PaymentTerms:
-    """The cheapest of the challenge's terms that the policy passes and a signature of ours answers;
-    the first of them where several cost the same. Raises the first refusal.
+    """The cheapest of the challenge's terms that the policy passes and we can sign; the first of
+    several equally cheap ones. Raises the first refusal where there are none.
     """
     fitting: list[PaymentTerms] = []
     refusals: list[PolicyRefused] = []
@@ -56,8 +56,8 @@ def billed_by(answer: PaymentRequired402, purchase: Purchase) -> str:
 
 
 def check_clock(now: datetime, head: Block, network: Network) -> None:
-    """Raise ChainDown where our clock and the chain's are far apart: what is signed by a clock
-    that is ahead may settle for longer than anybody reckons with.
+    """Raise ChainDown where our clock and the chain's are far apart: what a fast clock signs could
+    settle later than anybody expects.
     """
     apart_s = abs(int(now.timestamp()) - head.timestamp_s)
     if network.is_local or not head.timestamp_s or apart_s <= MOST_APART_S:

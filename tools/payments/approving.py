@@ -38,7 +38,7 @@ class Permit:
     """What may be signed for at the most."""
     threshold: Usd | None
     at_stake: Usd
-    """What was held against the threshold."""
+    """The amount that was compared with the threshold."""
     approval: Approval | None
     """The approval that it counts against; None where none was needed."""
 
@@ -59,7 +59,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How it stands with the approval of a purchase."""
+    """What decides whether a purchase needs an approval, and has one."""
 
     threshold: Usd | None
     at_stake: Usd
@@ -71,9 +71,9 @@ class Standing:
     asked: Sequence[Approval] = ()
     """The approvals for the purchase's launch, vendor, payee and quote, oldest first."""
     covering: Approval | None = None
-    """The one that covers the purchase."""
+    """The approval that covers the purchase."""
     covered: Mapping[int, Usd] | None = None
-    """What its slots come to with the purchase."""
+    """Slot → what counts against that approval, the purchase included."""
 
     @property
     def needed(self) -> bool:
@@ -117,7 +117,7 @@ class ApprovalGate:
         )
 
     async def check(self, run: Run, purchase: Purchase) -> None:
-        """Raise ApprovalRequired unless the purchase may be paid as things are. Changes nothing."""
+        """Raise ApprovalRequired unless the purchase may be paid now. Changes nothing."""
         standing = await self.standing(run, purchase)
         if not standing.allowed:
             raise _required(purchase, standing)

@@ -174,8 +174,8 @@ class Cashier:
         return replace(sent, payment=judged)
 
     async def _look_for_its_money(self, payment: Payment, observe: Observe) -> Payment:
-        """Note where the wallet cannot cover a payment that its vendor gives nothing for: somebody
-        else has taken money out of it, and the vendor is not to blame.
+        """Note it where the wallet cannot cover a payment for which its vendor gives nothing:
+        somebody took money out of the wallet, and the vendor is not to blame.
         """
         ours = payment.on_chain and not payment.unfunded
         if not ours or await self.funds.covers(payment.amount):
@@ -199,7 +199,7 @@ class Cashier:
         return run.with_reservation(await self._ledger.budget.arm(lease, run, held, payment.id))
 
     async def send(self, payment: Payment, vendor: Vendor) -> Delivery:
-        """Send an armed payment's bytes once, and ask no chain: `payment` is as it was."""
+        """Send an armed payment's bytes once, without asking the chain what became of it."""
         if payment.on_chain and not payment.header:
             return Delivery(payment, None, "its signed bytes are not kept any more")
         seller = self._seller(payment, vendor)
@@ -425,7 +425,7 @@ def _authorized(payment: Payment, purchase: Purchase, permit: Permit) -> Note:
 
 
 def _of_another_history(fate: AuthorizationFate) -> tuple[str, str | None]:
-    """What a nonce was used for that this ledger did not use, and in which transaction."""
+    """What used a nonce that this ledger knows no use of, and in which transaction."""
     match fate:
         case Cancelled():
             return f"its nonce was cancelled in {fate.tx_hash}", fate.tx_hash
@@ -439,7 +439,7 @@ def _of_another_history(fate: AuthorizationFate) -> tuple[str, str | None]:
 
 
 def unclear_note(unclear: PaymentUnclear) -> Note:
-    """What the journal keeps of it, once for each payment."""
+    """The journal's note of an unclear payment, once for each payment."""
     data = {
         "slot": unclear.slot,
         "nonce": unclear.nonce,

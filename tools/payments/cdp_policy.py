@@ -47,7 +47,7 @@ class CdpAccount:
     name: str
     address: str
     policy_ids: tuple[str, ...]
-    """Of every policy that applies to it: the project's and its own."""
+    """The ids of all policies that apply to it: the project's and its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ async def policies_of(api: CdpApi, account: CdpAccount) -> list[CdpPolicy]:
 
 
 def overriding(policies: Sequence[CdpPolicy]) -> list[str]:
-    """What a project policy accepts: it goes before the account's, so our lock cannot stop it."""
+    """What project policies accept: they go before the account's, so our lock cannot stop it."""
     return [
         f"{clean_text(str(rule.get('operation')), 40)} (project policy {policy.id})"
         for policy in policies

@@ -36,9 +36,9 @@ from tools.payments.json_rpc import (
 
 BLOCKS_PER_QUERY: Final = 2_000
 MOST_QUERIES: Final = 1_000
-"""Of one range: two million blocks, 46 days of Base."""
+"""The most queries for one range: two million blocks, 46 days of Base."""
 GROWS_AFTER: Final = 8
-"""Ranges in a row that a node answered, before one of twice the length is asked for again."""
+"""After so many answered ranges in a row, one of twice the length is tried."""
 
 AUTHORIZATION_USED: Final = topic("AuthorizationUsed(address,bytes32)")
 AUTHORIZATION_CANCELED: Final = topic("AuthorizationCanceled(address,bytes32)")
@@ -125,8 +125,8 @@ class Chain(Protocol):
     async def authorization(
         self, payer: str, nonce: str, *, from_block: int, valid_before_s: int | None = None
     ) -> AuthorizationFate:
-        """What became of the payer's nonce, by `final()`, looking for events from `from_block` on
-        and, since it can settle only then, before `valid_before_s`.
+        """The fate of the payer's nonce as of `final()`. Events are searched from `from_block` on
+        and, because it can only settle then, before `valid_before_s`.
         """
 
     async def transfers(
@@ -388,7 +388,7 @@ class ChainReader:
 
 
 def moves_money(transfer: Transfer) -> bool:
-    """Whether it is a transfer: anybody may call `transferFrom` for nothing, and have its event."""
+    """Whether a transfer moves more than nothing: anybody can call `transferFrom` for nothing."""
     return transfer.amount.micros > 0
 
 

@@ -27,7 +27,7 @@ from domain.payments import PaymentTerms
 from tools.wire.untrusted import Unreadable, clean_text, parse_object
 
 LARGEST_CHALLENGE_BYTES: Final = 16 * 1024
-"""Of JSON. It is echoed in a request header, and servers take 32 to 64 KiB of those."""
+"""The most bytes of JSON. A request header repeats it, and servers take 32 to 64 KiB of those."""
 MOST_REQUIREMENTS: Final = 32
 LONGEST_ERROR: Final = 200
 LONGEST_TIMEOUT_S: Final = 10**9

@@ -30,11 +30,11 @@ BLOCKS_A_PAGE: Final = 50_000
 AT_ONCE: Final = 200
 """Transactions that the ledger is asked about in one command."""
 MOST_BACK: Final = 500
-"""Transfers into the wallet that are kept one by one where nothing explains them."""
+"""How many unexplained transfers into the wallet are kept one by one."""
 LONGEST_WINDOW: Final = 1_900_000
 """How far back a first comparison begins on a public chain: 44 days of Base."""
 SLOTS_TRACED: Final = 32
-"""Slots after a run's last one that are known by their nonce: a restored backup lost them."""
+"""Slots after a run's last one whose nonces are known: a restored backup lost them."""
 LONGEST_RACE: Final = 16
 
 Key = tuple[str, str, int]
@@ -87,7 +87,7 @@ class Comparison:
         self._payer = payer
 
     async def state(self) -> Compared:
-        """As it is stored; where nothing is, from where the wallet's first run began."""
+        """The comparison as stored; a new one begins where the wallet's first run began."""
         id_ = f"{self._network.caip2}:{self._payer}"
         if found := await self._ledger.comparisons.find(id_):
             return found
@@ -147,11 +147,11 @@ class Comparison:
         raise self._racing()
 
     async def explain(self) -> Compared:
-        """Look at the strays again: what has been booked or acknowledged by now is none."""
+        """Look at the strays again, and drop those that are booked or acknowledged by now."""
         return await self.change(self._explained)
 
     async def change(self, make: Callable[[Compared], Awaitable[Compared]]) -> Compared:
-        """Store what `make` makes of the state; anew where another was faster."""
+        """Replace the state by what `make` makes of it; again if another writer was faster."""
         for _ in range(LONGEST_RACE):
             state = await self.state()
             changed = await make(state)

@@ -25,7 +25,7 @@ from tools.payments.funds import LONG_OVER_S, last_second
 
 RULE: Final = "max_exposure"
 MOST_UNCHECKED: Final = 200
-"""Slots that one sum is made of before it is looked through, full or not."""
+"""Sums of more slots than this are checked slot by slot, even if not full."""
 
 
 class Exposure:
@@ -38,14 +38,14 @@ class Exposure:
         self._vendors_clock = vendors_clock
 
     async def room(self, vendor_id: str, bound: Usd, wanted: Usd) -> Usd:
-        """What the vendor may be paid ahead now, at most `wanted`."""
+        """The most, up to `wanted`, that the vendor may be prepaid now."""
         tally = await self._ledger.tallies.read(_id(vendor_id))
         if tally.total + wanted > bound:
             tally = await self._looked_through(tally)
         return max(ZERO, min(wanted, bound - tally.total))
 
     async def check(self, vendor_id: str, key: str, amount: Usd, bound: Usd) -> None:
-        """Raise PolicyRefused when `amount` would not be held now."""
+        """Raise PolicyRefused when `amount` could not be held now. Holds nothing."""
         tally = await self._ledger.tallies.read(_id(vendor_id))
         more = max(ZERO, amount - tally.holds.get(key, ZERO))
         if more and tally.total + more > bound:
@@ -99,15 +99,15 @@ class Exposure:
         if paid is None or paid.state is PaymentState.REFUNDED:
             return ZERO
         job = _job_of(paid, jobs)
-        if job is None:  # not taken from its vendor yet; and never, where no bytes are left to send
+        if job is None:  # not fetched, or no bytes left to ask with
             return ZERO if paid.resolved and not paid.header else min(held, paid.amount)
         if job.status.ended:
             return ZERO
         return min(held, _unused(paid, job, payments, self._used_minutes(job)))
 
     def _is_over(self, slot: int, payments: Sequence[Payment]) -> bool:
-        """Whether the time is over that an open slot can have bought, however long its run's job
-        was paid for before: only a person can close it (PaymentUnclear).
+        """Whether any time that an open slot bought must be over, even after all that was paid
+        before it: then only a person can close the slot (PaymentUnclear).
         """
         last_s = last_second([p for p in payments if p.slot == slot])
         if last_s is None:
@@ -116,7 +116,7 @@ class Exposure:
         return self._now() >= datetime.fromtimestamp(last_s + LONG_OVER_S, UTC) + longest
 
     def _used_minutes(self, job: Job) -> float:
-        """The vendor's word, as last heard, up to what our clock shows."""
+        """The used minutes that the vendor last told, but no more than our clock allows."""
         if self._vendors_clock:
             return job.used_minutes
         return min(job.used_minutes, (self._now() - job.created_at) / timedelta(minutes=1))
@@ -146,7 +146,7 @@ def _job_of(payment: Payment, jobs: Sequence[Job]) -> Job | None:
 
 
 def _unused(payment: Payment, job: Job, payments: Sequence[Payment], used: float) -> Usd:
-    """The part of a payment whose time the job has not used: its purchases are used in turn."""
+    """The unused part of a payment; a job uses its purchases in turn."""
     before = sum(
         p.minutes
         for p in payments

@@ -24,7 +24,7 @@ MOST_UNCHECKED: Final = 200
 """Slots that the sum is made of before it is looked through, short or not."""
 LONGEST_RACE: Final = 8
 LONG_OVER_S: Final = 3600
-"""After the last second of what was signed for a slot: by then it is closed, if it can be."""
+"""Seconds after a slot's last signature expired, when it is closed if it can be."""
 
 
 class Funds:
@@ -103,7 +103,7 @@ class Funds:
 
 
 def last_second(slot: Sequence[Payment]) -> int | None:
-    """Up to when something of a slot's payments may settle, in Unix seconds; None where more may be
+    """The last second (Unix time) in which a slot's payments may settle; None where more may be
     signed, or nothing was.
     """
     if any(p.state is PaymentState.RESERVED for p in slot):

@@ -27,7 +27,7 @@ UNKNOWN_TAG: Final = frozenset({-32000, -32601, -32602, -39001})
 """How nodes answer a block tag that they do not know, or have no block for."""
 LARGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 SHORTEST_KEY: Final = 8
-"""Parts of the URL from this length on count as a key that an answer must not repeat."""
+"""A part of the URL this long or longer counts as a key, which no answer may repeat."""
 
 _QUANTITY: Final = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 _HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)

@@ -64,7 +64,7 @@ class Judge:
         if held is None:
             return await self._ledger.payments.get(payment.id) if payment.state.open else payment
         slot = [payment]
-        # One that is closed already may have been closed for another, which a person told of.
+        # A closed slot may have been closed for another payment, which a person named.
         alone = payment.state.open and not held.shared
         if not (alone and {payment.id}.issuperset(held.armed)):
             slot = await self._ledger.payments.of_slot(run.id, payment.slot)
@@ -74,7 +74,7 @@ class Judge:
             return payment
         verdict = await self._verdict(slot, observe)
         if verdict is None or verdict.spent > held.amount:
-            # More than was held, only a person has told of (resolve.py): who books it by hand.
+            # Only a person settles more than was held; resolve.py books that by hand.
             return payment
         winner = verdict.winner
         judged = payment if winner is None or winner.id != payment.id else winner
@@ -100,8 +100,8 @@ class Judge:
             await self._ledger.allowances.settle(held.allowance, slot, spent, vendor_id)
 
     async def settle_allowances(self) -> None:
-        """Count what slots really spent that were closed by who died before it was counted: they
-        would stand against the caps of today with all that they might have cost.
+        """Count the real spending of slots that were closed just before a crash: until then they
+        stand against today's caps with all that they might have cost.
         """
         now = self._now()
         slots = [key.rpartition(":") for key in await self._ledger.allowances.unsettled(now)]

@@ -31,7 +31,7 @@ class Purchase:
     any_payee: bool = False
     """True only for a URL that a person ordered: who its first challenge names is paid."""
     job_slot: int | None = None
-    """The slot of the launch of the job that it is for; None where it is that itself."""
+    """The launch slot of the job that it is for; None where it is that launch."""
     quote_id: str = ""
     """The quote at whose rate the whole job is bought."""
     rest: Usd = ZERO
@@ -60,12 +60,12 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What came of sending a payment. `payment` is as the chain left it."""
+    """The result of sending a payment. `payment` is as the chain left it."""
 
     payment: Payment
     goods: Goods | None
-    """What the vendor gave for it; None as long as it has given nothing."""
+    """What the vendor gave for it; None while it has given nothing."""
     problem: str = ""
     answered: bool = False
-    """Whether its vendor has said no, and not merely nothing."""
+    """Whether the vendor said no, rather than nothing."""
     """The vendor's word, or its silence, where it gave nothing."""

@@ -35,12 +35,12 @@ last reconciliation are looked at again.
 """
 
 Returned = list[tuple[Job, Stray]]
-"""Jobs that came to nothing, each with a transfer that pays back for it."""
+"""Jobs that came to nothing, each with the transfer that refunds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What closing left: as in Report."""
+    """What closing left; the fields are as in Report."""
 
     runs: int
     busy: tuple[str, ...]
@@ -48,7 +48,7 @@ class Closed:
     problems: tuple[str, ...] = ()
     unclear: tuple[PaymentUnclear, ...] = ()
     complete: bool = False
-    """Whether it came to its end, and every run had its turn."""
+    """Whether every run had its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Report:
     ledger_total: Usd
     """Settled payments, less refunds, by the ledger."""
     chain_total: Usd
-    """Transfers out of the wallet, less those from whom it had paid, by the chain alone."""
+    """Transfers out of the wallet less those back from addresses it had paid, by the chain."""
     unknown_transfers: tuple[Stray, ...]
     """Transfers out of the wallet that no payment in the ledger explains."""
     missing: tuple[str, ...]
@@ -135,7 +135,7 @@ class Reconciler:
         unclear: list[PaymentUnclear] = []
         tried = {run_id: Returned() for run_id in sorted(wanted)}
         await self._close_each(tried, busy, problems, unclear)
-        await self._comparison.explain()  # whom the owner paid is no vendor, and owes nothing
+        await self._comparison.explain()  # the owner's own payees owe nothing
         await self._comparison.catch_up()
         returned = await self._returned(await self._comparison.explain())
         await self._close_each(returned, busy, problems, unclear)
@@ -187,9 +187,9 @@ class Reconciler:
         return returned
 
     async def _lost_job(self, transfer: Stray) -> Job | None:
-        """The newest job of the sender's that came to nothing, or is still being stopped after its
-        run's end, and is not paid back yet; None where there is none, or where more than one run
-        has one: nobody's money is given to another.
+        """The sender's newest job that came to nothing, or is still being stopped after its run's
+        end, and is not paid back yet. None where there is none, or where several runs have one:
+        then nobody can tell whose money it is.
         """
         mine = await self._ledger.payments.paid_to(transfer.other, self._payer, self._network.caip2)
         if any(p.refund_tx == transfer.tx_hash and p.refund_log is None for p in mine):

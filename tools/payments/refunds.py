@@ -91,10 +91,10 @@ class Refunds:
         return not any(map(_claimed, payments))
 
     async def _pass_on(self, payments: Sequence[Payment]) -> bool:
-        """Give a refund that was claimed for a payment which never settled to one that did; say
-        whether there was any.
+        """Move a refund claimed for a payment that never settled to one that did; returns whether
+        any moved.
 
-        A crash in between leaves it claimed by none: reconcile finds it on the chain.
+        After a crash in between, no payment claims it: reconcile finds it on the chain.
         """
         passed = False
         for lost in payments:
@@ -122,7 +122,7 @@ class Refunds:
             return
         to_vendor = await self._of_vendor(payment)
         if any(p.state is PaymentState.AUTHORIZED for p in to_vendor):
-            return  # it may be for what is not seen to be paid yet, and is booked once
+            return  # perhaps for a payment not yet seen
         run = await self._ledger.spenders.get(payment.run_id)
         if _booked_before(payment, run, to_vendor):
             transfer: Transfer | None = transfers[0]
@@ -157,11 +157,11 @@ class Refunds:
     async def _its_own(
         self, payment: Payment, transfers: Sequence[Transfer]
     ) -> tuple[Payment, Transfer | None]:
-        """The payment with the one event of its transaction that pays it back, and that event.
+        """The payment, and the one event of its transaction that pays it back, if there is one.
 
-        transfers: all of the transaction from the payee to us. Which of them is this payment's is
-        stored before anything is booked, and each is one payment's alone. A claim to what others
-        have already is dropped.
+        transfers: all of the transaction from the payee to us. Which one is this payment's is
+        stored before anything is booked, and no other payment gets it. A claim to another payment's
+        event is dropped.
         """
         by_log = {t.log_index: t for t in transfers}
         if payment.refund_log is not None:

@@ -57,10 +57,11 @@ class Resolver:
         self._comparison = Comparison(ledger, chain, network, payer)
 
     async def acknowledge(self, tx_hash: str, reason: str) -> list[Stray]:
-        """Note that a person knows of the transfers out of the wallet in a transaction which no
-        payment explains; those transfers. Again changes nothing.
+        """Note that a person knows the transfers out of the wallet in a transaction that no payment
+        explains.
 
-        Raises InvalidInput where there is none, or where a run's nonce made it: that is a payment.
+        Returns those transfers; idempotent. Raises InvalidInput where there are none, or where a
+        run's nonce made one: that is a payment.
         """
         option, tx_hash = "--acknowledge", tx_hash.lower()
         strays = await self._strays(option, tx_hash)

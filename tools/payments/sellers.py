@@ -84,9 +84,8 @@ def seller_of(
     client: VendorClient,
     fetcher: Fetcher | None = None,
 ) -> Seller:
-    """The seller of a stored order.
-
-    A fetch is only sold to who ordered it: its headers are not stored. Raises Conflict elsewhere.
+    """The seller of a stored order. Raises Conflict for a fetch without its `fetcher`, because its
+    headers are not stored.
     """
     if kind is PurchaseKind.FETCH:
         if fetcher is None:

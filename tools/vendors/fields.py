@@ -1,7 +1,7 @@
 """What each field of a vendor's answer may hold: bounds, as annotations of tools/vendors/base.py.
 
-A value that is out of them raises Unfit, with the field's name. The context that an answer is read
-in are our secrets (a tuple): blotted out of its texts, and refused where a text is kept exactly.
+A value outside them raises Unfit with the field's name. The validation context is a tuple of our
+secrets: they are blotted out of texts, and refused where a text is kept exactly.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _is_storable(metric: object) -> TypeGuard[int]:
 Identifier = Annotated[str, AfterValidator(_identifier)]
 """Kept exactly: printable ASCII without spaces, at most 200 characters."""
 ClaimedId = Annotated[str | None, BeforeValidator(_claimed_id)]
-"""The same where none is needed: anything else is none."""
+"""The same where an id is only claimed: anything else becomes None."""
 Url = Annotated[str, AfterValidator(_url)]
 ErrorText = Annotated[str, AfterValidator(_error_text)]
 """One harmless line."""

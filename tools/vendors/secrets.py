@@ -34,7 +34,7 @@ class VendorSecrets:
         self._values = dict(values)
 
     def named(self, name: str | None) -> SecretStr | None:
-        """The value of a variable that a registry entry names; None where there is none to use."""
+        """The value of the variable that a registry entry names; None where it cannot be used."""
         return self._values.get(name) if name is not None and is_vendor_secret(name) else None
 
     def of(self, vendor: VendorAddress, call: str) -> str | None:

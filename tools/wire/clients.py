@@ -16,7 +16,7 @@ def tls() -> ssl.SSLContext:
 
 
 def direct() -> dict[str, httpx.AsyncHTTPTransport]:
-    """Mounts: a proxy of the environment is for the world outside, not for this machine."""
+    """httpx mounts that bypass the environment's proxy on the way to this machine."""
     return {
         f"all://{host}": httpx.AsyncHTTPTransport(verify=tls())
         for host in ("localhost", "127.0.0.1")

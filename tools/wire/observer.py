@@ -68,7 +68,7 @@ class Observer:
 
     @contextmanager
     def listening(self, *listeners: Listener) -> Iterator[None]:
-        """Have them told, for as long as the block runs."""
+        """Have these listeners told for as long as the block runs."""
         self._listeners += listeners
         try:
             yield
@@ -77,7 +77,7 @@ class Observer:
 
     @contextmanager
     def step(self, kind: Kind, name: str, **facts: Fact) -> Iterator[Step]:
-        """The step that the block is. Raises nothing but what the block raises."""
+        """Make the block a step, and yield it. Raises only what the block raises."""
         step = Step(kind, name, facts, _AT_HAND.get())
         token = _AT_HAND.set(step)
         try:

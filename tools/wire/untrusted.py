@@ -14,7 +14,7 @@ MOST_CONTAINERS: Final = 20_000
 """Objects and lists in one answer: each costs the decoder a hundred times its bytes."""
 MOST_TEXTS: Final = 500_000
 LONGEST_LOOK: Final = 8
-"""Times its limit: what is read of a text before its white space is taken out."""
+"""How many times its limit is read of a text, before white space is taken out."""
 
 _STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 """Possessive, and a string may lack its end, so that no input makes it scan twice."""
