@@ -114,7 +114,7 @@ class Taken(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
-def example(**fields: object) -> ConfigDict:
+def example(**fields: Any) -> ConfigDict:
     """The body that the documentation shows."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
 

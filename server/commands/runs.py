@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from server.terminal.output import Exit, JsonOption, print_json, working
+from server.terminal.output import Exit, JsonOption, print_json, tell, working
 from server.terminal.process import run
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def tick(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False
     [dim]$[/] gpu-renter tick 66a1f2c9d53a3f9ef1f0c123
     """
     doing = "Ticking: the agent may be asking vendors, the chain or a model"
-    _answer(_ask(url, run_id, doing, lambda server, whole: server.tick(whole)), as_json)
+    answer = _ask(url, run_id, doing, lambda server, whole: server.tick(whole))
+    tell(answer, answer["message"], as_json)
 
 
 def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
@@ -200,7 +201,8 @@ def cancel(
     [dim]$[/] gpu-renter cancel 66a1f2c9d53a3f9ef1f0c123
     """
     doing = "Cancelling: the job is stopped at its vendor"
-    _answer(_ask(url, run_id, doing, lambda server, whole: server.cancel(whole, reason)), as_json)
+    answer = _ask(url, run_id, doing, lambda server, whole: server.cancel(whole, reason))
+    tell(answer, answer["message"], as_json)
 
 
 def approve(
@@ -221,11 +223,12 @@ def approve(
     [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123 --reject
     """
 
-    async def answer(server: ServerClient, whole: str) -> dict[str, Any]:
+    async def ask(server: ServerClient, whole: str) -> dict[str, Any]:
         wanted = approval_id or _waiting(await server.status(whole))
         return await server.approve(whole, wanted, not reject)
 
-    _answer(_ask(url, run_id, ASKING, answer), as_json)
+    answer = _ask(url, run_id, ASKING, ask)
+    tell(answer, answer["message"], as_json)
 
 
 def _waiting(answer: dict[str, Any]) -> str:
@@ -236,13 +239,6 @@ def _waiting(answer: dict[str, Any]) -> str:
         if approval["state"] == "pending":
             return str(approval["_id"])
     raise NotFound("No payment of this run waits for approval", "See: gpu-renter status RUN")
-
-
-def _answer(answer: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        typer.echo(answer["message"])
 
 
 def _ask(

@@ -18,8 +18,7 @@ from graph.planner.planners import MOST_MODEL_CALLS, Consult, Decided
 from ledger.jobs import Job
 from ledger.run import Run
 from mock_vendor.vendor.settings import vendor_profile
-from server.api.views import status_view
-from tests.support.builders import an_offer
+from tests.support.builders import an_offer, status_view
 from tests.support.fireworks_stand_in import (
     Answer,
     Json,

@@ -36,7 +36,6 @@ from graph.planner.planners import MOST_MODEL_CALLS, Planner, RankingPlanner
 from ledger.run import Run
 from mock_vendor.accounts import dev_address
 from mock_vendor.vendor.settings import VendorProfile, vendor_profile
-from server.api.views import status_answer
 from server.config.settings import Settings
 from server.wiring import open_planner
 from tests.chaos.effects import Life
@@ -60,6 +59,7 @@ from tests.redteam.leaks import (
     leaks,
 )
 from tests.redteam.obedient import Obedient
+from tests.support.builders import status_view
 from tests.support.fireworks_stand_in import Fireworks
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World
@@ -135,13 +135,13 @@ class Scene:
         """What agent-status answers."""
         ledger, id_ = self.world.ledger, (run or self.run).id
         seen = await ledger.runs.get(id_)
-        return status_answer(
+        return status_view(
             seen,
             await ledger.jobs.of_run(seen),
             await ledger.payments.of_run(id_),
             await ledger.observations.newest(id_, 1_000),
             await ledger.approvals.of_run(id_),
-        ).model_dump(mode="json", by_alias=True)
+        )
 
     @property
     def evidence(self) -> Evidence:

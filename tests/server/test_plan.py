@@ -15,11 +15,11 @@ from graph.goals.reader import RuleReader
 from graph.planner.dry_run import Market, Plan, understand_goal, with_offers
 from ledger.vendors import End
 from server import cli
-from server.api.views import status_answer
 from server.commands.plan import NO_MARKET
 from server.dashboard.journal_view import choices
 from server.reports.plan import plan_view, show
 from server.terminal.output import Exit
+from tests.support.builders import status_view
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 
@@ -109,8 +109,7 @@ async def test_a_first_slice_is_shown_beside_the_price_of_the_whole_job(
         kept = await world.ledger.runs.get(run.id)
         entries = await world.ledger.observations.of_run(run.id)
         [choice] = choices(entries)
-        answer = status_answer(kept, [], [], entries)
-        status = answer.model_dump(mode="json", by_alias=True)
+        status = status_view(kept, [], [], entries)
         assert kept.offers
         for quoted, offer in zip(choice.quotes, status["offers"], strict=True):
             assert (quoted.vendor_id, quoted.price) == (
