@@ -6,14 +6,18 @@ import secrets
 import time
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
 
+from domain.errors import RenterError
 from ledger.run import Run
 from server.access import EVERYBODY, Principal, Scope, Unauthorized, principal_with
+from server.dashboard.plain import too_many, unavailable
 from server.keeper import Keeper
 from server.middleware.authenticate import asks_for_keys
-from server.middleware.rate_limits import SharedLimits, address_of
+from server.middleware.rate_limits import SharedLimits, TooMany, address_of
 
 COOKIE: Final = "gpu_renter_session"
 SESSION_S: Final = 12 * 3600.0
@@ -121,3 +125,16 @@ class Visitors:
     async def _principal(self, key: str) -> Principal:
         services = await self._keeper.services()
         return await principal_with(services.deps.ledger.keys, key)
+
+
+async def admitted(visitors: Visitors, connection: HTTPConnection, path: str) -> Visitor | Response:
+    """Who asks for the page at `path`; or what they get instead: the way to sign in, or why not."""
+    try:
+        visitor = await visitors.of(connection)
+        if visitor is None:
+            await visitors.count_stranger(connection)
+    except TooMany as error:
+        return too_many(error)
+    except RenterError as error:
+        return unavailable(str(error))
+    return visitor or RedirectResponse(f"/sign-in?next={quote(path)}", status_code=303)
