@@ -7,7 +7,7 @@ question.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -78,3 +78,8 @@ class Approval(Mapped):
             return f"{said}: the whole job" if not self.paid else f"{said}, the rest of the job"
         paid = f", of which {self.paid} is paid" if self.paid else ""
         return f"{said} now; the whole job up to {self.amount}{paid}"
+
+
+def asked_for(approvals: Iterable[Approval], names: Mapping[str, str]) -> str:
+    """What these questions are about, in words. names: of their vendors."""
+    return " and ".join(a.asks_for(names[a.vendor_id]) for a in approvals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ MINUTES_PER_HOUR: Final = 60
 ANY_GPU: Final = "any"
 """Stands for a GPU type where every type will do."""
 MOST_TYPES_TOLD: Final = 4
+_EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
 
 
 class RunStatus(StrEnum):
@@ -99,3 +101,9 @@ class JobSpec(Mapped):
     def minutes_left(self, now: datetime) -> float | None:
         """The minutes until the deadline; None without one."""
         return (self.deadline - now) / timedelta(minutes=1) if self.deadline else None
+
+
+def epoch(line: str) -> tuple[int, int, str] | None:
+    """(epoch, of how many, loss) of a training log line, or None."""
+    found = _EPOCH.match(line)
+    return (int(found[1]), int(found[2]), found[3]) if found else None

@@ -38,3 +38,8 @@ def named(sentence: str, names: Names) -> str:
         return sentence
     whole = rf"(?<![\w/.@(-])(?:{'|'.join(map(re.escape, ids))})(?![\w/@-]|\.\w)"
     return re.sub(whole, lambda found: names[found[0]], sentence)
+
+
+def short(identifier: str) -> str:
+    """`0xb4e8…8af7`."""
+    return identifier if len(identifier) <= 14 else f"{identifier[:6]}…{identifier[-4:]}"

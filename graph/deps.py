@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from langchain_core.tools import BaseTool
+
 from domain.due import Pace
 from domain.money import Usd
 from domain.policy import NO_SUCH_LIMIT, OpenRuns
@@ -16,11 +18,14 @@ from domain.tokens import TokenLimits
 from graph.goals.reader import GoalReader, RuleReader
 from graph.planner.planners import Planner
 from ledger.ledger import Ledger
+from ledger.run import Run
+from tools.payment_tools import payment_tools
 from tools.payments.cashier import Cashier
 from tools.payments.chain import Chain
 from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
 from tools.payments.wallets import Wallet
+from tools.vendor_tools import vendor_tools
 from tools.vendors.base import VendorClient
 from tools.wire.observer import Observer
 
@@ -84,6 +89,16 @@ class Deps:
     """Reads goals and questions."""
     observer: Observer = field(default_factory=Observer)
     """Tells its listeners of every tick, node, payment and call."""
+
+    def lookup_tools(self, run: Run) -> list[BaseTool]:
+        """What the planner's model may look up for one run: read-only, bounded, fenced as data. It
+        sees this run only, and what is known of vendors.
+        """
+        policy, slices = self.cashier.policy, self.limits.slices
+        return [
+            *vendor_tools(self.ledger, run, self.now),
+            *payment_tools(run, self.ledger, self.chain, self.wallet, policy, slices),
+        ]
 
 
 def callback_url(public_url: str | None) -> str | None:

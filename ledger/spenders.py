@@ -136,9 +136,9 @@ class Spenders:
         async for found in self._paged(size, changed):
             yield [Run.of(document) for document in found]
 
-    async def slots(self, *, size: int = PAGE) -> AsyncIterator[list[tuple[str, int]]]:
+    async def slots(self) -> AsyncIterator[list[tuple[str, int]]]:
         """The id of every run, and the number of its next slot, a page at a time."""
-        async for found in self._paged(size, {}, {"nextSlot": 1}):
+        async for found in self._paged(PAGE, {}, {"nextSlot": 1}):
             yield [(d["_id"], d["nextSlot"]) for d in found]
 
     async def _paged(

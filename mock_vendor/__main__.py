@@ -13,38 +13,18 @@ from mock_vendor.serve import (
     run_chain,
     run_vendor,
 )
-from mock_vendor.vendor.settings import VendorSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the named service until it is told to stop. Returns the exit status."""
-    options = _parser().parse_args(arguments)
+    given = vars(_parser().parse_args(arguments))
+    service = given.pop("service")
     exit_quietly_on_sigterm()
     try:
-        if options.service == "chain":
-            run_chain(
-                port=options.port,
-                host=options.host,
-                data_dir=options.data_dir,
-                exit_with_stdin=options.exit_with_stdin,
-                log_level=options.log_level,
-            )
-        else:
-            settings = VendorSettings()
-            changes = {
-                "vendor_data_dir": options.data_dir or settings.vendor_data_dir,
-                "rpc_url": options.rpc_url or settings.rpc_url,
-                "admin": options.admin or settings.admin,
-            }
-            run_vendor(
-                settings.model_copy(update=changes),
-                port=options.port,
-                host=options.host,
-                exit_with_stdin=options.exit_with_stdin,
-                log_level=options.log_level,
-            )
+        run = run_chain if service == "chain" else run_vendor
+        run(**given)
     except (PortInUse, FolderInUse) as problem:
-        print(f"mock_vendor {options.service}: {problem}", file=sys.stderr)
+        print(f"mock_vendor {service}: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0

@@ -55,16 +55,23 @@ def run_chain(
 
 
 def run_vendor(
-    settings: VendorSettings,
     *,
     port: int | None = None,
     host: str = HOST,
+    data_dir: Path | None = None,
+    rpc_url: str | None = None,
+    admin: bool = False,
     exit_with_stdin: bool = False,
     log_level: str = "warning",
 ) -> None:
-    """Serve the vendors (and their facilitator) likewise; `port` defaults to the settings'."""
+    """Serve the vendors (and their facilitator) likewise, by the environment's VendorSettings:
+    what is given here goes before those.
+    """
     from mock_vendor.vendor.app import create_app
 
+    asked = {"vendor_data_dir": data_dir, "rpc_url": rpc_url, "admin": admin}
+    changes = {name: value for name, value in asked.items() if value}
+    settings = VendorSettings().model_copy(update=changes)
     listener = _listen(host, settings.port if port is None else port)
     lock = FolderLock(settings.vendor_data_dir) if settings.vendor_data_dir else None
     try:

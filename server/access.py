@@ -136,31 +136,21 @@ EVERYBODY: Final = Principal(None, EVERY_SCOPE)
 """Whoever asks where no key is required."""
 
 
-class Access:
-    """Tells keys apart. `required` says whether one is asked for at all."""
-
-    def __init__(self, keys: Keys, *, required: bool) -> None:
-        self._keys = keys
-        self.required = required
-
-    async def principal(self, key: str | None) -> Principal:
-        """Whose key this is; everybody, where none is required.
-
-        Raises Unauthorized for a missing, unknown or revoked one, all in the same words.
-        """
-        if not self.required:
-            return EVERYBODY
-        form = _KEY.fullmatch(key or "")
-        record = await self._keys.find(form[1]) if form else None
-        presented = _sha256(key or "")
-        same = hmac.compare_digest(presented, record.sha256 if record else _sha256(""))
-        if record is None or not same or record.revoked_at is not None:
-            raise Unauthorized(
-                "An API key is needed" if not key else "This API key is not known, or was revoked",
-                "Send Authorization: Bearer KEY; gpu-renter keys create makes one",
-            )
-        scopes = frozenset(Scope(name) for name in record.scopes if name in EVERY_SCOPE)
-        return Principal(record.owner, scopes, record.id)
+async def principal_with(keys: Keys, key: str | None) -> Principal:
+    """Whose key this is. Raises Unauthorized for a missing, unknown or revoked one, all in the same
+    words.
+    """
+    form = _KEY.fullmatch(key or "")
+    record = await keys.find(form[1]) if form else None
+    presented = _sha256(key or "")
+    same = hmac.compare_digest(presented, record.sha256 if record else _sha256(""))
+    if record is None or not same or record.revoked_at is not None:
+        raise Unauthorized(
+            "An API key is needed" if not key else "This API key is not known, or was revoked",
+            "Send Authorization: Bearer KEY; gpu-renter keys create makes one",
+        )
+    scopes = frozenset(Scope(name) for name in record.scopes if name in EVERY_SCOPE)
+    return Principal(record.owner, scopes, record.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Final
 
 import httpx
 from eth_utils.crypto import keccak
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 from pydantic import SecretStr
 
@@ -40,10 +41,9 @@ from tools.payments.chain import ChainReader
 from tools.payments.reconcile import Reconciler
 from tools.payments.refunds import Refunds
 from tools.payments.wallets import LocalWallet, Wallet, open_cdp_wallet
-from tools.payments.watched_chain import watched
 from tools.vendors.http import HttpVendorClient, VendorTimeouts
 from tools.vendors.secrets import VendorSecrets
-from tools.vendors.watched import WatchedVendors
+from tools.watched import watched_chain, watched_vendors
 from tools.wire.clients import open_client
 from tools.wire.observer import Observer
 from tools.wire.public_hosts import public_client
@@ -124,8 +124,8 @@ async def open_deps(
     """
     wallet = await open_wallet(settings, http)
     observer = Observer()
-    chain = watched(ChainReader(settings.network, settings.chain_url, http), observer)
-    vendors = WatchedVendors(open_vendors(settings, vendor_http or http), observer)
+    chain = watched_chain(ChainReader(settings.network, settings.chain_url, http), observer)
+    vendors = watched_vendors(open_vendors(settings, vendor_http or http), observer)
     policy = SpendingPolicy(
         settings.network,
         settings.max_payment_usd,
@@ -199,16 +199,9 @@ def open_vendors(settings: Settings, http: httpx.AsyncClient) -> HttpVendorClien
 
 def open_reader(settings: Settings) -> GoalReader:
     """Who reads what people say."""
-    if settings.planner_mode == "stub" or settings.fireworks_api_key is None:
+    model = _open_model(settings, READ_TIMEOUT_S)
+    if model is None:
         return RuleReader()
-    from graph.planner.fireworks import open_fireworks  # seconds to load: only where it is used
-
-    model = open_fireworks(
-        settings.fireworks_model,
-        settings.fireworks_api_key,
-        settings.fireworks_api_base,
-        READ_TIMEOUT_S,
-    )
     return ModelReader(model, settings.fireworks_model, prices=_token_prices(settings))
 
 
@@ -265,23 +258,28 @@ def _cdp_credentials(settings: Settings) -> CdpCredentials:
 
 def open_planner(settings: Settings) -> Planner:
     """The planner in force."""
-    if settings.planner_mode == "stub" or settings.fireworks_api_key is None:
+    model = _open_model(settings, settings.fireworks_timeout_s)
+    if model is None:
         chosen = "planner_mode" in settings.model_fields_set
         return RankingPlanner("" if chosen else NO_KEY)
-    from graph.planner.fireworks import open_fireworks  # seconds to load: only where it is used
-
-    timeout_s = settings.fireworks_timeout_s
-    model = open_fireworks(
-        settings.fireworks_model, settings.fireworks_api_key, settings.fireworks_api_base, timeout_s
-    )
     return ModelPlanner(
         model,
         settings.fireworks_model,
-        timeout_s,
+        settings.fireworks_timeout_s,
         tokens=settings.fireworks_tokens_per_decision,
         run_tokens=settings.fireworks_tokens_per_run,
         prices=_token_prices(settings),
     )
+
+
+def _open_model(settings: Settings, timeout_s: float) -> BaseChatModel | None:
+    """The model in force; None where rules read and the ranking decides."""
+    if settings.planner_mode == "stub" or settings.fireworks_api_key is None:
+        return None
+    from graph.planner.fireworks import open_fireworks  # seconds to load: only where it is used
+
+    key, base = settings.fireworks_api_key, settings.fireworks_api_base
+    return open_fireworks(settings.fireworks_model, key, base, timeout_s)
 
 
 def _token_prices(settings: Settings) -> TokenPrices | None:

@@ -12,7 +12,6 @@ from datetime import UTC, timedelta, timezone, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
-_I: Final = re.IGNORECASE
 _HOURS: Final = {
     name: hours
     for hours, names in {

@@ -24,7 +24,6 @@ from graph.steps.permitted import refused_offers
 from graph.steps.quotes import quotes_of
 from graph.steps.work import failures, left_for, spec_of, under_way
 from ledger.run import RecordedOffer, Silence
-from tools.lookup import lookup_tools
 
 
 async def choose_vendor(state: AgentState, context: TickContext) -> Command[str]:
@@ -44,7 +43,7 @@ async def choose_vendor(state: AgentState, context: TickContext) -> Command[str]
         step = Decided(by_ranking(situation), "ranking", fallback="every quote expired meanwhile")
     else:
         planner = context.deps.planner
-        tools = lookup_tools(context.deps, context.run) if planner.looks_up else []
+        tools = context.deps.lookup_tools(context.run) if planner.looks_up else []
         step = await planner.next(situation, conversation, tools)
     if step.used.calls:
         await context.ledger.runs.count_model(context.run.id, step.used)

@@ -14,7 +14,6 @@ from domain.errors import RenterError
 from graph.context import TickContext
 from graph.routing import Phase, go
 from graph.state import AgentState
-from tools.lookup import lookup_tools
 from tools.wire.untrusted import clean_text
 
 LOOKUP_S: Final = 10.0
@@ -26,7 +25,7 @@ LONGEST_ERROR: Final = 200
 
 
 async def tools(state: AgentState, context: TickContext) -> Command[str]:
-    known = {tool.name: tool for tool in lookup_tools(context.deps, context.run)}
+    known = {tool.name: tool for tool in context.deps.lookup_tools(context.run)}
     said = state.get("planning") or []
     told = sum(len(message.text) for message in said if isinstance(message, ToolMessage))
     asked = [message for message in said if isinstance(message, AIMessage)]

@@ -51,11 +51,10 @@ class LocalChain:
         folder: Path | None = None,
         *,
         clock: Callable[[], float] = time.time,
-        agent_funds: int = AGENT_FUNDS,
     ) -> None:
         """Open the chain kept in `folder`, or a fresh one in memory without it.
 
-        A fresh chain has LocalUSDC at LOCAL_USDC_ADDRESS and `agent_funds` micro-dollars in the
+        A fresh chain has LocalUSDC at LOCAL_USDC_ADDRESS and AGENT_FUNDS micro-dollars in the
         agent's account. Raises FolderInUse when another live process holds the folder.
         """
         self._clock = clock
@@ -68,7 +67,7 @@ class LocalChain:
         self._lock = FolderLock(folder) if folder else None
         self._journal: Journal | None = None
         try:
-            self._open(Journal(folder / "chain.jsonl") if folder else None, agent_funds)
+            self._open(Journal(folder / "chain.jsonl") if folder else None)
         except BaseException:
             self.close()
             raise
@@ -160,7 +159,7 @@ class LocalChain:
                 raise ChainError("timestamp is before the latest block's", -32602)
             return self._append_block((), latest.state_root, at, [])
 
-    def _open(self, journal: Journal | None, agent_funds: int) -> None:
+    def _open(self, journal: Journal | None) -> None:
         lines = journal.lines if journal else []
         if lines:
             self._replay(lines)
@@ -170,7 +169,7 @@ class LocalChain:
         if self._nonce_of("deployer") == 0:
             self._deploy_token()
         if self._nonce_of("deployer") == 1:
-            self._mint(dev_address("agent"), agent_funds)
+            self._mint(dev_address("agent"), AGENT_FUNDS)
 
     def _now(self) -> float:
         return self._clock() + self._offset_s

@@ -35,6 +35,14 @@ RECEIPT_POLL_S = 0.02
 RPC_TIMEOUT_S = 10.0
 
 
+def connected(rpc_url: str) -> Web3:
+    """Return the chain at a JSON-RPC URL."""
+    options: dict[str, Any] = {"timeout": RPC_TIMEOUT_S}
+    return Web3(
+        Web3.HTTPProvider(rpc_url, request_kwargs=options, exception_retry_configuration=None)
+    )
+
+
 class FacilitatorSigner(FacilitatorWeb3Signer):
     """The SDK's signer, with receipts polled fast and no transaction nonce lost.
 
@@ -95,34 +103,25 @@ class LocalFacilitator:
         self,
         w3: Web3,
         *,
-        private_key: str | None = None,
-        network: str = LOCAL_NETWORK,
         confirmation_timeout_s: float = 20.0,
     ) -> None:
-        """Wire a facilitator; nothing is sent yet. The default key is the local dev key."""
+        """Wire a facilitator; nothing is sent yet. Its key is the local dev key."""
         self._w3 = w3
-        self._network = network
-        key = private_key or dev_key("facilitator")
-        signer = FacilitatorSigner(key, w3, confirmation_timeout_s)
+        signer = FacilitatorSigner(dev_key("facilitator"), w3, confirmation_timeout_s)
         self._sdk = x402FacilitatorSync()
         self._sdk.register(
-            [network],
+            [LOCAL_NETWORK],
             ExactEvmFacilitatorScheme(signer, ExactEvmSchemeConfig(simulate_in_settle=True)),
         )
         self._settling = threading.Lock()
 
     @classmethod
-    def at(cls, rpc_url: str, *, private_key: str | None = None) -> "LocalFacilitator":
+    def at(cls, rpc_url: str) -> "LocalFacilitator":
         """Return a facilitator for the chain at a JSON-RPC URL."""
-        provider = Web3.HTTPProvider(
-            rpc_url,
-            request_kwargs={"timeout": RPC_TIMEOUT_S},
-            exception_retry_configuration=None,
-        )
-        return cls(Web3(provider), private_key=private_key)
+        return cls(connected(rpc_url))
 
     def get_supported(self) -> SupportedResponse:
-        """Return the kinds of payment taken: exact, on this network."""
+        """Return the kinds of payment taken: exact, on the local network."""
         return self._sdk.get_supported()
 
     async def verify(
@@ -161,7 +160,7 @@ class LocalFacilitator:
                 network=network,
             )
         with self._settling:
-            if requirements.network == self._network and not mismatch(
+            if requirements.network == LOCAL_NETWORK and not mismatch(
                 authorization, payload, requirements
             ):
                 # Raises where the chain cannot be reached: the SDK would make a refusal of it.

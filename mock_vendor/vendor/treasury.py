@@ -4,7 +4,7 @@ each sent exactly once.
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from eth_account import Account
 from eth_account.typed_transactions.typed_transaction import TypedTransaction
@@ -15,7 +15,7 @@ from web3.exceptions import TransactionNotFound, Web3RPCError
 from mock_vendor.accounts import LOCAL_CHAIN_ID, LOCAL_USDC_ADDRESS
 from mock_vendor.chain.token import TRANSFER, address_bytes, selector, word
 from mock_vendor.facilitator.authorization import Authorization
-from mock_vendor.facilitator.facilitator import RPC_TIMEOUT_S
+from mock_vendor.facilitator.facilitator import connected
 from mock_vendor.vendor.locks import KeyedLocks
 from mock_vendor.vendor.records import Refund
 from mock_vendor.vendor.settings import VendorProfile
@@ -69,11 +69,7 @@ class EvmTreasury:
     @classmethod
     def at(cls, rpc_url: str) -> "EvmTreasury":
         """Return a treasury on the chain at a JSON-RPC URL."""
-        options: dict[str, Any] = {"timeout": RPC_TIMEOUT_S}
-        provider = Web3.HTTPProvider(
-            rpc_url, request_kwargs=options, exception_retry_configuration=None
-        )
-        return cls(Web3(provider))
+        return cls(connected(rpc_url))
 
     async def settlement(self, authorization: Authorization, asset: str) -> str | None:
         """See Treasury."""

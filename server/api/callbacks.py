@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
@@ -75,7 +74,7 @@ def callback_routes(keeper: Keeper) -> APIRouter:
         body = await request.body()
         job = _job(body)
         if job is None:
-            return _unusable()
+            return problem(400, 'The body is not {"vendorId": "…", "vendorJobId": "…"}')
         secret = await _secret_of(services, *job)
         if secret is None:
             return problem(401, UNSIGNED)
@@ -144,7 +143,3 @@ def _job(body: bytes) -> tuple[str, str] | None:
     if isinstance(vendor_id, str) and isinstance(job_id, str) and vendor_id and job_id:
         return vendor_id, job_id
     return None
-
-
-def _unusable() -> JSONResponse:
-    return problem(400, 'The body is not {"vendorId": "…", "vendorJobId": "…"}')

@@ -89,7 +89,7 @@ async def _events(first: Said, rest: AsyncIterator[Said]) -> AsyncIterator[bytes
             yield event(piece.kind, piece)
     except Exception:  # the outermost edge: the response has begun, so there is no other answer
         LOG.exception("a chat failed")
-        yield event("error", Said("error", UNEXPECTED))
+        yield event("error", Said(UNEXPECTED, "error"))
     yield format_sse_event(event="end", data_str="{}")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictStr
+from pydantic import AfterValidator, Field, StrictStr
 
 from domain.errors import InvalidInput
 from domain.goals import LONGEST_GOAL
-from server.api.requests import HELP, OWNERS, RunId, Taken, UserId
+from server.api.requests import HELP, OWNERS, RunId, Taken, UserId, example
 from server.api.schemas import Answered
 from server.chat.conversation import check_message
 
@@ -31,13 +31,7 @@ MessageId = Annotated[StrictStr, AfterValidator(_message_id)]
 
 
 class ChatRequest(Taken):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"userId": "u1", "message": "Fine-tune a 7B model on an A100 for 2 hours, $5"}
-            ]
-        }
-    )
+    model_config = example(userId="u1", message="Fine-tune a 7B model on an A100 for 2 hours, $5")
 
     user_id: UserId = Field(default_factory=str, description=OWNERS)
     message: Message = Field(description=SAY)

@@ -63,16 +63,13 @@ def _user_id(value: str) -> str:
     return value.strip()
 
 
-def _run_id(value: str) -> str:
-    if not PLAIN_ID.fullmatch(value):
-        raise InvalidInput("runId", "it is not a run's id", HELP["runId"])
-    return value
+def _plain_id(field: str, problem: str, shortest: int = 1) -> AfterValidator:
+    def check(value: str) -> str:
+        if len(value) < shortest or not PLAIN_ID.fullmatch(value):
+            raise InvalidInput(field, problem, HELP[field])
+        return value
 
-
-def _id_prefix(value: str) -> str:
-    if len(value) < SHORTEST or not PLAIN_ID.fullmatch(value):
-        raise InvalidInput("idPrefix", "it does not begin a run's id", HELP["idPrefix"])
-    return value
+    return AfterValidator(check)
 
 
 def _budget(value: object) -> Usd:
@@ -91,12 +88,6 @@ _AMOUNT_SCHEMA: Final[dict[str, Any]] = {
 }
 
 
-def _approval_id(value: str) -> str:
-    if not PLAIN_ID.fullmatch(value):
-        raise InvalidInput("approvalId", "it is not an approval's id", HELP["approvalId"])
-    return value
-
-
 def _reason(value: str) -> str:
     if not value.strip() or len(value) > LONGEST_REASON or not value.isprintable():
         raise InvalidInput("reason", "it is empty, too long or not text", HELP["reason"])
@@ -106,12 +97,12 @@ def _reason(value: str) -> str:
 OWNERS: Final = f"{HELP['userId']}. An API key with an owner says it already"
 """What the documentation says of a userId in a body."""
 
-ApprovalId = Annotated[StrictStr, AfterValidator(_approval_id)]
+ApprovalId = Annotated[StrictStr, _plain_id("approvalId", "it is not an approval's id")]
 Reason = Annotated[StrictStr, AfterValidator(_reason)]
 UserId = Annotated[StrictStr, AfterValidator(_user_id)]
 Goal = Annotated[StrictStr, AfterValidator(check_goal)]
-IdPrefix = Annotated[StrictStr, AfterValidator(_id_prefix)]
-RunId = Annotated[StrictStr, AfterValidator(_run_id)]
+IdPrefix = Annotated[StrictStr, _plain_id("idPrefix", "it does not begin a run's id", SHORTEST)]
+RunId = Annotated[StrictStr, _plain_id("runId", "it is not a run's id")]
 
 
 Budget = Annotated[Usd, BeforeValidator(_budget), WithJsonSchema(_AMOUNT_SCHEMA)]
@@ -123,14 +114,13 @@ class Taken(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
+def example(**fields: Any) -> ConfigDict:
+    """The body that the documentation shows."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class StartRequest(Taken):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"userId": "u1", "goal": "Fine-tune a 7B model on an A100", "budgetTotal": 5}
-            ]
-        }
-    )
+    model_config = example(userId="u1", goal="Fine-tune a 7B model on an A100", budgetTotal=5)
 
     user_id: UserId = Field(default_factory=str, description=OWNERS)
     goal: Goal = Field(description=HELP["goal"])
@@ -139,9 +129,7 @@ class StartRequest(Taken):
 
 
 class PlanRequest(Taken):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"goal": "Fine-tune a 7B model on an A100, under $5"}]}
-    )
+    model_config = example(goal="Fine-tune a 7B model on an A100, under $5")
 
     goal: Goal = Field(description=HELP["goal"])
     budget_total: Budget | None = Field(
@@ -153,7 +141,7 @@ class PlanRequest(Taken):
 class NothingMore(Taken):
     """An empty object. It is asked for all the same: no page of elsewhere can send one."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+    model_config = example()
 
 
 class ReconcileRequest(Taken):
@@ -165,33 +153,23 @@ class ReconcileRequest(Taken):
 
 
 class TickRequest(Taken):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}
-    )
+    model_config = example(runId="66a1f2c9d53a3f9ef1f0c123")
 
     run_id: RunId = Field(description=HELP["runId"])
 
 
 class CancelRequest(Taken):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"runId": "66a1f2c9d53a3f9ef1f0c123"}]}
-    )
+    model_config = example(runId="66a1f2c9d53a3f9ef1f0c123")
 
     run_id: RunId = Field(description=HELP["runId"])
     reason: Reason = Field("cancelled by the user", description=HELP["reason"])
 
 
 class ApproveRequest(Taken):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "runId": "66a1f2c9d53a3f9ef1f0c123",
-                    "approvalId": "apr_0f5c3b1f0a7d4e0e9f7c1b2a3d4e5f60",
-                    "approve": True,
-                }
-            ]
-        }
+    model_config = example(
+        runId="66a1f2c9d53a3f9ef1f0c123",
+        approvalId="apr_0f5c3b1f0a7d4e0e9f7c1b2a3d4e5f60",
+        approve=True,
     )
 
     run_id: RunId = Field(description=HELP["runId"])

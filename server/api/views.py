@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
 from domain import networks
-from domain.approvals import Approval, ApprovalState
+from domain.approvals import Approval, ApprovalState, asked_for
 from domain.journal import Entry
 from domain.money import ZERO
 from domain.names import Names
@@ -32,21 +31,7 @@ def run_view(run: Run, waiting: Iterable[Approval] = (), names: Names | None = N
         run,
         job_spec=run.spec,
         current_job_id=run.job_id,
-        waiting_for=asked_for(waiting, names or Names()),
-    )
-
-
-def status_view(
-    run: Run,
-    jobs: Iterable[Job],
-    payments: Iterable[Payment],
-    entries: Iterable[Entry],
-    approvals: Iterable[Approval] = (),
-    names: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """What agent-status answers, as JSON values."""
-    return status_answer(run, jobs, payments, entries, approvals, names).model_dump(
-        mode="json", by_alias=True
+        waiting_for=asked_for(waiting, names or Names()) or None,
     )
 
 
@@ -86,11 +71,6 @@ def waiting_of(
     return [a for a in pending if not (run.status.ended or (now and now >= a.expires_at))]
 
 
-def asked_for(waiting: Iterable[Approval], names: Names) -> str | None:
-    """What is to be approved, in words; None where nothing is."""
-    return " and ".join(a.asks_for(names[a.vendor_id]) for a in waiting) or None
-
-
 def extends(approval: Approval, job: Job, paid_in: Mapping[str, int]) -> bool:
     """Whether it asks for more time for the job. paid_in: payment's id → its slot."""
     slot = paid_in.get(job.payment_id)
@@ -98,7 +78,7 @@ def extends(approval: Approval, job: Job, paid_in: Mapping[str, int]) -> bool:
 
 
 def job_view(job: Job, waiting: Iterable[Approval] = (), names: Names | None = None) -> JobView:
-    asked = asked_for(waiting, names or Names())
+    asked = asked_for(waiting, names or Names()) or None
     return JobView.of(job, final_metrics=job.metrics, waiting_for=asked)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from domain.approvals import asked_for
 from domain.errors import Conflict
 from domain.intents import Intent, Wants
 from graph.deps import Deps
@@ -18,7 +19,7 @@ from ledger.run import Run
 from server.chat.market import prices
 from server.chat.money import lower_budget, not_raised, raise_budget, what_came_back, what_was_spent
 from server.chat.progress import how_it_goes, list_runs, where_the_result_is
-from server.chat.replies import APPROVE_OR_REJECT, Reply, asked, vendor_names, waiting
+from server.chat.replies import APPROVE_OR_REJECT, Said, vendor_names, waiting
 
 NOT_STARTED: Final = (
     "I have started nothing. Say the goal and its budget alone when you want it; "
@@ -38,7 +39,7 @@ HELP: Final = (
 )
 
 
-async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
+async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Said:
     """The answer to a message about a run, and what the message changes.
 
     STOP only asks for the end: the next tick carries it out. GO_ON and OTHER are the caller's.
@@ -58,7 +59,7 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
         case Wants.PRICES:
             return await prices(deps)
         case Wants.THANKS:
-            return Reply(WELCOME)
+            return Said(WELCOME)
         case Wants.RAISE:
             return await raise_budget(deps, run, intent, message_id)
         case Wants.RAISE_UNCLEAR:
@@ -67,8 +68,8 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
             return lower_budget(run, intent)
         case Wants.STOP_PERHAPS:
             if run.status.ended:
-                return Reply(f"The run has ended already: it is {run.status.value}.")
-            return Reply('Shall I end the run? Then say "stop".', "question")
+                return Said(f"The run has ended already: it is {run.status.value}.")
+            return Said('Shall I end the run? Then say "stop".', "question")
         case Wants.STOP:
             return await stop(deps, run)
         case Wants.APPROVE | Wants.REJECT:
@@ -76,49 +77,50 @@ async def reply(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
         case Wants.YES | Wants.NO:
             return await yes_or_no(deps, run)
         case _:
-            return Reply(HELP)
+            return Said(HELP)
 
 
-async def stop(deps: Deps, run: Run) -> Reply:
+async def stop(deps: Deps, run: Run) -> Said:
     """Ask for the run's end."""
     if not await deps.ledger.runs.request_cancel(run.id, "stopped by its owner", deps.now()):
         raise Conflict(f"Run {run.id} has ended already", "There is nothing to stop")
     job = await deps.ledger.jobs.current(run)
     stops = "" if job is None or job.status.ended else ": its job is stopped at the vendor"
-    return Reply(f"Cancelling the run{stops}.", "action")
+    return Said(f"Cancelling the run{stops}.", "action")
 
 
-async def decide(deps: Deps, run: Run, intent: Intent) -> Reply:
+async def decide(deps: Deps, run: Run, intent: Intent) -> Said:
     """The owner's answer to the one payment that waits, or to the one that it names."""
     approvals = await waiting(deps, run)
     if intent.approval_id:
         approvals = [a for a in approvals if a.id == intent.approval_id]
     if not approvals:
-        return Reply("No payment waits for your answer.")
+        return Said("No payment waits for your answer.")
     names = await vendor_names(deps)
     if len(approvals) > 1:
-        ids = ", ".join(f"{a.id} ({asked([a], names)})" for a in approvals)
-        return Reply(f"More than one payment waits. Name the one you mean: {ids}", "question")
+        ids = ", ".join(f"{a.id} ({asked_for([a], names)})" for a in approvals)
+        return Said(f"More than one payment waits. Name the one you mean: {ids}", "question")
     [approval] = approvals
     yes = intent.wants is Wants.APPROVE
     decided = await deps.ledger.approvals.decide(run.id, approval.id, yes, deps.now())
-    return Reply(
-        f"{decided.state.value.capitalize()}: {asked([decided], names)}.",
+    return Said(
+        f"{decided.state.value.capitalize()}: {asked_for([decided], names)}.",
         "action",
         {"approvalId": decided.id},
     )
 
 
-async def yes_or_no(deps: Deps, run: Run) -> Reply:
+async def yes_or_no(deps: Deps, run: Run) -> Said:
     """What can be said instead of a bare yes or no, which may be meant for another question: money
     moves by the word "approve" alone.
     """
     approvals = await waiting(deps, run)
     if not approvals:
-        return Reply(f"I do not know what that answers: nothing waits for a yes or a no. {HELP}")
+        return Said(f"I do not know what that answers: nothing waits for a yes or a no. {HELP}")
     names = await vendor_names(deps)
-    return Reply(
-        f"Waiting for your approval: {asked(approvals, names)}. To answer it, {APPROVE_OR_REJECT}.",
+    return Said(
+        f"Waiting for your approval: {asked_for(approvals, names)}. To answer it, "
+        f"{APPROVE_OR_REJECT}.",
         "question",
         asks_approval=True,
     )

@@ -77,7 +77,7 @@ class Chat:
                 yield said
         except RenterError as problem:
             spoken.append(str(problem))
-            yield Said("error", str(problem))
+            yield Said(str(problem), "error")
         finally:
             if spoken:
                 await self._remember(session, "\n".join(spoken), asks_approval)
@@ -117,11 +117,11 @@ class Chat:
         asked = read_words(heard)
         priced = asked.gpu_type is not None and asks_price(heard.text)
         if priced or is_new_goal(heard):
-            yield Said("run", f"Run {run.id}", {"runId": run.id})
+            yield Said(f"Run {run.id}", "run", {"runId": run.id})
             if priced:
-                yield Said("words", (await prices(self._deps, asked)).text)
+                yield await prices(self._deps, asked)
             else:
-                yield Said("question", ELSEWHERE.format(run.id))
+                yield Said(ELSEWHERE.format(run.id), "question")
             return
         if intent.wants is Wants.NO and await self._asked_to_pay(session):
             intent = Intent(Wants.REJECT)
@@ -131,7 +131,7 @@ class Chat:
             reader = MeteredReader(self._deps.reader, meter)
             told = await reader.wants(heard, before[:-1])
             if reader.by_rules_alone:
-                yield Said("words", reader.by_rules_alone)
+                yield Said(reader.by_rules_alone)
             if told.used.calls:
                 await self._deps.ledger.runs.count_model(run.id, told.used)
             intent = Intent(told.wants)
@@ -144,14 +144,13 @@ class Chat:
         return bool(before and before[0].additional_kwargs.get(ASKS_APPROVAL))
 
     async def _do(self, run: Run, intent: Intent, message_id: str) -> AsyncIterator[Said]:
-        yield Said("run", f"Run {run.id}", {"runId": run.id})
+        yield Said(f"Run {run.id}", "run", {"runId": run.id})
         if intent.wants is Wants.OTHER:
-            yield Said("words", HELP)
+            yield Said(HELP)
         elif intent.wants is Wants.GO_ON:
             yield await self._tick(run)
         else:
-            answer = await reply(self._deps, run, intent, message_id)
-            yield Said(answer.kind, answer.text, answer.data, answer.asks_approval)
+            yield await reply(self._deps, run, intent, message_id)
             if intent.wants is Wants.STOP:
                 yield await self._tick(run)
 
@@ -161,10 +160,10 @@ class Chat:
             ticked = await Ticker(self._services).tick(run.id)
         except LeaseHeld as held:
             if held.goes_on_in_s is not None:
-                return Said("action", str(held))
-            return Said("action", "I am at work on it already: this step does it, or the next.")
+                return Said(str(held), "action")
+            return Said("I am at work on it already: this step does it, or the next.", "action")
         message = named(ticked.message, await vendor_names(self._deps))
-        return Said("action", message, {"status": ticked.status.value}, ticked.waiting)
+        return Said(message, "action", {"status": ticked.status.value}, ticked.waiting)
 
 
 def check_message(message: str) -> str:

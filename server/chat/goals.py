@@ -81,7 +81,7 @@ class GoalTalk:
             or (intent.wants is Wants.NO and draft.asked_about)
         ):
             await self._drafts.forget(self._session)
-            yield Said("action", FORGOTTEN)
+            yield Said(FORGOTTEN, "action")
             return
         if said := await self._in_passing(text, intent, draft):
             yield said
@@ -90,10 +90,10 @@ class GoalTalk:
         if question:
             about_prices = intent.wants in (Wants.SPENT, Wants.OTHER) and not asks_of_a_run(text)
             if reading.gpu_type and about_prices:
-                yield Said("words", (await prices(self._deps, reading)).text)
+                yield await prices(self._deps, reading)
                 return
             if draft or intent.wants is Wants.OTHER:
-                yield Said("words", HELP)
+                yield Said(HELP)
                 return
         if question or (
             intent.wants is not Wants.OTHER
@@ -109,22 +109,22 @@ class GoalTalk:
     async def _in_passing(self, text: str, intent: Intent, draft: Draft | None) -> Said | None:
         """The answer to a message that is neither a goal nor about one run."""
         if intent.wants is Wants.RUNS:
-            return Said("words", (await list_runs(self._deps, self._user_id)).text)
+            return Said((await list_runs(self._deps, self._user_id)).text)
         if intent.wants is Wants.PRICES:
-            return Said("words", (await prices(self._deps)).text)
+            return await prices(self._deps)
         if intent.wants is Wants.HELP:
-            return Said("words", HELP)
+            return Said(HELP)
         if intent.wants is Wants.THANKS:
-            return Said("words", WELCOME)
+            return Said(WELCOME)
         if intent.wants in (Wants.YES, Wants.NO) and draft:
             reader = self._reader(draft)
             asked = await understand(reader, draft.said, await self._vendors())
             if isinstance(asked, AskAnyway):
                 await self._drafts.asks_about(draft, asked.own)
-            return Said("question", asked if isinstance(asked, str) else HELP)
+            return Said(asked if isinstance(asked, str) else HELP, "question")
         if greets(text):
-            return Said("words", HELP) if draft else Said("question", ASK_FOR_JOB)
-        return Said("question", NOT_STARTED) if not_yet(text) else None
+            return Said(HELP) if draft else Said(ASK_FOR_JOB, "question")
+        return Said(NOT_STARTED, "question") if not_yet(text) else None
 
     async def _take(self, draft: Draft | None, utterance: Utterance) -> AsyncIterator[Said]:
         """The goal with one thing more, kept where something is still to be asked."""
@@ -134,9 +134,9 @@ class GoalTalk:
         reader = self._reader(None if anew else draft)
         request = await understand(reader, [*before, utterance], vendors)
         if reader.by_rules_alone:
-            yield Said("words", reader.by_rules_alone)
+            yield Said(reader.by_rules_alone)
         if isinstance(request, Refusal):
-            yield Said("question", str(request))
+            yield Said(str(request), "question")
             return
         if draft and anew:
             draft = await self._drafts.replace(draft, utterance, new_run_id(), reader.used)
@@ -144,12 +144,7 @@ class GoalTalk:
             draft = await self._drafts.add(
                 draft, self._session, utterance, new_run_id(), reader.used
             )
-        if isinstance(request, AskAnyway):
-            await self._drafts.asks_about(draft, request.own)
-        if isinstance(request, str):
-            yield Said("question", request)
-            return
-        async for said in self._start(draft, request, names_of(vendors)):
+        async for said in self._ask_or_start(draft, request, vendors):
             yield said
 
     async def _start_anyway(self, draft: Draft) -> AsyncIterator[Said]:
@@ -158,12 +153,7 @@ class GoalTalk:
         reader = self._reader(draft)
         request = await understand(reader, draft.said, vendors, accepted=accepted)
         draft = replace(draft, used=draft.used + reader.used)
-        if isinstance(request, AskAnyway):
-            await self._drafts.asks_about(draft, request.own)
-        if isinstance(request, str):
-            yield Said("question", request)
-            return
-        async for said in self._start(draft, request, names_of(vendors)):
+        async for said in self._ask_or_start(draft, request, vendors):
             yield said
 
     async def _open_draft(self) -> Draft | None:
@@ -179,21 +169,33 @@ class GoalTalk:
             return None
         return draft
 
+    async def _ask_or_start(
+        self, draft: Draft, request: GoalRequest | str, vendors: list[Vendor]
+    ) -> AsyncIterator[Said]:
+        """The question that is still open, or the run."""
+        if isinstance(request, AskAnyway):
+            await self._drafts.asks_about(draft, request.own)
+        if isinstance(request, str):
+            yield Said(request, "question")
+            return
+        async for said in self._start(draft, request, names_of(vendors)):
+            yield said
+
     async def _start(self, draft: Draft, request: GoalRequest, names: Names) -> AsyncIterator[Said]:
         request = replace(request, heard=replace(request.heard, used=draft.used))
         run = await begin(self._deps, draft.run_id, self._user_id, request)
         await self._drafts.forget(self._session)
-        yield Said("run", f"Run {run.id}", {"runId": run.id})
+        yield Said(f"Run {run.id}", "run", {"runId": run.id})
         if run.spec is not None:
             by_memory = request.heard.reading.by_memory
             sentence = understood(run.spec, run.budget_total, by_memory)
-            yield Said("words", f"Understood: {named(sentence, names)}.")
+            yield Said(f"Understood: {named(sentence, names)}.")
         if request.leaves_out.words:
             words = list(request.leaves_out.words)
-            yield Said("words", request.leaves_out.line, {"notUsed": words})
+            yield Said(request.leaves_out.line, "words", {"notUsed": words})
         yield Said(
-            "action",
             STARTED.format(run.id, run.budget_total),
+            "action",
             {"runId": run.id, "action": "started"},
         )
 
@@ -205,10 +207,10 @@ class GoalTalk:
         running = [r for r in runs if not r.status.ended]
         asked = intent.wants in QUESTIONS
         if not runs:
-            yield Said("question", ASK_FOR_JOB)
+            yield Said(ASK_FOR_JOB, "question")
         elif not asked and (len(running) != 1 or intent.sure):
             ids = ", ".join(r.id for r in running) or "none is running"
-            yield Said("question", f"Which run do you mean? Send its runId: {ids}")
+            yield Said(f"Which run do you mean? Send its runId: {ids}", "question")
         else:
             run = (running or runs)[0] if asked else running[0]
             async for said in self._about(run, intent, message_id):

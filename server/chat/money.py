@@ -14,7 +14,7 @@ from graph.deps import Deps
 from ledger.observations import Head
 from ledger.payments import Payment
 from ledger.run import Run
-from server.chat.replies import Reply, clean, money_of, vendor_names
+from server.chat.replies import Said, clean, money_of, vendor_names
 from server.chat.standstill import why_no_job
 from tools.wire.untrusted import clean_text
 
@@ -24,21 +24,21 @@ MOST_TIMES: Final = 10
 LONGEST_AMOUNT: Final = 40
 
 
-async def what_was_spent(deps: Deps, run: Run) -> Reply:
+async def what_was_spent(deps: Deps, run: Run) -> Said:
     """Each payment with its state and the reason that the journal has for it."""
     payments, names = await deps.ledger.payments.of_run(run.id), await vendor_names(deps)
     if not payments:
         why = await why_no_job(deps, run, names)
-        return Reply(" ".join(filter(None, (f"Nothing so far. {money_of(run)}", why))))
+        return Said(" ".join(filter(None, (f"Nothing so far. {money_of(run)}", why))))
     reasons = await deps.ledger.observations.of_run(run.id, types=[NoteType.AGENT_REASONING])
     lines = [money_of(run)]
     if len(payments) > MOST_PAYMENTS:
         lines.append(f"The last {MOST_PAYMENTS} of {len(payments)} payments:")
     lines += [f"- {_payment_line(p, reasons, names)}" for p in payments[-MOST_PAYMENTS:]]
-    return Reply("\n".join(lines))
+    return Said("\n".join(lines))
 
 
-async def what_came_back(deps: Deps, run: Run) -> Reply:
+async def what_came_back(deps: Deps, run: Run) -> Said:
     """What vendors have paid back, and how the rest could be."""
     payments = await deps.ledger.payments.of_run(run.id)
     names = await vendor_names(deps)
@@ -63,23 +63,23 @@ async def what_came_back(deps: Deps, run: Run) -> Reply:
             "for the unused time is booked once the transfer is on the chain. I cannot take back "
             "more than that."
         )
-    return Reply(" ".join(said))
+    return Said(" ".join(said))
 
 
-async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) -> Reply:
+async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) -> Said:
     """More to spend, once for each message."""
     if intent.amount is None:
-        return Reply('How much more may I spend? Say it like "you may spend $2 more".', "question")
+        return Said('How much more may I spend? Say it like "you may spend $2 more".', "question")
     amount = intent.amount
     if intent.total:
         if intent.amount < run.budget_total:
             return lower_budget(run, intent)
         amount = intent.amount - run.budget_total
         if not amount:
-            return Reply(f"The budget is {run.budget_total} already. I left it as it is.")
+            return Said(f"The budget is {run.budget_total} already. I left it as it is.")
     total = run.budget_total + amount
     if total.micros > MOST_TIMES * run.budget_total.micros and not intent.sure:
-        return Reply(
+        return Said(
             f"That makes {total}, more than {MOST_TIMES} times the budget of {run.budget_total}. "
             f'If you mean it, say "{in_all(total)}".',
             "question",
@@ -104,10 +104,10 @@ async def raise_budget(deps: Deps, run: Run, intent: Intent, message_id: str) ->
     cap = deps.cashier.policy.max_per_run
     if cap is not None and after.budget_total > cap:
         said += f" This server lets no run spend more than {cap}, though."
-    return Reply(said, "action", {"raisedBy": amount.dollars()})
+    return Said(said, "action", {"raisedBy": amount.dollars()})
 
 
-def not_raised(run: Run, intent: Intent) -> Reply:
+def not_raised(run: Run, intent: Intent) -> Said:
     """What to tell a person whose words name no usable amount: why, and which words would."""
     words = f'"{clean_text(intent.written, LONGEST_AMOUNT)}"'
     if is_negative(intent.written):
@@ -116,21 +116,21 @@ def not_raised(run: Run, intent: Intent) -> Reply:
         why = f"I count in US dollars, and convert nothing, so I left {words} alone."
     else:
         why = f"I read no single amount of dollars in {words}."
-    return Reply(
+    return Said(
         f'{why} {money_of(run)} To raise it, say it like "you may spend $2 more" or "raise the '
         f'budget to {run.budget_total.scaled(2, 1)}".',
         "question",
     )
 
 
-def lower_budget(run: Run, intent: Intent) -> Reply:
+def lower_budget(run: Run, intent: Intent) -> Said:
     """That it stays as it is, and how a person gets what they want."""
     if intent.amount and intent.amount > run.budget_total:
-        return Reply(
+        return Said(
             f"I spend no more than {run.budget_total} as it is. If you want me to spend more, say "
             f'"{in_all(intent.amount)}".'
         )
-    return Reply(
+    return Said(
         f"I can raise a budget, not lower it. {money_of(run)} I rent nothing more once you say "
         '"stop".'
     )

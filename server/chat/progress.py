@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from domain.approvals import asked_for
 from domain.goals import ASK_FOR_JOB
 from domain.jobs import JobStatus
 from domain.names import named
@@ -12,8 +13,7 @@ from ledger.jobs import Job
 from ledger.run import Run
 from server.chat.replies import (
     APPROVE_OR_REJECT,
-    Reply,
-    asked,
+    Said,
     clean,
     money_of,
     vendor_names,
@@ -37,7 +37,7 @@ MOST_LISTED: Final = 10
 """Runs that are looked through for them: purchases of `gpu-renter pay` are among these."""
 
 
-async def how_it_goes(deps: Deps, run: Run) -> Reply:
+async def how_it_goes(deps: Deps, run: Run) -> Said:
     """Status, the jobs' progress, the money, and what waits for a person."""
     jobs, names = await deps.ledger.jobs.of_run(run), await vendor_names(deps)
     why = f" ({named(clean(run.reason), names)})" if run.reason else ""
@@ -66,17 +66,17 @@ async def how_it_goes(deps: Deps, run: Run) -> Reply:
     approvals = await waiting(deps, run)
     for approval in approvals:
         said.append(
-            f"Waiting for your approval: {asked([approval], names)}, paid to {approval.pay_to}. "
-            f"To answer it, {APPROVE_OR_REJECT} ({approval.id})."
+            f"Waiting for your approval: {asked_for([approval], names)}, paid to "
+            f"{approval.pay_to}. To answer it, {APPROVE_OR_REJECT} ({approval.id})."
         )
-    return Reply(" ".join(said), "words", {"status": run.status.value}, bool(approvals))
+    return Said(" ".join(said), "words", {"status": run.status.value}, bool(approvals))
 
 
-async def list_runs(deps: Deps, user_id: str) -> Reply:
+async def list_runs(deps: Deps, user_id: str) -> Said:
     """The user's newest runs, each with its id, its state and its goal."""
     runs = await deps.ledger.runs.recent(user_id=user_id, limit=MOST_LISTED)
     if not runs:
-        return Reply(f"You have no runs yet. {ASK_FOR_JOB}")
+        return Said(f"You have no runs yet. {ASK_FOR_JOB}")
     running = [run.id for run in runs if not run.status.ended]
     waits = await deps.ledger.approvals.pending_of(running, deps.now())
     lines = [
@@ -84,18 +84,18 @@ async def list_runs(deps: Deps, user_id: str) -> Reply:
         f"{clean_text(run.goal, LONGEST_GOAL_SHOWN)}"
         for run in runs
     ]
-    return Reply("\n".join(["Your newest runs:", *lines]), data={"runIds": [r.id for r in runs]})
+    return Said("\n".join(["Your newest runs:", *lines]), data={"runIds": [r.id for r in runs]})
 
 
-async def where_the_result_is(deps: Deps, run: Run) -> Reply:
+async def where_the_result_is(deps: Deps, run: Run) -> Said:
     """How to take the job's file, and where it was put; or why there is none."""
     jobs = await deps.ledger.jobs.of_run(run)
     done = next((j for j in jobs if j.artifact_path), None)
     if done is None:
         how = await how_it_goes(deps, run)
-        return Reply(f"There is no result yet. {how.text}", asks_approval=how.asks_approval)
+        return Said(f"There is no result yet. {how.text}", asks_approval=how.asks_approval)
     address = f"/api/agent-artifact?runId={run.id}"
-    return Reply(
+    return Said(
         f'Take it with "Download the result" on the run\'s page, or with GET {address}. On the '
         f"server it is at {done.artifact_path} (sha256 {done.artifact_sha256}).",
         data={"address": address, "path": done.artifact_path, "sha256": done.artifact_sha256},

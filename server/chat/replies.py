@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from domain.approvals import Approval, ApprovalState
+from domain.approvals import Approval
 from domain.names import Names, names_of
 from graph.deps import Deps
 from ledger.run import Run
@@ -19,24 +19,14 @@ APPROVE_OR_REJECT: Final = 'say "approve" or "reject"'
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the agent says, and whether it did something."""
-
-    text: str
-    kind: Literal["words", "action", "question"] = "words"
-    data: Mapping[str, Any] = field(default_factory=dict)
-    asks_approval: bool = False
-    """Whether it tells of a payment that waits for a yes or a no."""
-
-
-@dataclass(frozen=True, slots=True)
 class Said:
     """One thing that the agent says or does. data: of `run`, {"runId": …}."""
 
-    kind: Literal["words", "action", "question", "run", "error"]
     text: str
+    kind: Literal["words", "action", "question", "run", "error"] = "words"
     data: Mapping[str, Any] = field(default_factory=dict)
     asks_approval: bool = False
+    """Whether it tells of a payment that waits for a yes or a no."""
 
 
 def money_of(run: Run) -> str:
@@ -54,14 +44,7 @@ async def waiting(deps: Deps, run: Run) -> list[Approval]:
     """The payments that wait for a person now."""
     if run.status.ended:
         return []
-    asked = await deps.ledger.approvals.of_run(run.id)
-    now = deps.now()
-    return [a for a in asked if a.state is ApprovalState.PENDING and now < a.expires_at]
-
-
-def asked(approvals: Iterable[Approval], names: Names) -> str:
-    """What these questions are about, in words."""
-    return " and ".join(a.asks_for(names[a.vendor_id]) for a in approvals)
+    return (await deps.ledger.approvals.pending_of([run.id], deps.now())).get(run.id, [])
 
 
 def clean(text: str) -> str:

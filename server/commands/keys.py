@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from domain.errors import InvalidInput
-from server.terminal.output import JsonOption, print_json
+from server.terminal.output import JsonOption, print_json, tell
 from server.terminal.process import run
 
 if TYPE_CHECKING:
     from ledger.keys import KeyRecord, Keys
-    from server.access import NewKey, Scope
+    from server.access import Scope
 
+T = TypeVar("T")
 LONGEST_OWNER = 128
 SCOPES = ("start", "tick", "read", "approve", "admin")
 
@@ -46,12 +46,16 @@ def create(
     [dim]$[/] gpu-renter keys create --owner u1 \\
         --scope start --scope tick --scope read --scope approve
     """
+    from server.access import new_key
+    from server.wiring import now
+
     scopes = [_scope(name) for name in dict.fromkeys(scope)]
     if owner is not None:
         owner = owner.strip()
         if not owner or len(owner) > LONGEST_OWNER or not owner.isprintable():
             raise InvalidInput("--owner", f"it is not 1 to {LONGEST_OWNER} printable characters")
-    made = run(_create(owner, scopes))
+    made = new_key(owner, scopes, now())
+    run(_with_keys(lambda kept: kept.add(made.record)))
     if as_json:
         print_json({**_as_json(made.record), "key": made.secret})
         return
@@ -70,7 +74,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     [dim]$[/] gpu-renter keys list
     """
-    found = run(_list())
+    found = run(_with_keys(lambda kept: kept.all()))
     if as_json:
         print_json([_as_json(record) for record in found])
         return
@@ -92,11 +96,10 @@ def revoke(
 
     [dim]$[/] gpu-renter keys revoke iea2bbkqoxyq
     """
-    run(_revoke(key_id))
-    if as_json:
-        print_json({"revoked": key_id})
-    else:
-        typer.echo(f"Revoked {key_id}")
+    from server.wiring import now
+
+    run(_with_keys(lambda kept: kept.revoke(key_id, now())))
+    tell({"revoked": key_id}, f"Revoked {key_id}", as_json)
 
 
 def _scope(name: str) -> Scope:
@@ -107,37 +110,14 @@ def _scope(name: str) -> Scope:
     return Scope(name)
 
 
-async def _create(owner: str | None, scopes: list[Scope]) -> NewKey:
-    from server.access import new_key
-    from server.wiring import now
-
-    made = new_key(owner, scopes, now())
-    async with _keys() as kept:
-        await kept.add(made.record)
-    return made
-
-
-async def _list() -> list[KeyRecord]:
-    async with _keys() as kept:
-        return await kept.all()
-
-
-async def _revoke(key_id: str) -> None:
-    from server.wiring import now
-
-    async with _keys() as kept:
-        await kept.revoke(key_id, now())
-
-
-@asynccontextmanager
-async def _keys() -> AsyncIterator[Keys]:
-    """The keys in the store that `open_store` finds."""
+async def _with_keys(ask: Callable[[Keys], Awaitable[T]]) -> T:
+    """What `ask` gets of the keys in the store that `open_store` finds."""
     from ledger.keys import Keys
     from server.config.settings import Settings
     from server.local.stack import open_store
 
     async with open_store(Settings.load()) as (store, _):
-        yield Keys(store)
+        return await ask(Keys(store))
 
 
 def _whom(record: KeyRecord) -> str:

@@ -12,7 +12,7 @@ import typer
 from domain.errors import ConfigError, Conflict, InvalidInput
 from domain.money import Usd
 from server.commands.runs import UrlOption
-from server.terminal.output import JsonOption, print_json, working
+from server.terminal.output import JsonOption, print_json, tell, working
 from server.terminal.process import run
 
 if TYPE_CHECKING:
@@ -143,10 +143,7 @@ def remove(
     """
     with working("Removing"):
         run(_remove(vendor_id))
-    if as_json:
-        print_json({"removed": vendor_id})
-    else:
-        typer.echo(f"Removed {vendor_id}")
+    tell({"removed": vendor_id}, f"Removed {vendor_id}", as_json)
 
 
 async def _list(url: str | None) -> list[dict[str, Any]]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from server.terminal.output import Exit, JsonOption, print_json, working
+from server.terminal.output import Exit, JsonOption, print_json, tell, working
 from server.terminal.process import run
 
 if TYPE_CHECKING:
     from domain.money import Usd
     from server.terminal.client import ServerClient
+
+T = TypeVar("T")
+ASKING: Final = "Asking the server"
 
 RunArgument = Annotated[
     str, typer.Argument(help="The run's id, or its first characters (4 or more).", metavar="RUN")
@@ -60,13 +65,11 @@ def start(
     asked = check_goal(goal)
     total = _budget_in(asked) if budget is None else Usd.parse(budget, "--budget", above_zero=True)
 
-    async def work(sure: bool) -> dict[str, Any]:
-        async with _server(url) as server:
+    def begin(sure: bool) -> dict[str, Any]:
+        async def ask(server: ServerClient, _: str) -> dict[str, Any]:
             return await server.start(user, asked, total.dollars(), accept_not_used=sure)
 
-    def begin(sure: bool) -> dict[str, Any]:
-        with working("Starting the run"):
-            return run(work(sure))
+        return _ask(url, "", "Starting the run", ask)
 
     try:
         started = begin(yes)
@@ -110,14 +113,9 @@ def tick(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False
 
     [dim]$[/] gpu-renter tick 66a1f2c9d53a3f9ef1f0c123
     """
-
-    async def work() -> dict[str, Any]:
-        async with _server(url) as server:
-            return await server.tick(await server.whole_id(run_id))
-
-    with working("Ticking: the agent may be asking vendors, the chain or a model"):
-        answer = run(work())
-    _answer(answer, as_json)
+    doing = "Ticking: the agent may be asking vendors, the chain or a model"
+    answer = _ask(url, run_id, doing, lambda server, whole: server.tick(whole))
+    tell(answer, answer["message"], as_json)
 
 
 def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = False) -> None:
@@ -126,13 +124,7 @@ def status(run_id: RunArgument, url: UrlOption = None, as_json: JsonOption = Fal
     [dim]$[/] gpu-renter status 66a1f2c9d53a3f9ef1f0c123
     [dim]$[/] gpu-renter status 66a1f2c9d53a3f9ef1f0c123 --json | jq .payments
     """
-
-    async def work() -> dict[str, Any]:
-        async with _server(url) as server:
-            return await server.status(await server.whole_id(run_id))
-
-    with working("Asking the server"):
-        answer = run(work())
+    answer = _ask(url, run_id, ASKING, lambda server, whole: server.status(whole))
     if as_json:
         print_json(answer)
         return
@@ -156,13 +148,7 @@ def runs(
     [dim]$[/] gpu-renter runs
     [dim]$[/] gpu-renter runs --user u1 --json | jq '.[]._id'
     """
-
-    async def work() -> list[dict[str, Any]]:
-        async with _server(url) as server:
-            return await server.runs(user, limit)
-
-    with working("Asking the server"):
-        found = run(work())
+    found = _ask(url, "", ASKING, lambda server, _: server.runs(user, limit))
     if as_json:
         print_json(found)
         return
@@ -192,12 +178,10 @@ def watch(
     """
     from server.terminal.watch import follow
 
-    async def work() -> dict[str, Any]:
-        async with _server(url) as server:
-            whole = await server.whole_id(run_id)
-            return await follow(server, whole, interval_s=interval, quiet=as_json)
+    async def ask(server: ServerClient, whole: str) -> dict[str, Any]:
+        return await follow(server, whole, interval_s=interval, quiet=as_json)
 
-    answer = run(work())
+    answer = _ask(url, run_id, "", ask)
     if as_json:
         print_json(answer)
     if answer["run"]["status"] != "completed":
@@ -216,14 +200,9 @@ def cancel(
 
     [dim]$[/] gpu-renter cancel 66a1f2c9d53a3f9ef1f0c123
     """
-
-    async def work() -> dict[str, Any]:
-        async with _server(url) as server:
-            return await server.cancel(await server.whole_id(run_id), reason)
-
-    with working("Cancelling: the job is stopped at its vendor"):
-        answer = run(work())
-    _answer(answer, as_json)
+    doing = "Cancelling: the job is stopped at its vendor"
+    answer = _ask(url, run_id, doing, lambda server, whole: server.cancel(whole, reason))
+    tell(answer, answer["message"], as_json)
 
 
 def approve(
@@ -244,15 +223,12 @@ def approve(
     [dim]$[/] gpu-renter approve 66a1f2c9d53a3f9ef1f0c123 --reject
     """
 
-    async def work() -> dict[str, Any]:
-        async with _server(url) as server:
-            whole = await server.whole_id(run_id)
-            wanted = approval_id or _waiting(await server.status(whole))
-            return await server.approve(whole, wanted, not reject)
+    async def ask(server: ServerClient, whole: str) -> dict[str, Any]:
+        wanted = approval_id or _waiting(await server.status(whole))
+        return await server.approve(whole, wanted, not reject)
 
-    with working("Asking the server"):
-        answer = run(work())
-    _answer(answer, as_json)
+    answer = _ask(url, run_id, ASKING, ask)
+    tell(answer, answer["message"], as_json)
 
 
 def _waiting(answer: dict[str, Any]) -> str:
@@ -265,14 +241,17 @@ def _waiting(answer: dict[str, Any]) -> str:
     raise NotFound("No payment of this run waits for approval", "See: gpu-renter status RUN")
 
 
-def _answer(answer: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        typer.echo(answer["message"])
-
-
-def _server(url: str | None) -> ServerClient:
+def _ask(
+    url: str | None, given: str, doing: str, ask: Callable[[ServerClient, str], Awaitable[T]]
+) -> T:
+    """What `ask` gets of the server about the run that `given` is or begins. A terminal shows what
+    goes on meanwhile; with no words for that, `ask` shows it.
+    """
     from server.terminal.client import ServerClient
 
-    return ServerClient(url)
+    async def work() -> T:
+        async with ServerClient(url) as server:
+            return await ask(server, await server.whole_id(given) if given else "")
+
+    with working(doing) if doing else nullcontext():
+        return run(work())

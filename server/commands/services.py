@@ -58,15 +58,8 @@ def vendor(
 
     def work() -> None:
         from mock_vendor.serve import run_vendor
-        from mock_vendor.vendor.settings import VendorSettings
 
-        settings = VendorSettings()
-        changes = {
-            "vendor_data_dir": data_dir or settings.vendor_data_dir,
-            "rpc_url": rpc_url or settings.rpc_url,
-            "admin": admin or settings.admin,
-        }
-        run_vendor(settings.model_copy(update=changes), port=port, log_level=log_level)
+        run_vendor(port=port, data_dir=data_dir, rpc_url=rpc_url, admin=admin, log_level=log_level)
 
     _serve("the mock vendor", "PORT", work)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from domain.errors import Conflict, LeaseHeld, NotFound, RenterError
 from ledger.run import Run
 from server.access import Forbidden, Scope
 from server.api.artifacts import artifact_of
-from server.dashboard.plain import missing, too_many, unavailable
-from server.dashboard.sessions import Visitor, Visitors
+from server.dashboard.plain import missing, unavailable
+from server.dashboard.sessions import Visitor, Visitors, admitted
 from server.keeper import Keeper
-from server.middleware.rate_limits import TooMany
 from server.runner.tick import Ticker
 from server.wiring import Services
 
@@ -70,19 +68,15 @@ def download_routes(keeper: Keeper, visitors: Visitors) -> APIRouter:
 
     @router.get("/runs/{run_id}/artifact")
     async def artifact(request: Request, run_id: str) -> Response:
+        visitor = await admitted(visitors, request, f"/runs/{run_id}")
+        if isinstance(visitor, Response):
+            return visitor
         try:
-            visitor = await visitors.of(request)
-            if visitor is None:
-                await visitors.count_stranger(request)
-                here = quote(f"/runs/{run_id}")
-                return RedirectResponse(f"/sign-in?next={here}", status_code=303)
             services = await keeper.services()
             run = await run_of(services, visitor, run_id, Scope.READ)
             return await artifact_of(services.deps, run)
         except NotFound as nothing:
             return missing(str(nothing))
-        except TooMany as error:
-            return too_many(error)
         except RenterError as error:
             return unavailable(str(error))
 

@@ -119,4 +119,4 @@ async def _talk(
         async for said in Chat(services).say(user_id, words, run_id, talk_id=page_id):
             yield said
     except RenterError as error:
-        yield Said("error", str(error), {})
+        yield Said(str(error), "error", {})

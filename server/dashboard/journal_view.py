@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from domain.jobs import epoch
 from domain.journal import Entry, NoteType
 from domain.money import Usd
 from graph.routing import Phase
 from server.chat.decisions import how_decided
-
-_EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
 
 _NODE_OF: Final = {
     NoteType.JOB_SPEC: Phase.INTAKE,
@@ -98,9 +96,9 @@ def losses(entries: Iterable[Entry]) -> dict[str, list[tuple[int, float]]]:
     """(epoch, loss) by job, as far as the vendors' logs say."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for entry in logs(entries):
-        if found := _EPOCH.match(entry.note.content):
+        if found := epoch(entry.note.content):
             job = (entry.note.key or "").split(":")[0]
-            curves.setdefault(job, []).append((int(found[1]), float(found[3])))
+            curves.setdefault(job, []).append((found[0], float(found[2])))
     return curves
 
 

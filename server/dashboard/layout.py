@@ -182,7 +182,3 @@ async def confirmed(question: str, detail: str, yes: str, no: str) -> bool:
         return bool(await dialog)
     finally:
         dialog.delete()
-
-
-def place(css: str = "", name: str = "div", **attributes: str | None) -> Part:
-    return Part(box(name, css, **attributes))

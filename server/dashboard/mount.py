@@ -12,19 +12,18 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.datastructures import Headers, URLPath
 from starlette.requests import HTTPConnection
-from starlette.responses import RedirectResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from domain.errors import RenterError
 from server.dashboard.actions import download_routes
 from server.dashboard.live_queries import Watches
-from server.dashboard.plain import missing, too_many, unavailable
-from server.dashboard.sessions import Visitors
+from server.dashboard.plain import missing
+from server.dashboard.sessions import Visitors, admitted
 from server.dashboard.sign_in import sign_in_routes
 from server.keeper import Keeper
 from server.middleware.authenticate import is_guarded
-from server.middleware.rate_limits import SharedLimits, TooMany
+from server.middleware.rate_limits import SharedLimits
 
 SCOPE_KEY: Final = "gpu_renter.dashboard"
 """The key in a request's scope of the Dashboard that serves it."""
@@ -68,20 +67,9 @@ class Dashboard(BaseRoute):
             return
         scope[SCOPE_KEY] = self
         if PAGE.fullmatch(path):
-            connection = HTTPConnection(scope)
-            try:
-                visitor = await self.visitors.of(connection)
-                if visitor is None:
-                    await self.visitors.count_stranger(connection)
-            except TooMany as error:
-                await too_many(error)(scope, receive, send)
-                return
-            except RenterError as error:
-                await unavailable(str(error))(scope, receive, send)
-                return
-            if visitor is None:
-                away = RedirectResponse(f"/sign-in?next={path}", status_code=303)
-                await away(scope, receive, send)
+            visitor = await admitted(self.visitors, HTTPConnection(scope), path)
+            if isinstance(visitor, Response):
+                await visitor(scope, receive, send)
                 return
             scope[VISITOR_KEY] = visitor
         await (await self._opened())(scope, receive, send)

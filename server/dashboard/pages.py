@@ -6,7 +6,6 @@ from typing import Final
 
 from fastapi import FastAPI
 from nicegui import ui
-from starlette.requests import Request
 
 from server.dashboard.home import home
 from server.dashboard.run_page import run_page
@@ -22,19 +21,9 @@ RECONNECT_S: Final = 20.0
 """A phone that was in a pocket for so long finds its page as it was."""
 
 
-@ui.page("/")
-def _home(request: Request) -> None:
-    home(request)
-
-
-@ui.page("/runs/{run_id}")
-async def _run(request: Request, run_id: str) -> None:
-    await run_page(request, run_id)
-
-
-@ui.page("/vendors")
-def _vendors(request: Request) -> None:
-    vendors(request)
+ui.page("/")(home)
+ui.page("/runs/{run_id}")(run_page)
+ui.page("/vendors")(vendors)
 
 
 def shell() -> FastAPI:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from domain.approvals import Approval
 from domain.errors import NotFound, RenterError
-from domain.names import Names, named, names_of
+from domain.names import Names, named, names_of, short
 from graph.routing import Phase
 from ledger.run import Run
 from server.access import Scope
@@ -34,7 +34,7 @@ from server.dashboard.run_parts import (
     draw_payments,
 )
 from server.dashboard.sessions import TALK
-from server.dashboard.widgets import Part, box, button, card, day, pill, pill_of, short, text, when
+from server.dashboard.widgets import Part, box, button, card, day, pill, pill_of, text, when
 
 LEFT_ALONE: Final = timedelta(seconds=2)
 """A run overdue for so long seems to have no worker, so its page offers to tick it."""

@@ -12,7 +12,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from domain.goals.reading import hours
 from domain.jobs import JobStatus
 from domain.journal import Entry
-from domain.names import Names, named
+from domain.names import Names, named, short
 from domain.payments import PaymentState
 from ledger.jobs import Job
 from ledger.payments import Payment
@@ -22,7 +22,7 @@ from server.chat.decisions import how_decided, model_use
 from server.dashboard.actions import artifact_address
 from server.dashboard.journal_view import Choice, Quoted
 from server.dashboard.plots import Curves, loss_plot
-from server.dashboard.widgets import box, budget_bar, card, day, short, text, when
+from server.dashboard.widgets import box, budget_bar, card, day, text, when
 
 MOST_LINES: Final = 300
 MOST_DECISIONS: Final = 200

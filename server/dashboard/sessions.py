@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
 
+from domain.errors import RenterError
 from ledger.run import Run
-from server.access import EVERYBODY, Access, Principal, Scope, Unauthorized
+from server.access import EVERYBODY, Principal, Scope, Unauthorized, principal_with
+from server.dashboard.plain import too_many, unavailable
 from server.keeper import Keeper
 from server.middleware.authenticate import asks_for_keys
-from server.middleware.rate_limits import SharedLimits, address_of
+from server.middleware.rate_limits import SharedLimits, TooMany, address_of
 
 COOKIE: Final = "gpu_renter_session"
 SESSION_S: Final = 12 * 3600.0
@@ -61,15 +64,9 @@ class Visitors:
     A key that was revoked counts no more at the next page, and at the next thing done on one.
     """
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        limits: SharedLimits,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, keeper: Keeper, limits: SharedLimits) -> None:
         self._keeper = keeper
         self._limits = limits
-        self._clock = clock
         self._sessions: dict[str, _Session] = {}
 
     async def of(self, connection: HTTPConnection) -> Visitor | None:
@@ -105,7 +102,7 @@ class Visitors:
         except Unauthorized:
             await limits.refused(address_of(connection), key)
             raise
-        now = self._clock()
+        now = time.monotonic()
         alive = [(s, held) for s, held in self._sessions.items() if held.ends_at > now]
         self._sessions = dict(alive[-(MOST_SESSIONS - 1) :])
         session = secrets.token_urlsafe(32)
@@ -117,7 +114,7 @@ class Visitors:
 
     async def _holder(self, session: str) -> Visitor | None:
         held = self._sessions.get(session)
-        if held is None or held.ends_at <= self._clock():
+        if held is None or held.ends_at <= time.monotonic():
             return None
         try:
             return Visitor(await self._principal(held.key), session)
@@ -127,4 +124,17 @@ class Visitors:
 
     async def _principal(self, key: str) -> Principal:
         services = await self._keeper.services()
-        return await Access(services.deps.ledger.keys, required=True).principal(key)
+        return await principal_with(services.deps.ledger.keys, key)
+
+
+async def admitted(visitors: Visitors, connection: HTTPConnection, path: str) -> Visitor | Response:
+    """Who asks for the page at `path`; or what they get instead: the way to sign in, or why not."""
+    try:
+        visitor = await visitors.of(connection)
+        if visitor is None:
+            await visitors.count_stranger(connection)
+    except TooMany as error:
+        return too_many(error)
+    except RenterError as error:
+        return unavailable(str(error))
+    return visitor or RedirectResponse(f"/sign-in?next={quote(path)}", status_code=303)

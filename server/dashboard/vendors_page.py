@@ -7,11 +7,12 @@ from typing import Any
 from nicegui import ui
 from starlette.requests import Request
 
+from domain.names import short
 from domain.quotes import Vendor
 from server.access import Scope
 from server.dashboard.layout import page
 from server.dashboard.plots import record_plot
-from server.dashboard.widgets import Part, box, card, short, text
+from server.dashboard.widgets import Part, box, card, text
 from server.wiring import now
 
 

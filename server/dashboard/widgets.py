@@ -94,10 +94,6 @@ def budget_bar(run: Run) -> Element:
     return bar
 
 
-def short(identifier: str) -> str:
-    return identifier if len(identifier) <= 14 else f"{identifier[:6]}…{identifier[-4:]}"
-
-
 class Part:
     """A place on a page that is drawn anew only when what it shows has changed."""
 

@@ -17,20 +17,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from domain.errors import RenterError
-from domain.journal import Entry, first_broken
+from domain.journal import first_broken
 from domain.money import Usd
 from domain.names import names_of
 from server.config.settings import Settings
 from server.local.stack import LocalStack
 
 if TYPE_CHECKING:
-    from domain.quotes import Vendor
     from ledger.jobs import Job
     from ledger.payments import Payment
     from ledger.run import Run
+    from server.demo.view import DemoView
     from server.wiring import Services
     from tools.payments.chain import Transfer
 
@@ -41,15 +41,6 @@ USER: Final = "demo"
 MOST_TICKS: Final = 40
 KEPT: Final = Path(".gpu-renter") / "demo"
 """Where the artifact is left when the demo is over."""
-
-
-class Audience(Protocol):
-    """Who is shown the demo while it goes on."""
-
-    def starting(self, stack: LocalStack) -> None: ...
-    def started(self, stack: LocalStack, payer: str, funds: Usd, vendors: list[Vendor]) -> None: ...
-    def working(self, run: Run, job: Job | None) -> None: ...
-    async def reads(self, entry: Entry) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +67,7 @@ class StoryOutcome:
     """What GET /api/agent-status answers."""
 
 
-async def perform(audience: Audience, model: Settings | None = None) -> StoryOutcome:
+async def perform(audience: DemoView, model: Settings | None = None) -> StoryOutcome:
     """Run the demo from nothing to nothing. Raises what the services' start raises.
 
     model: settings whose model is to plan; nothing else of them counts.
@@ -114,7 +105,7 @@ async def _services(stack: LocalStack) -> AsyncIterator[Services]:
         loading.cancel()
 
 
-async def _rent(services: Services, stack: LocalStack, audience: Audience) -> StoryOutcome:
+async def _rent(services: Services, stack: LocalStack, audience: DemoView) -> StoryOutcome:
     from domain.ids import new_run_id
     from server.local.seed import seed
     from server.runner.tick import Ticker
@@ -145,7 +136,7 @@ async def _rent(services: Services, stack: LocalStack, audience: Audience) -> St
 async def _look(
     services: Services, run: Run, before: Usd, first_block: int, seconds: float
 ) -> StoryOutcome:
-    from server.api.views import status_view
+    from server.api.views import status_answer
 
     deps = services.deps
     chain, payer, ledger = deps.chain, deps.wallet.address, deps.ledger
@@ -172,9 +163,9 @@ async def _look(
         artifact=kept,
         artifact_sha256=await asyncio.to_thread(_sha256, kept) if kept else None,
         seconds=seconds,
-        status=status_view(
+        status=status_answer(
             run, jobs, payments, entries, names=names_of(await ledger.vendors.all())
-        ),
+        ).model_dump(mode="json", by_alias=True),
     )
 
 

@@ -13,11 +13,12 @@ from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.text import Text
 
+from domain.jobs import epoch
 from domain.journal import Entry, NoteType
 from domain.money import ZERO, Usd
 from domain.names import Names, named, names_of
 from server.demo.story import BUDGET, FAILING, GOAL
-from server.terminal.bars import budget_line, epoch, progress_bar
+from server.terminal.bars import budget_line, progress_bar
 
 if TYPE_CHECKING:
     from domain.quotes import Vendor

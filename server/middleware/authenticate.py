@@ -7,6 +7,7 @@ NiceGUI's sockets, and a route that forgot them would be open.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,13 +19,13 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from domain.errors import RenterError
+from ledger.keys import Keys
 from server.access import (
     EVERYBODY,
     EVERYBODYS,
     NEEDS,
     PRINCIPAL,
     SIGNED_OTHERWISE,
-    Access,
     Forbidden,
     Principal,
     Scope,
@@ -32,12 +33,13 @@ from server.access import (
     is_loopback,
     key_in,
     keys_required,
+    principal_with,
 )
 from server.config.settings import Settings
 from server.keeper import Keeper
 from server.middleware.http_errors import problem, problem_of
 from server.middleware.origins import is_from_our_page, only_links_here
-from server.middleware.rate_limits import SharedLimits, address_of
+from server.middleware.rate_limits import RateLimits, SharedLimits, address_of
 
 ADMIN_ONLY: Final = frozenset({Scope.ADMIN})
 OTHER_NAME: Final = (
@@ -111,18 +113,27 @@ class Guard:
         return None
 
     async def _principal(self, connection: HTTPConnection, settings: Settings) -> Principal:
-        limits = self._limits.of(settings)
-        address, key = address_of(connection), key_in(connection)
-        await limits.before_looking(address, key)
-        services = await self._keeper.services()
-        access = Access(services.deps.ledger.keys, required=True)
-        try:
-            principal = await access.principal(key)
-        except Unauthorized:
-            await limits.refused(address, key)
-            raise
-        await limits.admitted(key or "", principal.key_id or "")
-        return principal
+        async def keys() -> Keys:
+            return (await self._keeper.services()).deps.ledger.keys
+
+        return await counted(connection, self._limits.of(settings), keys)
+
+
+async def counted(
+    connection: HTTPConnection, limits: RateLimits, keys: Callable[[], Awaitable[Keys]]
+) -> Principal:
+    """Whose key a request shows, counted by it. Raises Unauthorized, TooMany, and what `keys` does,
+    which opens them.
+    """
+    address, key = address_of(connection), key_in(connection)
+    await limits.before_looking(address, key)
+    try:
+        principal = await principal_with(await keys(), key)
+    except Unauthorized:
+        await limits.refused(address, key)
+        raise
+    await limits.admitted(key or "", principal.key_id or "")
+    return principal
 
 
 def is_guarded(path: str) -> bool:

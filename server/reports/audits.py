@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from domain.journal import Entry, NoteType, first_broken
@@ -13,22 +12,13 @@ from ledger.observations import UNREADABLE
 from ledger.pruned import PrunedRun
 from ledger.run import Run
 from ledger.spenders import no_run
+from ledger.store import Documents
 from server.api.report_schemas import AuditAnswer, AuditEntry, AuditHead
 from tools.payments.judge import facts
 
 PAYMENTS: Final = (NoteType.PAYMENT_AUTHORIZED, NoteType.PAYMENT_BOOKED)
 IN_VAIN: Final = (NoteType.PAYMENT_RELEASED, NoteType.PAYMENT_REFUSED, NoteType.PAYMENT_EXPIRED)
 _FIELDS: Final = ("type", "content", "data", "createdAt", "prevHash", "hash", "seq")
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """A run's journal, and the first thing that is wrong with it."""
-
-    run: Run
-    entries: list[Entry]
-    broken_seq: int | None
-    problem: str
 
 
 async def find_run(ledger: Ledger, run_id: str) -> Run | PrunedRun:
@@ -43,27 +33,22 @@ async def audit_of(ledger: Ledger, found: Run | PrunedRun) -> AuditAnswer:
     """Examine a run's journal; of a removed run, tell what was kept when it was removed."""
     if isinstance(found, PrunedRun):
         return _removed_answer(found)
-    return audit_answer(await audit_run(ledger, found))
-
-
-async def audit_run(ledger: Ledger, run_: Run) -> Audit:
-    """Read a run's journal and examine it."""
     try:
-        entries = await ledger.observations.of_run(run_.id)
+        entries = await ledger.observations.of_run(found.id)
     except UNREADABLE:
-        return await _unreadable(run_, ledger.observations.documents)
-    broken, problem = examine(run_, entries)
-    return Audit(run_, entries, broken, problem)
+        broken, problem = await _unreadable(found, ledger.observations.documents)
+        return _answer(found, [], broken, problem)
+    return _answer(found, entries, *examine(found, entries))
 
 
-async def _unreadable(run_: Run, documents: Any) -> Audit:
-    """The audit of a journal in which an entry lacks a field: it is broken there, if not before."""
+async def _unreadable(run_: Run, documents: Documents) -> tuple[int, str]:
+    """The first entry of a journal that lacks a field: it is broken there, if not before."""
     found = await documents.find({"runId": run_.id}, sort=[("seq", 1)])
     for place, document in enumerate(found, start=1):
         lost = [name for name in _FIELDS if document.get(name) is None]
         if lost:
-            return Audit(run_, [], place, f"it lacks {', '.join(lost)}")
-    return Audit(run_, [], 1, "it cannot be read")
+            return place, f"it lacks {', '.join(lost)}"
+    return 1, "it cannot be read"
 
 
 def examine(run_: Run, entries: list[Entry]) -> tuple[int | None, str]:
@@ -129,16 +114,15 @@ def unapproved(entries: list[Entry]) -> tuple[int | None, str]:
     return None, ""
 
 
-def audit_answer(audited: Audit) -> AuditAnswer:
-    run_, entries = audited.run, audited.entries
+def _answer(run_: Run, entries: list[Entry], broken: int | None, problem: str) -> AuditAnswer:
     return AuditAnswer.of(
         run_,
         run_id=run_.id,
         budget_total_micros=run_.budget_total.micros,
         spent_micros=run_.spent.micros,
-        whole=audited.broken_seq is None,
-        broken_seq=audited.broken_seq,
-        problem=audited.problem,
+        whole=broken is None,
+        broken_seq=broken,
+        problem=problem,
         head=AuditHead(seq=len(entries), hash=entries[-1].hash if entries else ""),
         entries=[_entry(e, run_) for e in entries],
     )

@@ -53,14 +53,13 @@ class Fleet:
         services: Services,
         open_broker: Callable[[], AsyncBroker],
         *,
-        concurrency: int | None = None,
         tick: Tick | None = None,
     ) -> None:
         """open_broker: a new way to the queue, not started. tick: instead of `Ticker.tick`."""
         deps = services.deps
         self._now = deps.now
-        self._concurrency = concurrency or services.settings.worker_concurrency
-        self._worker = Worker(services, concurrency=self._concurrency, tick=tick)
+        self._concurrency = services.settings.worker_concurrency
+        self._worker = Worker(services, tick=tick)
         self._turn = SweepTurn(deps.ledger.store, new_token(), TURN_S)
         self._open_broker = open_broker
         self._broker = self._opened()

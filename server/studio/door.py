@@ -27,21 +27,19 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from domain.errors import RenterError
+from ledger.keys import Keys
 from ledger.ledger import Ledger
 from ledger.store import Store
 from server.access import (
     EVERYBODY,
     NEEDS,
     PRINCIPAL,
-    Access,
     Principal,
     Scope,
-    Unauthorized,
-    key_in,
 )
 from server.config.settings import Settings
 from server.local.running import settings_of_serve
-from server.middleware.authenticate import OTHER_NAME, asks_for_keys, names_this_machine
+from server.middleware.authenticate import OTHER_NAME, asks_for_keys, counted, names_this_machine
 from server.middleware.http_errors import problem, problem_of
 from server.middleware.origins import is_from_our_page
 from server.middleware.rate_limits import RateLimits
@@ -153,19 +151,12 @@ class StudioDoor:
         settings = await self._read_settings()
         if not asks_for_keys(settings, scope):
             return EVERYBODY
-        connection = HTTPConnection(scope)
         limits = self._limits = self._limits or RateLimits(settings)
-        address = connection.client.host if connection.client else "unknown"
-        key = key_in(connection)
-        await limits.before_looking(address, key)
-        try:
-            keys = (await self._ledger.open()).keys
-            principal = await Access(keys, required=True).principal(key)
-        except Unauthorized:
-            await limits.refused(address, key)
-            raise
-        await limits.admitted(key or "", principal.key_id or "")
-        return principal
+
+        async def keys() -> Keys:
+            return (await self._ledger.open()).keys
+
+        return await counted(HTTPConnection(scope), limits, keys)
 
 
 async def _answer(refusal: JSONResponse, scope: AsgiScope, receive: Receive, send: Send) -> None:

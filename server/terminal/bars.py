@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
 
+from domain.jobs import epoch
 from domain.money import ZERO, Usd
 
 FULL: Final = "█"
 HALF: Final = "▒"
 EMPTY: Final = "░"
-
-_EPOCH: Final = re.compile(r"Epoch (\d+)/(\d+) loss=(\d+(?:\.\d+)?)")
 
 
 def budget_bar(total: Usd, spent: Usd, reserved: Usd, width: int = 28) -> Text:
@@ -42,12 +40,6 @@ def progress_bar(share: float, style: str = "cyan", width: int = 28) -> Text:
     return Text.assemble((FULL * full, style), (EMPTY * (width - full), "dim"))
 
 
-def epoch(line: str) -> tuple[int, int, str] | None:
-    """(epoch, of how many, loss) of a training log line, or None."""
-    found = _EPOCH.match(line)
-    return (int(found[1]), int(found[2]), found[3]) if found else None
-
-
 def losses(lines: Sequence[str]) -> str:
     """`2.7572 → 2.2120`: the last five epochs of the last training among the lines."""
     curve: list[str] = []
@@ -58,8 +50,3 @@ def losses(lines: Sequence[str]) -> str:
         last = found[0]
         curve.append(found[2])
     return " → ".join(curve[-5:])
-
-
-def short(identifier: str) -> str:
-    """`0xb4e8…8af7`."""
-    return identifier if len(identifier) <= 14 else f"{identifier[:6]}…{identifier[-4:]}"

@@ -61,6 +61,14 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def tell(value: Any, sentence: str, as_json: bool) -> None:
+    """Print the one or the other."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(sentence)
+
+
 def print_problem(sentence: str) -> None:
     """One problem with its remedy, on stderr."""
     typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True, color=colour())

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from domain.journal import NoteType
 from domain.money import ZERO, Usd
-from domain.names import Names, named
+from domain.names import Names, named, short
 from server.chat.decisions import how_decided, model_use
 from server.chat.phases import DOES
-from server.terminal.bars import budget_line, losses, progress_bar, short
+from server.terminal.bars import budget_line, losses, progress_bar
 
 Json = Mapping[str, Any]
 

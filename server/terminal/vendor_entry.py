@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from eth_utils.address import is_address, is_checksum_address, to_checksum_address
-
 from domain.errors import InvalidInput
 from domain.goals import GPU_TYPES
 from domain.goals.gpus import canonical
 from domain.money import Usd
 from domain.quotes import Vendor
 from domain.vendor_secrets import GPU_VENDOR_SECRET, checked_secret_env
+from server.terminal.money import payee
 
 LONGEST_NAME: Final = 100
 MOST_GPU_TYPES: Final = 50
@@ -56,7 +55,7 @@ def vendor_entry(
         price_per_hour=price,
         reliability=reliability,
         gpu_types=types,
-        pay_to=_payee(pay_to),
+        pay_to=None if pay_to is None else payee("--pay-to", pay_to),
         secret_env=_secret_env(secret_env, no_secret),
     )
 
@@ -103,19 +102,3 @@ def checked_endpoint(endpoint: str, *, local: bool) -> str:
             "Use https; http is for the local network only",
         )
     return endpoint.rstrip("/")
-
-
-def _payee(address: str | None) -> str | None:
-    if address is None:
-        return None
-    if not address.startswith("0x") or not is_address(address) or not int(address, 16):
-        raise InvalidInput(
-            "--pay-to", f"{address[:64]!r} is not an account's address", "Give 0x and 40 hex digits"
-        )
-    if not is_checksum_address(address):
-        raise InvalidInput(
-            "--pay-to",
-            f"{address} is not checksummed, so a typing error would go unseen",
-            f"If it is right for certain, write it {to_checksum_address(address)}",
-        )
-    return str(address)

@@ -19,9 +19,9 @@ from graph.context import TickContext
 from graph.nodes.approve import ApprovalAnswer, read_answer
 from graph.steps.purchases import purchase_of
 from ledger.run import Run
-from server.api.views import status_view
 from server.reports.audits import unapproved
 from server.runner.tick import WAITING
+from tests.support.builders import status_view
 from tests.support.stack import FreshDatabase
 from tests.support.world import Process, World
 

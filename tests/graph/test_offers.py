@@ -15,7 +15,7 @@ from graph.nodes.pay import pay
 from graph.routing import Phase
 from graph.state import AgentState
 from mock_vendor.vendor.settings import seeded_vendors, vendor_profile
-from server.api.views import status_view
+from tests.support.builders import status_view
 from tests.support.rewritten import Rewritten
 from tests.support.stack import FreshDatabase
 from tests.support.world import World, Wraps

@@ -22,8 +22,7 @@ from graph.state import AgentState
 from ledger.jobs import Job
 from ledger.run import Run
 from mock_vendor.vendor.settings import vendor_profile
-from server.api.views import status_view
-from tests.support.builders import an_offer
+from tests.support.builders import an_offer, status_view
 from tests.support.fireworks_stand_in import (
     Answer,
     Json,
@@ -43,7 +42,6 @@ from tests.support.planning import (
 from tests.support.stack import FreshDatabase
 from tests.support.tokens import tokens_at_most
 from tests.support.world import World
-from tools.lookup import lookup_tools
 
 PRICES: Final = TokenPrices(Usd.parse("0.5"), Usd.parse(2))
 LONGEST_PROMPT: Final = 8_000
@@ -251,7 +249,7 @@ async def test_every_look_up_reads_and_none_is_longer_than_it_may_be(
         run = await world.start()
         await world.ticks(run)
         before = await database.db["runs"].find().to_list()
-        tools = {t.name: t for t in lookup_tools(world.process.deps, await world.run(run))}
+        tools = {t.name: t for t in world.process.deps.lookup_tools(await world.run(run))}
         assert set(tools) == {
             *("list_quotes", "vendor_history", "job_status"),
             *("budget", "exposure", "wallet_balance"),

@@ -36,7 +36,6 @@ from graph.planner.planners import MOST_MODEL_CALLS, Planner, RankingPlanner
 from ledger.run import Run
 from mock_vendor.accounts import dev_address
 from mock_vendor.vendor.settings import VendorProfile, vendor_profile
-from server.api.views import status_view
 from server.config.settings import Settings
 from server.wiring import open_planner
 from tests.chaos.effects import Life
@@ -60,6 +59,7 @@ from tests.redteam.leaks import (
     leaks,
 )
 from tests.redteam.obedient import Obedient
+from tests.support.builders import status_view
 from tests.support.fireworks_stand_in import Fireworks
 from tests.support.stack import FreshDatabase
 from tests.support.world import AGENT, World

@@ -17,12 +17,12 @@ from server.access import (
     EVERYBODYS,
     NEEDS,
     SIGNED_OTHERWISE,
-    Access,
     Scope,
     Unauthorized,
     check_exposure,
     keys_required,
     new_key,
+    principal_with,
 )
 from server.app import create_app
 from server.config.settings import Settings
@@ -270,9 +270,8 @@ async def test_what_is_no_key_is_refused_in_the_same_words(
 ) -> None:
     store = Store.open(database.uri, database.name)
     try:
-        access = Access(Keys(store), required=True)
         with pytest.raises(Unauthorized) as refused:
-            await access.principal(change)
+            await principal_with(Keys(store), change)
     finally:
         await store.close()
     assert "KEY; gpu-renter keys create" in refused.value.remedy
@@ -285,8 +284,8 @@ async def test_a_key_with_another_secret_is_refused(services: Services) -> None:
     forged = key.secret[:16] + other.secret[16:]
 
     with pytest.raises(Unauthorized):
-        await Access(keys, required=True).principal(forged)
-    assert (await Access(keys, required=True).principal(key.secret)).owner == "u1"
+        await principal_with(keys, forged)
+    assert (await principal_with(keys, key.secret)).owner == "u1"
 
 
 async def test_revoking_what_is_not_there_says_so(services: Services) -> None:

@@ -86,7 +86,7 @@ async def test_a_run_that_is_named_alone_is_talked_about_as_its_owner(
 
 async def test_a_line_separator_in_what_is_said_ends_no_line() -> None:
     """Neither JSON nor an event stream takes U+2028 for the end of one; `str.splitlines` does."""
-    said = event("words", Said("words", "one\u2028two"))
+    said = event("words", Said("one\u2028two"))
     answer = httpx.Response(200, content=said, headers={"Content-Type": "text/event-stream"})
     async with ServerClient("http://api", httpx.MockTransport(lambda _: answer)) as server:
         assert [text async for _, text, _ in server.chat("me", "hello")] == ["one\u2028two"]

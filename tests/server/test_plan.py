@@ -15,11 +15,11 @@ from graph.goals.reader import RuleReader
 from graph.planner.dry_run import Market, Plan, understand_goal, with_offers
 from ledger.vendors import End
 from server import cli
-from server.api.views import status_view
 from server.commands.plan import NO_MARKET
 from server.dashboard.journal_view import choices
 from server.reports.plan import plan_view, show
 from server.terminal.output import Exit
+from tests.support.builders import status_view
 from tests.support.stack import FreshDatabase
 from tests.support.world import World
 

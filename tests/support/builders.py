@@ -18,6 +18,7 @@ from ledger.ledger import Ledger
 from ledger.payments import Payment
 from ledger.run import Lease, Run
 from ledger.store import Store
+from server.api.views import status_answer
 from tests.support.stack import FreshDatabase
 
 NOON: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -127,3 +128,8 @@ def check_books(run: Run) -> None:
     assert run.budget_remaining >= ZERO, run
     assert run.spent >= ZERO, run
     assert all(held.amount >= ZERO for held in run.reservations), run
+
+
+def status_view(*stored: Any) -> dict[str, Any]:
+    """What agent-status answers about a run and what belongs to it, as JSON values."""
+    return status_answer(*stored).model_dump(mode="json", by_alias=True)

@@ -25,15 +25,14 @@ from domain.errors import (
 )
 from domain.networks import Network
 from tools.payments.challenge import read_challenge
-from tools.vendors.answers import settled_tx
+from tools.vendors.answers import payment_response, said, settled_tx
 from tools.vendors.base import PaymentHeader, PaymentRequired402
 from tools.wire.canonical import canonical_json
 from tools.wire.exchange import Answer, Limits, NoAnswer, exchange
-from tools.wire.untrusted import Unreadable, clean_text, parse_object
+from tools.wire.untrusted import Unreadable, clean_text
 
 LARGEST_GOODS_BYTES: Final = 16 * 1024 * 1024
 LONGEST_URL: Final = 2_000
-LONGEST_REASON: Final = 200
 UNREACHABLE_REMEDY: Final = (
     "Nothing was paid. Check the address, and whether the seller is up; then buy it with another "
     "--id"
@@ -185,13 +184,14 @@ class Fetcher:
         seller, call = self._request.seller, self._request.method
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             challenge = read_challenge(answer.headers, answer.body, vendor_id=seller, call=call)
-            said = challenge.error if challenge and challenge.error else _said(answer)
-            return PaymentRequired402(challenge, None, said)
-        words = f"{answer.status_code} {_said(answer)}".strip()
+            why = challenge.error if challenge and challenge.error else said(answer)
+            return PaymentRequired402(challenge, None, why)
+        words = f"{answer.status_code} {said(answer)}".strip()
         if 200 <= answer.status_code < 300:
-            claim = answer.headers.get("PAYMENT-RESPONSE", answer.headers.get("X-PAYMENT-RESPONSE"))
             content_type = clean_text(answer.headers.get("content-type", ""), 100)
-            return Fetched(answer.status_code, content_type, answer.body, settled_tx(claim))
+            return Fetched(
+                answer.status_code, content_type, answer.body, settled_tx(payment_response(answer))
+            )
         if answer.status_code >= 500:
             raise VendorBroken(seller, call, f"it failed ({words})")
         if answer.status_code >= 400:
@@ -217,12 +217,3 @@ class Fetcher:
             raise VendorUnreachable(request.seller, request.method, str(error), remedy) from None
         except Unreadable as error:
             raise VendorGarbage(request.seller, request.method, str(error)) from None
-
-
-def _said(answer: Answer) -> str:
-    """The `error` of an answer's body as harmless text; empty when there is none."""
-    try:
-        error = parse_object(answer.body).get("error")
-    except Unreadable:
-        return ""
-    return clean_text(error, LONGEST_REASON) if isinstance(error, str) else ""

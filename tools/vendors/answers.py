@@ -17,10 +17,13 @@ from domain.mapping import Mapped, Unfit
 from domain.quotes import Quote
 from tools.vendors.base import Accepted, Extended
 from tools.vendors.fields import Identifier, Minutes, Price, Time
-from tools.wire.untrusted import Unreadable, parse_object
+from tools.wire.exchange import Answer
+from tools.wire.untrusted import Unreadable, clean_text, parse_object
 
 Json = Mapping[str, object]
 Secrets = tuple[str, ...]
+
+LONGEST_REASON: Final = 200
 
 _TX_HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 
@@ -62,6 +65,23 @@ def extended(
     if taken.vendor_job_id != vendor_job_id:
         raise Unfit("Extended", "vendorJobId", "it is not the job asked for")
     return replace(taken, claimed_tx_id=settled_tx(payment_response) or taken.claimed_tx_id)
+
+
+def said(answer: Answer, secrets: Secrets = ()) -> str:
+    """The `error` of an answer's body as harmless text; empty when there is none."""
+    try:
+        words = parse_object(answer.body).get("error")
+    except Unreadable:
+        return ""
+    return clean_text(words, LONGEST_REASON, secrets) if isinstance(words, str) else ""
+
+
+def payment_response(answer: Answer) -> str | None:
+    """The header that claims a settlement, by either of its names."""
+    claim: str | None = answer.headers.get("PAYMENT-RESPONSE") or answer.headers.get(
+        "X-PAYMENT-RESPONSE"
+    )
+    return claim
 
 
 def settled_tx(payment_response: str | None) -> str | None:

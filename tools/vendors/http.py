@@ -42,8 +42,6 @@ from tools.wire.canonical import canonical_json
 from tools.wire.exchange import Answer, Limits, NoAnswer, exchange
 from tools.wire.untrusted import Unreadable, clean_text, is_plain_id, parse_object
 
-LONGEST_REASON: Final = 200
-
 _MEBIBYTE: Final = 1024 * 1024
 _HEADER_TEXT: Final = re.compile(r"[\x21-\x7e]{1,1024}", re.ASCII)
 
@@ -114,7 +112,7 @@ class HttpVendorClient:
         answer = await self._call(vendor, "submit-job", "POST", content=body, payment=payment)
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             return self._payment_required(vendor, "submit-job", answer)
-        claim = _payment_response(answer)
+        claim = answers.payment_response(answer)
         return self._read(
             vendor,
             "submit-job",
@@ -135,7 +133,7 @@ class HttpVendorClient:
         answer = await self._call(vendor, "extend-job", "POST", content=body, payment=payment)
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             return self._payment_required(vendor, "extend-job", answer)
-        claim = _payment_response(answer)
+        claim = answers.payment_response(answer)
         return self._read(vendor, "extend-job", answer, answers.extended, vendor_job_id, claim)
 
     async def job_status(self, vendor: VendorAddress, vendor_job_id: str) -> JobReport:
@@ -216,7 +214,9 @@ class HttpVendorClient:
             raise VendorGarbage(vendor.vendor_id, call, str(error)) from None
         payable = call in ("submit-job", "extend-job")
         if not (payable and answer.status_code == httpx.codes.PAYMENT_REQUIRED):
-            check_status(vendor, call, answer.status_code, partial(self._said, answer))
+            check_status(
+                vendor, call, answer.status_code, partial(answers.said, answer, self._secrets.texts)
+            )
         return answer
 
     def _headers(
@@ -260,22 +260,16 @@ class HttpVendorClient:
         kept = f"{challenge.document.model_dump() if challenge else ''} {legacy_tx_id}"
         if fields.repeats_a_secret(kept, self._secrets.texts):
             raise VendorGarbage(vendor.vendor_id, call, "its 402 repeats our secret")
-        reason = challenge.error if challenge and challenge.error else self._said(answer)
+        reason = (
+            challenge.error
+            if challenge and challenge.error
+            else answers.said(answer, self._secrets.texts)
+        )
         return PaymentRequired402(
             challenge=challenge,
             legacy_tx_id=legacy_tx_id if is_plain_id(legacy_tx_id) else None,
-            reason=clean_text(reason, LONGEST_REASON, self._secrets.texts),
+            reason=clean_text(reason, answers.LONGEST_REASON, self._secrets.texts),
         )
-
-    def _said(self, answer: Answer) -> str:
-        """The `error` of an answer's body as harmless text; empty when there is none."""
-        try:
-            said = parse_object(answer.body).get("error")
-        except Unreadable:
-            return ""
-        if not isinstance(said, str):
-            return ""
-        return clean_text(said, LONGEST_REASON, self._secrets.texts)
 
 
 def request_body(order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
@@ -292,13 +286,6 @@ def request_body(order: JobOrder, *, legacy_tx_id: str | None = None) -> bytes:
     if order.callback_url is not None:
         body["callbackUrl"] = order.callback_url
     return canonical_json(body)
-
-
-def _payment_response(answer: Answer) -> str | None:
-    claim: str | None = answer.headers.get("PAYMENT-RESPONSE") or answer.headers.get(
-        "X-PAYMENT-RESPONSE"
-    )
-    return claim
 
 
 async def _retried(read: Callable[[], Awaitable[Value]]) -> Value:

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from tools.wire.exchange import TooLarge, refuse_oversized
-from tools.wire.untrusted import Unreadable, parse_object
+from tools.wire.exchange import read_body
+from tools.wire.untrusted import parse_object
 
 Check = Callable[[Mapping[str, object]], None]
 """Raises Unreadable for an object that the library should not see."""
@@ -36,7 +36,7 @@ class BoundedClient(httpx.AsyncClient):
         options |= {"stream": True, "follow_redirects": False}
         response = await super().send(request, **options)
         try:
-            body = await self._read(response)
+            body = await read_body(response, self._most_bytes)
         finally:
             await response.aclose()
         if not response.is_success:
@@ -46,15 +46,3 @@ class BoundedClient(httpx.AsyncClient):
             self._check(parse_object(body))
         headers = {"content-type": kind}
         return httpx.Response(response.status_code, headers=headers, content=body, request=request)
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise Unreadable("its answer is compressed, which was not asked for")
-        refuse_oversized(response, self._most_bytes)
-        parts, size = [], 0
-        async for part in response.aiter_raw():
-            size += len(part)
-            if size > self._most_bytes:
-                raise TooLarge(f"its answer is above {self._most_bytes:,} bytes")
-            parts.append(part)
-        return b"".join(parts)

@@ -65,15 +65,8 @@ async def exchange(
     async with open_stream(
         http, method, url, limits=limits, headers=headers, params=params, content=content
     ) as response:
-        refuse_oversized(response, limits.body_bytes)
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.aiter_bytes():
-            size += len(part)
-            if size > limits.body_bytes:
-                raise TooLarge(f"its answer is above {limits.body_bytes:,} bytes")
-            parts.append(part)
-        return Answer(response.status_code, response.headers, b"".join(parts))
+        body = await read_body(response, limits.body_bytes)
+        return Answer(response.status_code, response.headers, body)
 
 
 @asynccontextmanager
@@ -122,6 +115,21 @@ async def open_stream(
         raise NoAnswer(f"the connection failed ({type(error).__name__})") from None
     except httpx.InvalidURL:
         raise NoAnswer("its address is not a valid URL") from None
+
+
+async def read_body(response: httpx.Response, limit: int) -> bytes:
+    """The whole of a streamed body, as it came. Raises TooLarge for more than `limit` bytes, and
+    Unreadable for a compressed one.
+    """
+    _refuse_compressed(response)
+    refuse_oversized(response, limit)
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"its answer is above {limit:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def refuse_oversized(response: httpx.Response, limit: int) -> None:
