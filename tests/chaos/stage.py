@@ -283,7 +283,10 @@ class Play:
             case ["to", phase]:
                 config = RunnableConfig(configurable={"thread_id": RUN_ID})
                 graph = self._process.services.graph
-                await graph.aupdate_state(config, {"phase": phase}, as_node="assess_budget")
+                try:
+                    await graph.aupdate_state(config, {"phase": phase}, as_node="assess_budget")
+                except Crash:
+                    self.messages.append(f"crashed at {await self._succeed()}")
             case ["clear"]:
                 world.clear_faults()
             case ["restart"]:
