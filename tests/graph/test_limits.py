@@ -134,6 +134,20 @@ async def test_two_runs_at_once_are_never_promised_the_same_money(database: Fres
         assert sum(t.value for t in world.transfers() if t.sender == AGENT) <= AGENT_FUNDS
 
 
+async def test_what_a_slot_may_still_be_signed_for_stays_promised(database: FreshDatabase) -> None:
+    """Long after its run has stopped: nothing was signed, so no time runs out."""
+    async with World.open(database) as world:
+        deps = world.process.deps
+        run = await world.start(HOUR)
+        run, lease = await deps.ledger.runs.acquire(run.id, deps.now, 60)
+        await deps.ledger.budget.reserve(lease, run, 0, Usd.parse(1))
+        funds, most = deps.cashier.funds, Usd(AGENT_FUNDS)
+        await funds.promise(f"{run.id}:0", Usd.parse(1))
+        world.clock.advance(minutes=24 * 60)
+        with pytest.raises(WalletEmpty, match=r"\$1\.00 of it is promised"):
+            await funds.check("another:0", most)
+
+
 async def test_a_promise_is_not_made_on_a_balance_read_before_another_was_kept(
     database: FreshDatabase,
 ) -> None:
