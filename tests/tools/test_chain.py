@@ -289,6 +289,13 @@ class ScriptedNode:
         return await reader_of(self).authorization(AGENT, NONCE, from_block=0)
 
 
+async def test_an_event_with_a_topic_more_is_no_transfer() -> None:
+    ends = ("0x" + address_word(AGENT), "0x" + address_word(PAYEE))
+    reader = reader_of(ScriptedNode([event(4, TRANSFER, *ends, NONCE, value=7), moved(5, 8)]))
+    found = await reader.transfers_in(TX, sender=AGENT, recipient=PAYEE)
+    assert [transfer.log_index for transfer in found] == [5]
+
+
 async def test_of_several_authorizations_in_one_transaction_the_adjacent_transfer_counts() -> None:
     node = ScriptedNode(
         [used(3, OTHER_NONCE), moved(4, 7, STRANGER), used(5), moved(6, 8), moved(7, 9)]

@@ -295,14 +295,14 @@ class ChainReader:
         logs = await self._logs_of(tx_hash)
         to = None if recipient is None else "0x" + _word(recipient)
         wanted: Topics = [TRANSFER, "0x" + _word(sender), to]
-        moved = [self._transfer(log) for log in logs if matches(log.topics, wanted)]
+        moved = [self._transfer(log) for log in logs if _is(log, wanted)]
         return [transfer for transfer in moved if moves_money(transfer)]
 
     async def nonce_of(self, transfer: Transfer) -> str | None:
         before = transfer.log_index - 1
         wanted: Topics = [AUTHORIZATION_USED, "0x" + _word(transfer.sender), None]
         for log in await self._logs_of(transfer.tx_hash):
-            if log.log_index == before and matches(log.topics, wanted):
+            if log.log_index == before and _is(log, wanted):
                 return log.topics[2]
         return None
 
@@ -390,6 +390,11 @@ class ChainReader:
 def moves_money(transfer: Transfer) -> bool:
     """Whether a transfer moves more than nothing: anybody can call `transferFrom` for nothing."""
     return transfer.amount.micros > 0
+
+
+def _is(log: Log, wanted: Topics) -> bool:
+    """Whether an event has these topics and no more."""
+    return len(log.topics) == len(wanted) and matches(log.topics, wanted)
 
 
 def _word(address: str) -> str:
