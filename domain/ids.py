@@ -1,11 +1,12 @@
 """Every id of ours: how it is made, what it looks like, and which one a person means by a part.
 
     run         24 hex digits                  drawn, or derived from an Idempotency-Key's marker
+    purchase    fetch_ and 32 hex digits       derived from its --id
     slot        0x and 64 hex digits           derived from run and number: the nonce on the chain
     payment     pay_ and 32 hex digits         derived from run, slot and vendor
     job         job_ and its payment's digits
     approval    apr_ and 32 hex digits         derived from the terms: others need another
-    allowance   2026-01-31|user                a user's day; of all users together: everyone
+    day         2026-01-31|user                a user's day; of all users together: everyone
     transfer    transaction:log index          one Transfer event on the chain
     draft       64 hex digits                  derived from the conversation's name
     API key     12 of a-z and 2-7              drawn
@@ -30,6 +31,8 @@ from domain.errors import InvalidInput
 from domain.money import Usd
 
 RUN_ID_DIGITS: Final = 24
+PURCHASE_PREFIX: Final = "fetch_"
+"""Begins the id of each purchase, and of no run. Nonces are derived from it: it stays."""
 LONGEST_RUN_ID: Final = 64
 """Characters: a run that was made elsewhere may have an id of another form than ours."""
 PLAIN_ID: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_RUN_ID}}}", re.ASCII)
@@ -60,6 +63,15 @@ def run_id_of(marker_id: str, born_at: datetime) -> str:
     return sha256(f"{marker_id}|{born_at.isoformat()}".encode()).hexdigest()[:RUN_ID_DIGITS]
 
 
+def purchase_id_of(named: str) -> str:
+    """The id of the purchase that a person names by `--id`."""
+    return PURCHASE_PREFIX + keccak(text=f"gpu-renter pay|{named}").hex()[:32]
+
+
+def is_purchase(id_: str) -> bool:
+    return id_.startswith(PURCHASE_PREFIX)
+
+
 def slot_nonce(run_id: str, slot: int) -> str:
     """The EIP-3009 nonce of a slot."""
     return "0x" + keccak(text=f"agentic-gpu-renter|{run_id}|{slot}").hex()
@@ -83,8 +95,8 @@ def approval_id(
     return "apr_" + keccak(text=terms).hex()[:32]
 
 
-def allowance_id(user_id: str, now: datetime) -> str:
-    """The id of the document that counts what a user spends in a day."""
+def user_day(user_id: str, now: datetime) -> str:
+    """The id of each document that counts something of a user's day: dollars, tokens."""
     return f"{now:%Y-%m-%d}|{user_id}"
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import Conflict, PolicyRefused
-from domain.ids import allowance_id, wallet_day
+from domain.ids import user_day, wallet_day
 from domain.money import Usd
 from domain.policy import Caps
 from ledger.store import Document, Store, field_name, field_text
@@ -41,7 +41,7 @@ class Allowances:
     async def check(self, caps: Caps, id_: str, charge: Charge, now: datetime) -> None:
         """Raise PolicyRefused, naming the cap, when `charge` would not be held now.
 
-        id_: of the user's day (allowance_id).
+        id_: of the user's day (user_day).
         """
         for day, of_day in _days(caps, id_):
             document = await self.documents.get(day) or _EMPTY
@@ -73,7 +73,7 @@ class Allowances:
 
     async def unsettled(self, now: datetime) -> set[str]:
         """The slots ("run:number") that still count with all that was held, on the day of `now`."""
-        day = allowance_id("", now)
+        day = user_day("", now)
         found = await self.documents.find({"_id": {"$gte": day, "$lt": day[:-1] + _AFTER_THE_BAR}})
         if everyone := await self.documents.get(wallet_day(day)):
             found.append(everyone)

@@ -10,23 +10,18 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Final
 
+from domain.ids import PURCHASE_PREFIX, is_purchase
 from domain.money import Usd
 from ledger import runs
 from ledger.run import Run
 from ledger.spenders import Spenders, opening
-from ledger.store import Document, Documents, Query, Store
+from ledger.store import Document, Documents, Query, Store, beginning_with
 
 COLLECTION: Final = "purchases"
-PREFIX: Final = "fetch_"
-"""What the id of each purchase begins with, and of no run. Nonces are derived from it: it stays."""
 MOVING: Final = timedelta(minutes=1)
 """For this long nobody else works on a purchase that is being moved."""
 USER: Final = "pay"
 """The user of every purchase."""
-
-
-def is_purchase(id_: str) -> bool:
-    return id_.startswith(PREFIX)
 
 
 class Purchases(Spenders):
@@ -49,7 +44,7 @@ class Purchases(Spenders):
         A slot may be closed meanwhile, which takes no lease, and be open in the copy: whoever
         judges it closes it again, with the same payment.
         """
-        old = {"_id": {"$gte": PREFIX, "$lt": PREFIX + "{"}, "phase": "fetch"}
+        old = {"_id": beginning_with(PURCHASE_PREFIX), "phase": "fetch"}
         for found in await self._runs.find(old, fields={"_id": 1}):
             await self._take_in(found["_id"], await self._store.time())
 

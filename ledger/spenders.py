@@ -23,10 +23,8 @@ from ledger.places import GIVEN_BACK
 from ledger.pruned import COLLECTION as PRUNED
 from ledger.run import HeldLease, Lease, Run
 from ledger.schedule import free, has_come, is_due
-from ledger.store import Document, Documents, Store
+from ledger.store import Document, Documents, Store, beginning_with
 
-_AFTER_EVERY_ID: Final = "{"
-"""Comes after every letter and digit that an id is made of."""
 PAGE: Final = 500
 """How many documents are read at once where all are read."""
 
@@ -88,7 +86,7 @@ class Spenders:
         self, prefix: str, *, user_id: str | None = None, limit: int = 5
     ) -> list[Run]:
         """Runs whose ids begin with `prefix`, in the order of their ids."""
-        query: dict[str, Any] = {"_id": {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_ID}}
+        query: dict[str, Any] = {"_id": beginning_with(prefix)}
         if user_id:
             query["userId"] = user_id
         found = await self.documents.find(query, sort=[("_id", 1)], limit=limit)

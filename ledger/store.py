@@ -226,6 +226,15 @@ async def _translated() -> AsyncIterator[None]:
         raise store_down(error) from error
 
 
+_AFTER_EVERY_ID: Final = "{"
+"""Comes after every letter and digit that an id is made of."""
+
+
+def beginning_with(prefix: str) -> Query:
+    """The condition on `_id` that it begins with `prefix`."""
+    return {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_ID}
+
+
 def store_down(error: PyMongoError) -> StoreDown:
     """What an error of the driver means to a person; never its text, which may hold anything."""
     if isinstance(error, OperationFailure):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import Conflict
@@ -102,11 +101,6 @@ class TokenDays:
 
     def __init__(self, store: Store) -> None:
         self.documents = store.documents(TOKEN_DAYS)
-
-    @staticmethod
-    def day(user_id: str, now: datetime) -> str:
-        """The document of a user's day."""
-        return f"{now:%Y-%m-%d}|{user_id}"
 
     async def hold(self, day: str, tokens: int, limit: int) -> bool:
         """Count a call that may take so many tokens; False where they are more than are left."""

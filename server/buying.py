@@ -13,8 +13,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from eth_utils.crypto import keccak
-
 from domain.approvals import Approval, ApprovalState
 from domain.errors import (
     Conflict,
@@ -24,7 +22,7 @@ from domain.errors import (
     VendorError,
     WalletEmpty,
 )
-from domain.ids import approval_id
+from domain.ids import approval_id, purchase_id_of
 from domain.jobs import RunStatus
 from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
@@ -34,7 +32,6 @@ from domain.quotes import Vendor
 from domain.reasons import Reason, ReasonCode
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.purchases import PREFIX
 from ledger.run import Lease, Run
 from tools.payments.cashier import Cashier
 from tools.payments.fetch import Fetched, Fetcher, FetchRequest
@@ -68,11 +65,6 @@ class Bought:
     """The seller's word or the chain's silence, where something is missing."""
     had_goods: bool
     """Whether the seller gave the goods, this time or before."""
-
-
-def run_id_of(purchase_id: str) -> str:
-    """The id of a purchase in the ledger, in the place of a run's."""
-    return PREFIX + keccak(text=f"gpu-renter pay|{purchase_id}").hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +119,7 @@ class Buyer:
         paid; Conflict; and DependencyDown before anything was sent.
         """
         wish = self._wish
-        run_id = run_id_of(wish.purchase_id)
+        run_id = purchase_id_of(wish.purchase_id)
         goal = f"{wish.request.method} {wish.request.shown_url}"
         await self._ledger.purchases.create(run_id, goal, wish.most, self._now())
         held = self._ledger.at_work(run_id, self._now, self._lease_seconds)

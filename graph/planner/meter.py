@@ -9,6 +9,7 @@ from typing import Protocol
 
 from langchain_core.messages import BaseMessage
 
+from domain.ids import user_day
 from domain.tokens import UNUSED, ModelUse, TokenLimits
 from domain.utterance import Utterance
 from graph.goals.reader import Asked, GoalReader, Heard
@@ -51,7 +52,7 @@ class TokenMeter:
         taken = self.before + (run.model.tokens if run else 0)
         if taken + tokens > limits.a_run:
             return self._refuse(f"the run's {limits.a_run:,} tokens", "FIREWORKS_TOKENS_PER_RUN")
-        self._day = ledger.tokens.day(self.user_id, self.services.now())
+        self._day = user_day(self.user_id, self.services.now())
         if not await ledger.tokens.hold(self._day, tokens, limits.a_user_day):
             what = f"the {limits.a_user_day:,} tokens that a user has in a day"
             return self._refuse(what, "FIREWORKS_TOKENS_PER_USER_DAY")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from domain.errors import PolicyRefused
-from domain.ids import allowance_id
+from domain.ids import user_day
 from domain.money import ZERO
 from domain.quotes import Offer
 from graph.context import TickContext
@@ -36,7 +36,7 @@ async def _rule(context: TickContext, offer: Offer, slot: int) -> str:
     try:
         policy.check_run(run.spent + run.reserved - before, max(before, price))
         if policy.caps.any:
-            day = (held.allowance if held else None) or allowance_id(run.user_id, now)
+            day = (held.allowance if held else None) or user_day(run.user_id, now)
             charge = Charge(f"{run.id}:{slot}", offer.quote.vendor_id, price)
             await context.ledger.allowances.check(policy.caps, day, charge, now)
         if offer.vendor.pay_to is not None:

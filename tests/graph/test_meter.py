@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from domain.ids import user_day
 from domain.money import Usd
 from domain.tokens import ModelUse, TokenLimits
 from domain.utterance import Utterance
@@ -36,7 +37,7 @@ async def test_calls_at_once_never_take_more_than_the_users_day_holds(
         assert not await TokenMeter(services, "bob").begin(1_000)
         first = next(m for m, why in zip(meters, refused, strict=True) if not why)
         await first.end(1_000, ModelUse(1, 150, 50))
-        assert await ledger.tokens.used(ledger.tokens.day("ann", NOON)) == 4_200
+        assert await ledger.tokens.used(user_day("ann", NOON)) == 4_200
 
 
 async def test_a_chats_calls_count_against_its_run(database: FreshDatabase) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.errors import PolicyRefused
-from domain.ids import allowance_id, wallet_day
+from domain.ids import user_day, wallet_day
 from domain.money import ZERO, Usd
 from domain.policy import Caps
 from ledger.allowances import Allowances, Charge
@@ -22,7 +22,7 @@ ONE = Usd.parse(1)
 async def hold(
     book: Allowances, caps: Caps, user: str, vendor: str, slot: str, amount: Usd, now: datetime
 ) -> str:
-    day = allowance_id(user, now)
+    day = user_day(user, now)
     await book.hold(caps, day, Charge(slot, vendor, amount), now)
     return day
 
@@ -148,7 +148,7 @@ async def test_a_check_counts_nothing_and_refuses_what_would_not_be_held(
     database: FreshDatabase,
 ) -> None:
     book, caps = allowances(database), Caps(user_day=ONE, wallet_day=Usd.parse(3))
-    day = allowance_id("u", NOON)
+    day = user_day("u", NOON)
     for _ in range(3):
         await book.check(caps, day, Charge("run:0", "v", ONE), NOON)
     with pytest.raises(PolicyRefused, match="max_user_day"):

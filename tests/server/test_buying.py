@@ -21,14 +21,14 @@ from domain.errors import (
     WalletDown,
     WalletEmpty,
 )
-from domain.ids import slot_nonce
+from domain.ids import purchase_id_of, slot_nonce
 from domain.jobs import RunStatus
 from domain.money import ZERO, Usd
 from domain.networks import BASE, LOCAL
 from domain.payments import PaymentState
 from domain.policy import SpendingPolicy
 from mock_vendor.accounts import dev_address
-from server.buying import Outcome, run_id_of
+from server.buying import Outcome
 from server.reports.audits import unapproved
 from server.terminal.unknown_chain import UnknownChain
 from tests.chaos.effects import Crash
@@ -57,7 +57,7 @@ async def test_one_id_is_paid_once_however_often_it_is_repeated(till: Till, vers
     assert len(set(till.shop.payments)) == 1
     assert len(till.shop.payments) == 3
     assert bought.payment is not None
-    assert bought.payment.nonce == slot_nonce(run_id_of("one"), 0)
+    assert bought.payment.nonce == slot_nonce(purchase_id_of("one"), 0)
     assert (await till.ledger.purchases.get(bought.run_id)).status is RunStatus.COMPLETED
     await till.check(250_000)
 
@@ -74,7 +74,7 @@ async def test_a_crash_around_the_send_is_paid_once(till: Till, when: str) -> No
     till.wire.crash = when
     with pytest.raises(Crash):
         await till.buy()
-    [payment] = await till.ledger.payments.of_run(run_id_of("one"))
+    [payment] = await till.ledger.payments.of_run(purchase_id_of("one"))
     assert payment.state is PaymentState.AUTHORIZED
     till.wire.crash = ""
     bought = await till.buy()
@@ -85,7 +85,7 @@ async def test_a_crash_around_the_send_is_paid_once(till: Till, when: str) -> No
 
 
 async def test_a_process_that_vanished_is_followed_when_its_lease_ends(till: Till) -> None:
-    run_id = run_id_of("one")
+    run_id = purchase_id_of("one")
     await till.ledger.purchases.create(run_id, "GET", Usd.parse(1), till.clock.now())
     await till.ledger.purchases.acquire(run_id, till.clock.now, 60)
     with pytest.raises(LeaseHeld):
@@ -129,7 +129,7 @@ async def test_a_payment_that_can_never_settle_is_given_back_and_never_signed_an
     again = await till.buy()
     assert again.outcome is Outcome.NOT_PAID
     assert len(set(till.shop.payments)) == 1
-    run = await till.ledger.purchases.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(purchase_id_of("one"))
     assert (run.status, run.budget_remaining) == (RunStatus.FAILED, run.budget_total)
     await till.check(0)
 
@@ -179,7 +179,7 @@ async def test_terms_that_the_policy_refuses_are_not_signed(
         await till.buy()
     assert refused.value.rule == rule
     assert till.shop.payments == []
-    run = await till.ledger.purchases.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(purchase_id_of("one"))
     assert run.status is RunStatus.FAILED
     await till.check(0)
     till.shop.terms = {}
@@ -233,10 +233,10 @@ async def test_what_is_free_costs_nothing_and_can_be_had_again(till: Till) -> No
         bought = await till.buy(request=free)
         assert (bought.outcome, bought.payment) == (Outcome.FREE, None)
         older = {"$unset": {"reasonData": ""}}  # by an older version it was stored without
-        for payment in await till.ledger.payments.of_run(run_id_of("one")):
+        for payment in await till.ledger.payments.of_run(purchase_id_of("one")):
             await till.ledger.payments.documents.change(payment.id, {}, older)
     assert [goods.body for goods in till.taken] == [GOODS] * 3
-    run = await till.ledger.purchases.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(purchase_id_of("one"))
     assert (run.status, run.reservations) == (RunStatus.COMPLETED, ())
     await till.check(0)
 
@@ -259,7 +259,7 @@ async def test_a_silent_seller_has_nothing_to_lose_and_the_id_is_used_up(till: T
 
 
 async def test_a_larger_maximum_later_does_not_stretch_the_first(till: Till) -> None:
-    run_id = run_id_of("one")
+    run_id = purchase_id_of("one")
     await till.ledger.purchases.create(run_id, "GET", Usd.parse("0.10"), till.clock.now())
     with pytest.raises(BudgetExceeded):
         await till.buy(dollars=1)
@@ -299,7 +299,7 @@ async def _away(*_: object) -> None:
 
 
 async def test_a_slot_closed_by_another_hand_is_never_opened_again(till: Till) -> None:
-    run_id = run_id_of("one")
+    run_id = purchase_id_of("one")
     await till.ledger.purchases.create(run_id, "GET", Usd.parse(1), till.clock.now())
     run, lease = await till.ledger.purchases.acquire(run_id, till.clock.now, 60)
     held = await till.ledger.budget.reserve(lease, run, 0, Usd.parse(1))
@@ -353,7 +353,7 @@ async def test_without_an_rpc_the_outcome_is_unknown_until_there_is_one(till: Ti
     for _ in range(2):
         assert (await till.buy(chain=nobody)).outcome is Outcome.UNKNOWN
         till.clock.advance(400)
-    run = await till.ledger.purchases.get(run_id_of("one"))
+    run = await till.ledger.purchases.get(purchase_id_of("one"))
     assert [held.amount for held in run.reservations] == [Usd.parse(1)]
     assert (await till.buy()).outcome is Outcome.PAID
     await till.check(250_000)
@@ -413,7 +413,7 @@ async def test_who_orders_approves_up_to_what_may_be_paid(till: Till) -> None:
     till.clock.advance(3_600)
     till.wire.dead = ""
     assert (await till.buy()).outcome is Outcome.PAID
-    [approval] = await till.ledger.approvals.of_run(run_id_of("one"))
+    [approval] = await till.ledger.approvals.of_run(purchase_id_of("one"))
     assert (approval.state, approval.amount) == (ApprovalState.USED, Usd.parse(1))
-    assert unapproved(await till.ledger.observations.of_run(run_id_of("one"))) == (None, "")
+    assert unapproved(await till.ledger.observations.of_run(purchase_id_of("one"))) == (None, "")
     await till.check(250_000)

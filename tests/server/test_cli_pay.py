@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from domain.ids import purchase_id_of
 from domain.payments import PaymentState
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_address
-from server.buying import run_id_of
 from server.commands.pay import _again
 from server.config.settings import LOCAL_VENDOR_SECRET
 from tests.server.money_cli import MoneyCli, money_cli
@@ -279,7 +279,7 @@ def test_a_purchase_is_never_judged_by_another_network(
 
 
 async def _states(ledger: Ledger) -> list[PaymentState]:
-    return [p.state for p in await ledger.payments.of_run(run_id_of("one"))]
+    return [p.state for p in await ledger.payments.of_run(purchase_id_of("one"))]
 
 
 @pytest.mark.usefixtures("_with_rpc")

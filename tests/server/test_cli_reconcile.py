@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from domain.ids import purchase_id_of
 from mock_vendor.accounts import dev_address
-from server.buying import run_id_of
 from tests.server.money_cli import MoneyCli, money_cli
 from tests.support.paid_shop import AGENT, PaidShop, ServedShop, served
 
@@ -67,7 +67,7 @@ def test_what_may_still_settle_is_called_unknown(
     cli("pay", place.thing, "--id", "one")
     ran = cli("reconcile", "--json")
     assert ran.status == 0
-    assert ran.json()["stillOpen"] == [run_id_of("one")]
+    assert ran.json()["stillOpen"] == [purchase_id_of("one")]
     shop.chain.advance(700)
     assert cli("reconcile", "--json").json()["stillOpen"] == []
     assert cli("pay", place.thing, "--id", "one").status == 1
@@ -110,11 +110,15 @@ def test_the_same_id_from_a_second_database_pays_nothing_and_is_resolved(
         cli.db[name].delete_many({})
     again = cli("pay", place.thing, "--id", "one")
     assert again.status == 1
-    assert f"--resolve {run_id_of('one')} --paid {paid.tx_hash}" in again.err
+    assert f"--resolve {purchase_id_of('one')} --paid {paid.tx_hash}" in again.err
     report = cli("reconcile", "--json")
     [line] = report.json()["unclear"]
-    assert (report.status, line["runId"], line["txHash"]) == (1, run_id_of("one"), paid.tx_hash)
-    said = ("reconcile", "--resolve", run_id_of("one"), "--paid", paid.tx_hash)
+    assert (report.status, line["runId"], line["txHash"]) == (
+        1,
+        purchase_id_of("one"),
+        paid.tx_hash,
+    )
+    said = ("reconcile", "--resolve", purchase_id_of("one"), "--paid", paid.tx_hash)
     assert cli(*said).status == 2, "a reason is missing"
     ran = cli(*said, "--reason", "bought from the laptop")
     assert (ran.status, "Booked as paid: $0.25" in ran.out) == (0, True)
@@ -154,7 +158,7 @@ def test_a_budget_that_does_not_add_up_is_a_mismatch(cli: MoneyCli, place: Serve
     cli("pay", place.thing, "--id", "one")
     cli.db["purchases"].update_one({}, {"$inc": {"budgetRemaining": 1}})
     report = cli("reconcile", "--json")
-    assert (report.status, report.json()["unbalanced"]) == (1, [run_id_of("one")])
+    assert (report.status, report.json()["unbalanced"]) == (1, [purchase_id_of("one")])
 
 
 def test_without_the_chain_nothing_is_decided(

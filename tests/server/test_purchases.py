@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from domain.errors import Conflict, LeaseHeld, LeaseLost
+from domain.ids import purchase_id_of
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.payments import PaymentState
 from domain.policy import Caps
 from ledger.budget import Budget
 from ledger.ledger import Ledger
-from server.buying import Outcome, run_id_of
+from server.buying import Outcome
 from server.reports.retention import Retention
 from tests.chaos.effects import Crash, Moment, When
 from tests.server.till import Till, open_till
@@ -70,7 +71,7 @@ async def test_a_removed_purchase_is_never_bought_again(till: Till, tmp_path: Pa
     await till.buy()
     till.clock.advance(60)
     outcome = await Retention(till.ledger, tmp_path, till.clock.now).prune(till.clock.now())
-    assert outcome.removed == [run_id_of("one")]
+    assert outcome.removed == [purchase_id_of("one")]
     with pytest.raises(Conflict, match="was removed"):
         await till.buy()
     assert await till.ledger.purchases.recent() == []
@@ -95,7 +96,7 @@ async def test_lists_of_both_are_in_one_order_and_of_one_length(till: Till) -> N
 
 
 async def as_an_older_version_kept_it(till: Till, purchase_id: str = "one") -> None:
-    document = await till.ledger.purchases.documents.get(run_id_of(purchase_id))
+    document = await till.ledger.purchases.documents.get(purchase_id_of(purchase_id))
     assert document is not None
     of_runs: dict[str, object] = {
         "phase": "fetch",
@@ -109,7 +110,7 @@ async def as_an_older_version_kept_it(till: Till, purchase_id: str = "one") -> N
 
 
 async def not_begun(till: Till) -> None:
-    await till.ledger.purchases.create(run_id_of("one"), "GET", Usd.parse(1), till.clock.now())
+    await till.ledger.purchases.create(purchase_id_of("one"), "GET", Usd.parse(1), till.clock.now())
 
 
 async def lost(till: Till) -> None:
@@ -166,7 +167,7 @@ async def test_an_old_purchase_is_moved_whatever_crashes_and_paid_once(
                 await moved(till, moment)
             await moved(till)
             assert await till.ledger.runs.recent() == []
-            assert [p.id for p in await till.ledger.purchases.recent()] == [run_id_of("one")]
+            assert [p.id for p in await till.ledger.purchases.recent()] == [purchase_id_of("one")]
         assert (await till.buy()).outcome is Outcome.PAID
         await till.check(PRICE)
         assert len(set(till.shop.payments)) == 1
@@ -175,7 +176,7 @@ async def test_an_old_purchase_is_moved_whatever_crashes_and_paid_once(
 async def test_what_was_bought_between_two_moves_is_not_overwritten(till: Till) -> None:
     """A process that died between the copy and the delete; another one starts, and buys."""
     await not_begun(till)
-    document = await till.ledger.purchases.documents.get(run_id_of("one"))
+    document = await till.ledger.purchases.documents.get(purchase_id_of("one"))
     assert document is not None
     await till.ledger.runs.documents.insert(document | {"phase": "fetch"})
     await paid(till)
@@ -190,7 +191,7 @@ async def test_who_works_on_it_where_it_was_reserves_nothing_beside_the_move(til
     await not_begun(till)
     await as_an_older_version_kept_it(till)
     old = till.ledger.runs
-    run, lease = await old.acquire(run_id_of("one"), till.clock.now, 60)
+    run, lease = await old.acquire(purchase_id_of("one"), till.clock.now, 60)
     tried: list[Moment] = []
 
     async def beside(moment: Moment) -> None:
@@ -225,7 +226,7 @@ async def test_an_old_purchase_with_open_money_is_closed_by_reconcile(till: Till
     await as_an_older_version_kept_it(till)
     await till.ledger.purchases.take_in()
     till.clock.advance(61)
-    [payment] = await till.ledger.payments.of_run(run_id_of("one"))
+    [payment] = await till.ledger.payments.of_run(purchase_id_of("one"))
     assert payment.state is PaymentState.AUTHORIZED
     closed = await reconciler(till, till.ledger).close_open()
     assert (closed.still_open, closed.problems) == ((), ())
@@ -242,13 +243,13 @@ async def test_a_slot_that_is_closed_beside_the_move_is_closed_again(till: Till)
     async def beside(moment: Moment) -> None:
         if moment == Moment("purchases.insert", 1, When.BEFORE):
             assert (await reconciler(till, old).reconcile()).ok
-            assert (await runs.get(run_id_of("one"))).spent == Usd(PRICE)
+            assert (await runs.get(purchase_id_of("one"))).spent == Usd(PRICE)
 
     process, _ = till.life(beside)
     await process.ledger.ensure_indexes()
-    assert (await till.ledger.purchases.get(run_id_of("one"))).spent == Usd(0)
+    assert (await till.ledger.purchases.get(purchase_id_of("one"))).spent == Usd(0)
     assert (await reconciler(till, till.ledger).reconcile()).ok
-    purchase = await till.ledger.purchases.get(run_id_of("one"))
+    purchase = await till.ledger.purchases.get(purchase_id_of("one"))
     assert (purchase.spent, purchase.reservations) == (Usd(PRICE), ())
     assert (await till.buy()).outcome is Outcome.PAID
     await till.check(PRICE)

@@ -9,13 +9,14 @@ from typing import Any
 
 import httpx
 
+from domain.ids import purchase_id_of
 from domain.journal import first_broken
 from domain.money import Usd
 from domain.networks import LOCAL
 from domain.policy import SpendingPolicy
 from ledger.ledger import Ledger
 from mock_vendor.accounts import dev_key
-from server.buying import Bought, Buyer, Wish, run_id_of
+from server.buying import Bought, Buyer, Wish
 from tests.chaos.effects import Crash, Hook, Life
 from tests.chaos.record import Record
 from tests.support.builders import check_books, open_ledger
@@ -120,7 +121,7 @@ class Till:
 
     async def check(self, spent: int, purchase_id: str = "one") -> None:
         """The books balance, the journal is whole, and the chain moved `spent` in all."""
-        run = await self.ledger.purchases.get(run_id_of(purchase_id))
+        run = await self.ledger.purchases.get(purchase_id_of(purchase_id))
         check_books(run)
         assert run.spent == Usd(spent)
         entries = await self.ledger.observations.of_run(run.id)

@@ -24,7 +24,7 @@ from domain.errors import (
     VendorUnauthorized,
     WalletEmpty,
 )
-from domain.ids import allowance_id, payment_id, slot_nonce
+from domain.ids import payment_id, slot_nonce, user_day
 from domain.journal import Note, NoteType
 from domain.money import ZERO
 from domain.payments import PaymentState, PaymentTerms, PurchaseKind
@@ -238,7 +238,7 @@ class Cashier:
         try:
             self.policy.check_run(run.spent + run.reserved - before, max(before, amount))
             if caps.any:
-                day = day or allowance_id(run.user_id, now)
+                day = day or user_day(run.user_id, now)
                 await self._ledger.allowances.check(caps, day, charge, now)
             if present:
                 held = await self._ledger.budget.share(lease, run, purchase.slot, amount)

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.errors import IllegalTransition, PaymentUnclear
-from domain.ids import allowance_id
+from domain.ids import user_day
 from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
@@ -117,7 +117,7 @@ class Judge:
             for p in await self._ledger.payments.paid_of_runs([run.id for run, _ in closed])
         }
         for run, slot in closed:
-            day, won = allowance_id(run.user_id, now), paid.get((run.id, slot))
+            day, won = user_day(run.user_id, now), paid.get((run.id, slot))
             spent, vendor_id = (won.amount, won.vendor_id) if won else (ZERO, None)
             await self._ledger.allowances.settle(day, f"{run.id}:{slot}", spent, vendor_id)
 

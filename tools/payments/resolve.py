@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.errors import Conflict, InvalidInput, PaymentUnclear
-from domain.ids import payment_id, slot_nonce
+from domain.ids import is_purchase, payment_id, slot_nonce
 from domain.journal import Note, NoteType
 from domain.money import ZERO, Usd
 from domain.networks import Network
@@ -22,7 +22,6 @@ from domain.quotes import Rail
 from ledger.compared import Stray
 from ledger.ledger import Ledger
 from ledger.payments import Payment
-from ledger.purchases import is_purchase
 from ledger.run import Run
 from tools.payments.cashier import CLOCKS
 from tools.payments.chain import Chain, Settled, Unused
