@@ -217,8 +217,8 @@ async def _request(
         texts = [str(state["goal"])]
     if state.get("budget"):
         texts.append(_dollars(str(state["budget"])))
-    said = [Utterance(text, at) for text in texts if text.strip()]
-    said = [u for u in said if not says_start_anyway(u.text)]
+    texts = [text for text in texts if text.strip() and not says_start_anyway(text)]
+    said = [Utterance(text, at) for text in texts]
     if not said:
         return ASK_FOR_JOB
     sure, accepted = bool(state.get("budget")), _asked_before_yes(state)

@@ -184,7 +184,7 @@ class Fetcher:
         seller, call = self._request.seller, self._request.method
         if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
             challenge = read_challenge(answer.headers, answer.body, vendor_id=seller, call=call)
-            why = challenge.error if challenge and challenge.error else said(answer)
+            why = (challenge and challenge.error) or said(answer)
             return PaymentRequired402(challenge, None, why)
         words = f"{answer.status_code} {said(answer)}".strip()
         if 200 <= answer.status_code < 300:

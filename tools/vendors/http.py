@@ -260,11 +260,7 @@ class HttpVendorClient:
         kept = f"{challenge.document.model_dump() if challenge else ''} {legacy_tx_id}"
         if fields.repeats_a_secret(kept, self._secrets.texts):
             raise VendorGarbage(vendor.vendor_id, call, "its 402 repeats our secret")
-        reason = (
-            challenge.error
-            if challenge and challenge.error
-            else answers.said(answer, self._secrets.texts)
-        )
+        reason = (challenge and challenge.error) or answers.said(answer, self._secrets.texts)
         return PaymentRequired402(
             challenge=challenge,
             legacy_tx_id=legacy_tx_id if is_plain_id(legacy_tx_id) else None,
